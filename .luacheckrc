@@ -1,0 +1,6 @@
+-- Lua lint rules: no globals of our own; specs get busted's names.
+std = "lua54"
+max_line_length = 120
+cache = false
+exclude_files = { "build/", "node_modules/" }
+files["spec/"] = { std = "+busted" }

@@ -1,0 +1,88 @@
+# pyoco-host: build, test, run. `make` or `make help` lists the targets.
+# Flavours (plain, asan, tsan) live in directories of their own: build/, build/asan/, build/tsan/.
+
+FLAVOUR ?=
+BUILD   := build$(if $(FLAVOUR),/$(FLAVOUR))
+PREFIX  ?= /usr/local
+VERSION := 0.1.0
+
+PACKAGES := lua5.4 libcjson yaml-0.1 libcrypto libuv libnats
+CC       ?= cc
+CSTD     := -std=c11 -D_GNU_SOURCE
+WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+OPT      := -O2 -g
+ifeq ($(FLAVOUR),asan)
+OPT      := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined
+else ifeq ($(FLAVOUR),tsan)
+OPT      := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+endif
+LUV_LIB  := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4-luv.a
+CFLAGS   += $(CSTD) $(WARN) $(OPT) -fPIC -pthread -Isrc $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)) \
+            -DPH_VERSION='"$(VERSION)"' -DPH_SHARE='"$(PREFIX)/share/pyoco-host"'
+LDLIBS   := $(LUV_LIB) $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldl -lm -pthread
+LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
+
+# Loadable modules: src/bind/<name>.c that link a heavy library. Each becomes build/lib/host/<name>.so and
+# is mapped on the first require "host.<name>" only.
+LOADABLE      := http httpd
+LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null)
+LIBS_httpd    := -lcivetweb
+
+SRC      := $(wildcard src/*.c) $(filter-out $(LOADABLE:%=src/bind/%.c),$(wildcard src/bind/*.c))
+OBJ      := $(SRC:%.c=$(BUILD)/obj/%.o)
+MODULES  := $(foreach m,$(LOADABLE),$(if $(wildcard src/bind/$(m).c),$(BUILD)/lib/host/$(m).so))
+HOST     := $(BUILD)/pyoco-host
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build up test one lint format asan tsan bench night install clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))
+
+deps: ## install what is missing (Debian's packages; says what and why)
+	@sh .ci/deps.sh
+
+build: deps ## compile build/pyoco-host
+	@$(MAKE) --no-print-directory $(HOST) $(MODULES)
+
+$(HOST): $(OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
+	@mkdir -p $(@D)
+	$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
+
+# A change of flags rebuilds everything: the file changes only when its text does.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
+FORCE:
+
+test: build ## everything, ending with "N passed, N failed"
+	@$(HOST) spec/run.lua
+
+one: build ## one spec: make one S=spec/flow/graph_spec.lua
+	@$(HOST) spec/run.lua $(S)
+
+lint: ## luacheck on all Lua
+	@lua5.4 -e 'package.path="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;"..package.path' \
+	  -e 'arg={[0]="luacheck","-q","lua","flows","spec"}' -e 'require "luacheck.main"'
+
+format: ## clang-format on all C
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch])
+
+asan: ## specs under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory FLAVOUR=asan test
+
+tsan: ## specs under ThreadSanitizer
+	@$(MAKE) --no-print-directory FLAVOUR=tsan test
+
+clean: ## remove build/
+	rm -rf build
+
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d)

@@ -1,0 +1,22 @@
+/* The one table of modules: require "host.<name>" -> its open function. Loadable ones (Makefile: LOADABLE)
+ * are found on package.cpath instead. */
+#include "preload.h"
+#include "host.h"
+#include <luv/luv.h>
+
+int luaopen_host(lua_State *L);
+
+static const luaL_Reg modules[] = {
+    {"host", luaopen_host},
+    {"luv", luaopen_luv},
+    {NULL, NULL},
+};
+
+void ph_preload(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    for (const luaL_Reg *m = modules; m->name; m++) {
+        lua_pushcfunction(L, m->func);
+        lua_setfield(L, -2, m->name);
+    }
+    lua_pop(L, 1);
+}

@@ -1,0 +1,92 @@
+/* Process life: who we are, where our files are, which signals reach which threads. */
+#include "host.h"
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char exe_path[PATH_MAX];
+static char home_path[PATH_MAX];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static bool is_file(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static bool holds_library(const char *dir) {
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/lua/pyoco/init.lua", dir);
+    return is_file(path);
+}
+
+/* PYOCO_HOME if set; else the nearest folder above the program that holds lua/pyoco; else the share folder. */
+static void find_self(void) {
+    ssize_t n = readlink("/proc/self/exe", exe_path, sizeof exe_path - 1);
+    exe_path[n > 0 ? n : 0] = '\0';
+    const char *env = getenv("PYOCO_HOME");
+    if (env && *env) {
+        if (!realpath(env, home_path))
+            snprintf(home_path, sizeof home_path, "%s", env);
+        return;
+    }
+    snprintf(home_path, sizeof home_path, "%s", exe_path);
+    for (char *slash = strrchr(home_path, '/'); slash && slash != home_path; slash = strrchr(home_path, '/')) {
+        *slash = '\0';
+        if (holds_library(home_path))
+            return;
+    }
+    snprintf(home_path, sizeof home_path, "%s", PH_SHARE);
+}
+
+const char *ph_exe(void) {
+    pthread_once(&once, find_self);
+    return exe_path;
+}
+
+const char *ph_home(void) {
+    pthread_once(&once, find_self);
+    return home_path;
+}
+
+bool ph_find_script(const char *name, char *out, size_t n, ph_error *err) {
+    const char *formats[] = {"%s", "%s/lua/%s", PH_SHARE "/lua/%s"};
+    snprintf(out, n, "%s", name);
+    if (is_file(out))
+        return true;
+    snprintf(out, n, formats[1], ph_home(), name);
+    if (name[0] != '/' && is_file(out))
+        return true;
+    snprintf(out, n, "%s/lua/%s", PH_SHARE, name);
+    if (name[0] != '/' && is_file(out))
+        return true;
+    snprintf(err->text, sizeof err->text,
+             "script %s not found: looked for ./%s, %s/lua/%s and %s/lua/%s; check the name or set PYOCO_HOME",
+             name, name, ph_home(), name, PH_SHARE, name);
+    return false;
+}
+
+void ph_signals_init(void) {
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2); /* the interrupt: only a slot's VM thread takes it */
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+int ph_fail(lua_State *L, const char *code, const char *fmt, ...) {
+    char text[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    lua_pushnil(L);
+    lua_pushstring(L, text);
+    lua_pushstring(L, code);
+    return 3;
+}

@@ -1,0 +1,137 @@
+/* One Lua VM. The ph_vm hangs off the state's extra space, so that any C function finds it from its
+ * lua_State at no cost; coroutines copy the pointer from the main thread. */
+#include "vm.h"
+#include "preload.h"
+#include <luv/luv.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ph_vm {
+    lua_State *L;
+    size_t used;  /* bytes now allocated */
+    size_t limit; /* 0 = none */
+};
+
+static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
+    ph_vm *vm = ud;
+    size_t old = ptr ? osize : 0; /* with ptr NULL, osize is a type tag, not a size */
+    if (nsize == 0) {
+        free(ptr);
+        vm->used -= old;
+        return NULL;
+    }
+    if (vm->limit && nsize > old && vm->used + (nsize - old) > vm->limit)
+        return NULL;
+    void *p = realloc(ptr, nsize);
+    if (p)
+        vm->used += nsize - old;
+    return p;
+}
+
+static int vm_panic(lua_State *L) {
+    const char *msg = lua_tostring(L, -1);
+    fprintf(stderr, "pyoco-host: unprotected Lua error: %s\n", msg ? msg : "(no text)");
+    return 0; /* Lua aborts */
+}
+
+static int traceback(lua_State *L) {
+    const char *msg = lua_tostring(L, 1);
+    if (!msg) {
+        if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
+            return 1;
+        msg = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    }
+    luaL_traceback(L, L, msg, 1);
+    return 1;
+}
+
+int ph_vm_call(lua_State *L, int nargs, int nresults) {
+    int base = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, traceback);
+    lua_insert(L, base);
+    int rc = lua_pcall(L, nargs, nresults, base);
+    lua_remove(L, base);
+    return rc;
+}
+
+/* package.path: the library first, then Debian's folders. package.cpath: loadable host modules first. */
+static void set_paths(lua_State *L) {
+    const char *home = ph_home();
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;%s", home, home, lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "cpath");
+    const char *exe = ph_exe();
+    const char *slash = strrchr(exe, '/');
+    lua_pushlstring(L, exe, slash ? (size_t)(slash - exe) : 0);
+    lua_pushfstring(L, "%s/lib/?.so;%s/../lib/pyoco-host/?.so;%s", lua_tostring(L, -1), lua_tostring(L, -1),
+                    lua_tostring(L, -2));
+    lua_setfield(L, -4, "cpath");
+    lua_pop(L, 3);
+}
+
+static int vm_open(lua_State *L) {
+    const ph_vm_options *o = lua_touserdata(L, 1);
+    luaL_openlibs(L);
+    if (o->loop)
+        luv_set_loop(L, o->loop);
+    ph_preload(L);
+    set_paths(L);
+    lua_pushstring(L, o->role ? o->role : "script");
+    lua_setfield(L, LUA_REGISTRYINDEX, "host.role");
+    lua_pushstring(L, o->script);
+    lua_setfield(L, LUA_REGISTRYINDEX, "host.script");
+    if (o->boot) {
+        lua_pushlstring(L, o->boot, o->boot_len);
+        lua_setfield(L, LUA_REGISTRYINDEX, "host.boot");
+    }
+    return 0;
+}
+
+ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
+    ph_vm *vm = calloc(1, sizeof *vm);
+    if (!vm) {
+        snprintf(err->text, sizeof err->text, "out of memory");
+        return NULL;
+    }
+    vm->L = lua_newstate(vm_alloc, vm);
+    if (!vm->L) {
+        snprintf(err->text, sizeof err->text, "out of memory");
+        free(vm);
+        return NULL;
+    }
+    lua_atpanic(vm->L, vm_panic);
+    *(ph_vm **)lua_getextraspace(vm->L) = vm;
+    lua_pushcfunction(vm->L, vm_open);
+    lua_pushlightuserdata(vm->L, (void *)(uintptr_t)options);
+    if (ph_vm_call(vm->L, 1, 0) != LUA_OK) {
+        snprintf(err->text, sizeof err->text, "%s", lua_tostring(vm->L, -1));
+        ph_vm_close(vm);
+        return NULL;
+    }
+    vm->limit = options->memory_limit;
+    return vm;
+}
+
+void ph_vm_close(ph_vm *vm) {
+    if (!vm)
+        return;
+    vm->limit = 0; /* finalisers may allocate */
+    lua_close(vm->L);
+    free(vm);
+}
+
+lua_State *ph_vm_state(ph_vm *vm) {
+    return vm->L;
+}
+
+ph_vm *ph_vm_of(lua_State *L) {
+    return *(ph_vm **)lua_getextraspace(L);
+}
+
+size_t ph_vm_memory(const ph_vm *vm) {
+    return vm->used;
+}

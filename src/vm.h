@@ -1,0 +1,34 @@
+/* One Lua VM: create, preload, call with traceback, memory limit, interrupt, close. */
+#ifndef PH_VM_H
+#define PH_VM_H
+
+#include "host.h"
+
+struct uv_loop_s;
+typedef struct ph_vm ph_vm;
+
+typedef struct ph_vm_options {
+    const char *role;        /* "script" | "http" | "service" | "slot": what host.role says */
+    const char *script;      /* path of the script, what host.script says; borrowed until close */
+    const char *boot;        /* text handed over by the parent VM (host.boot()), or NULL; copied */
+    size_t boot_len;         /* bytes of boot */
+    size_t memory_limit;     /* bytes; 0 = none */
+    struct uv_loop_s *loop;  /* the loop luv gets; NULL = luv makes its own. Borrowed, outlives the VM */
+} ph_vm_options;
+
+/* A new VM with the standard library and all host.* modules preloaded. NULL and err on failure. */
+ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err);
+
+/* Closes the VM and frees it. Only on the thread that made it. NULL is fine. */
+void ph_vm_close(ph_vm *vm);
+
+lua_State *ph_vm_state(ph_vm *vm);
+ph_vm *ph_vm_of(lua_State *L); /* the VM that L belongs to */
+
+/* lua_pcall with a traceback handler. On failure one value, the text with its traceback, is left. */
+int ph_vm_call(lua_State *L, int nargs, int nresults);
+
+/* Bytes in use by the VM's allocator. */
+size_t ph_vm_memory(const ph_vm *vm);
+
+#endif
