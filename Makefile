@@ -70,8 +70,8 @@ one: build ## one spec: make one S=spec/flow/graph_spec.lua
 	@$(HOST) spec/run.lua $(S)
 
 lint: ## luacheck on all Lua
-	@lua5.4 -e 'package.path="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;"..package.path' \
-	  -e 'arg={[0]="luacheck","-q","lua","flows","spec"}' -e 'require "luacheck.main"'
+	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \
+	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
 	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch])
