@@ -1,6 +1,6 @@
 --- pyoco.config: sources, precedence, types, faults and the generated page.
 local config = require "pyoco.config"
-local dotenv = require "pyoco.dotenv"
+local dotenv = require "pyoco.config_dotenv"
 local host = require "host"
 local uv = require "luv"
 
@@ -97,7 +97,8 @@ describe("config.load", function()
   end)
 
   it("takes the default tag when a worker names none", function()
-    assert.same({ "other" }, (load { env = { PYOCO_DEFAULT_TAG = "other" }, flags = { worker_tags = " , " } }).worker_tags)
+    local cfg = load { env = { PYOCO_DEFAULT_TAG = "other" }, flags = { worker_tags = " , " } }
+    assert.same({ "other" }, cfg.worker_tags)
   end)
 
   it("refuses a tag with a dot or a blank", function()
@@ -160,7 +161,8 @@ describe(".env", function()
   it("has comments, export, quotes, escapes and last-wins", function()
     local values, _, odd = dotenv.parse(table.concat({
       "# a comment", "", "A=plain # comment", "export B = spaced ", "C='single # kept' ", 'D="line\\n\\"q\\" \\u00e9"',
-      "E=no#comment", "A=last", "not a pair", "F=", 'G="0" # 0|1', "H='it's'", "1X=bad", "I=\"C:\\\\dir\"", "J='a\\n'\r" }, "\n"))
+      "E=no#comment", "A=last", "not a pair", "F=", 'G="0" # 0|1', "H='it's'", "1X=bad",
+      "I=\"C:\\\\dir\"", "J='a\\n'\r" }, "\n"))
     assert.same({ A = "last", B = "spaced", C = "single # kept", D = 'line\n"q" é', E = "no#comment", F = "", G = "0",
       H = "it's", I = "C:\\dir", J = "a\\n" }, values)
     assert.same({ 9, 13 }, odd)

@@ -1,7 +1,7 @@
 --- Configuration: one plain table of values by short name, from defaults, `.env`, the environment and flags, in
 --- rising order. Only this module reads variables; everything else is given the values.
 local uv = require "luv"
-local dotenv = require "pyoco.dotenv"
+local dotenv = require "pyoco.config_dotenv"
 local nearest = require "pyoco.nearest"
 local schema = require "pyoco.config_schema"
 local types = require "pyoco.config_type"
@@ -15,8 +15,8 @@ local function each_row(visit)
   end
 end
 
---- @param name string short name of an option
---- @return table its row in the schema
+---@param name string short name of an option
+---@return table its row in the schema
 function M.row(name)
   local found
   each_row(function(row) if row[1] == name then found = row end end)
@@ -24,8 +24,8 @@ function M.row(name)
 end
 
 --- "from 1 to 5", "at least 0.1", "none, api_key", or what the type expects.
---- @param row table
---- @return string
+---@param row table
+---@return string
 function M.expected(row)
   if row.choices then return "one of " .. table.concat(row.choices, ", ") end
   local kind = types[row[2]].expected
@@ -35,7 +35,7 @@ function M.expected(row)
 end
 
 --- Parses one text. Values that are no text (flags already of their type) pass as they are.
---- @return any value, or nil when it does not fit type or range
+---@return any value, or nil when it does not fit type or range
 local function parse(row, given)
   local value = given
   if type(given) == "string" then value = types[row[2]].parse(given, row) end
@@ -56,7 +56,7 @@ local function read_file(path)
 end
 
 --- Reads the .env file that the environment asks for.
---- @return table { values, lines, path }, empty when there is none
+---@return table { values, lines, path }, empty when there is none
 local function load_dotenv(env, cwd, faults, warnings)
   local wanted = env.PYOCO_LOAD_DOTENV
   local none = { values = {}, lines = {} }
@@ -113,12 +113,12 @@ local function copy(value)
 end
 
 --- Loads the configuration.
---- @param opts table|nil { flags = {short name -> text or value}, env = table (default: the process's environment),
+---@param opts table|nil { flags = {short name -> text or value}, env = table (default: the process's environment),
 ---   cwd = folder of .env (default: the current one), only = {section names} to read no other section }
---- @return table|nil cfg: short name -> value
---- @return table|string origins: short name -> "default" | "environment X" | "FILE:LINE X" | "flag --x";
+---@return table|nil cfg: short name -> value
+---@return table|string origins: short name -> "default" | "environment X" | "FILE:LINE X" | "flag --x";
 ---   on failure the text of all faults, one on each line
---- @return table|string warnings: list of texts; on failure the code "invalid"
+---@return table|string warnings: list of texts; on failure the code "invalid"
 function M.load(opts)
   opts = opts or {}
   local env, cwd = opts.env or uv.os_environ(), opts.cwd or uv.cwd()
@@ -154,7 +154,7 @@ function M.load(opts)
 end
 
 --- Rows for every option, for help and documentation.
---- @return table list of { section name, section title, rows }
+---@return table list of { section name, section title, rows }
 function M.sections()
   local list = {}
   for _, section in ipairs(schema.sections) do

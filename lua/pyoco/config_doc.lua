@@ -21,7 +21,7 @@ local function cell(value)
   return "`" .. tostring(value) .. "`"
 end
 
---- @return string the page
+---@return string the page
 function M.markdown()
   local out = { HEAD }
   for _, section in ipairs(config.sections()) do

@@ -35,22 +35,22 @@ M.events = {
   cancel_grace_exceeded = { 21, "WARNING" },
 }
 
---- @param code any
---- @return boolean whether it is one of the closed list
+---@param code any
+---@return boolean whether it is one of the closed list
 function M.is_code(code) return M.codes[code] ~= nil end
 
---- @param code string|nil
---- @return integer HTTP status; an unknown code is a bug of ours, so 500
+---@param code string|nil
+---@return integer HTTP status; an unknown code is a bug of ours, so 500
 function M.status(code) return (M.codes[code] or M.codes.internal).status end
 
---- @param code string|nil
---- @return string "ack" | "nak" | "term"
+---@param code string|nil
+---@return string "ack" | "nak" | "term"
 function M.ack(code) return (M.codes[code] or M.codes.internal).ack end
 
---- @param event string key of M.events
---- @return string err_id
---- @return string msg_id
---- @return string level
+---@param event string key of M.events
+---@return string err_id
+---@return string msg_id
+---@return string level
 function M.ids(event)
   local row = M.events[event] or error("no log event is called " .. tostring(event), 2)
   return ("ERR-PYOCO-%04d"):format(row[1]), ("MSG-PYOCO-%04d"):format(row[1]), row[2]

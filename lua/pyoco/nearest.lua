@@ -19,9 +19,9 @@ local function distance(a, b)
   return previous[#b]
 end
 
---- @param name string what was typed
---- @param known string[] names that exist
---- @return string|nil the nearest, if at most a third of its letters (and at least one) differ
+---@param name string what was typed
+---@param known string[] names that exist
+---@return string|nil the nearest, if at most a third of its letters (and at least one) differ
 function M.name(name, known)
   local best, best_distance
   for _, candidate in ipairs(known) do

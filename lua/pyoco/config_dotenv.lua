@@ -30,10 +30,10 @@ local function value_of(text)
   return (text:gsub("%s+#.*$", ""))
 end
 
---- @param text string the file's content
---- @return table values by key
---- @return table line number by key
---- @return integer[] numbers of the lines that are none of the known forms
+---@param text string the file's content
+---@return table values by key
+---@return table line number by key
+---@return integer[] numbers of the lines that are none of the known forms
 function M.parse(text)
   local values, lines, odd, number = {}, {}, {}, 0
   for line in (text:gsub("^\xEF\xBB\xBF", "") .. "\n"):gmatch("(.-)\n") do
