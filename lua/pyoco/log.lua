@@ -19,10 +19,13 @@ local TEXT_CONTEXT = { "err_id", "msg_id", "run_id", "flow_name", "tag", "worker
 local Logger = {}
 Logger.__index = Logger
 
+--- Our process id; luv 1.44 gives it as a float.
+local function process_id() return math.tointeger(uv.os_getpid()) end
+
 --- Number of the calling thread, as the system counts them.
 local function thread_id()
   local link = uv.fs_readlink("/proc/thread-self")
-  return link and math.tointeger(tonumber(link:match("task/(%d+)"))) or uv.os_getpid()
+  return link and math.tointeger(tonumber(link:match("task/(%d+)"))) or process_id()
 end
 
 local function timestamp(seconds, utc)
@@ -83,7 +86,7 @@ function Logger:write(level, message, context, exception, depth)
   record.service, record.logger = self.service, self.name
   record.message, record.pathname, record.lineno = message, info.short_src or "?", info.currentline or 0
   local caller = debug.getinfo(depth or 2, "n")
-  record.func, record.process, record.thread = caller and caller.name or "main", uv.os_getpid(), self.thread
+  record.func, record.process, record.thread = caller and caller.name or "main", self.process, self.thread
   self.sink((self.format == "text" and as_text(record) or as_json(record)) .. "\n")
 end
 
@@ -126,6 +129,7 @@ function M.new(opts)
   local cfg = opts.config or {}
   return setmetatable({
     service = opts.service, name = opts.logger or opts.service, context = {}, thread = thread_id(),
+    process = process_id(),
     threshold = LEVELS[cfg.log_level or "INFO"], format = cfg.log_format or "json", utc = cfg.log_utc ~= false,
     traceback = cfg.log_include_traceback ~= false, now = opts.now or os.time,
     sink = opts.sink or function(line)
