@@ -45,7 +45,7 @@ local function check_options(what, options, known, level)
       local names = {}
       for name in pairs(known) do names[#names + 1] = name end
       table.sort(names)
-      local near = require("pyoco.flow.problem").nearest(tostring(key), names)
+      local near = require("pyoco.nearest").name(tostring(key), names)
       error(("%s: unknown option '%s'; %s"):format(what, tostring(key),
         near and ("did you mean %s?"):format(near) or "known: " .. table.concat(names, ", ")), level + 1)
     end
@@ -97,14 +97,19 @@ function FLOW.__tostring(self)
   return ("flow %s (%d tasks)"):format(self.name, #self.graph.nodes)
 end
 
+--- The file that a function is in, as loaded; Lua's own short form cuts long paths.
+local function file_of(info)
+  return info.source:sub(1, 1) == "@" and info.source:sub(2) or info.short_src
+end
+
 --- File and line at which the user called M.task; where `fn` is defined if a tail call left no trace of that.
 local function place_of_call(fn)
   local call = debug.getinfo(3, "Slt")
   if call and call.currentline > 0 and not debug.getinfo(2, "t").istailcall then
-    return call.short_src, call.currentline
+    return file_of(call), call.currentline
   end
   local definition = debug.getinfo(fn, "S")
-  return definition.short_src, definition.linedefined
+  return file_of(definition), definition.linedefined
 end
 
 --- Declares a task. Its parameters are wired by name when it runs: inputs, then params, then results of earlier
@@ -124,8 +129,8 @@ function M.task(name, fn, options)
   local file, line = place_of_call(fn)
   task_count = task_count + 1
   options = options or {}
-  return setmetatable({ name = name, fn = fn, number = task_count, file = file, line = line,
-    inputs = options.inputs, outputs = options.outputs }, TASK)
+  return setmetatable({ op = false, name = name, fn = fn, number = task_count, file = file, line = line,
+    inputs = options.inputs or false, outputs = options.outputs or false }, TASK)
 end
 
 --- Names of a function's parameters, in order.
@@ -140,9 +145,9 @@ function M.parameters(fn)
   end
 end
 
---- The tasks of an expression in declaration order. Raises if two of them share a name.
+--- The tasks of an expression as rows for the compiler, in declaration order. Raises if two of them share a name.
 local function collect_tasks(expr, flow_name, level)
-  local tasks, by_name, seen, stack = {}, {}, {}, { expr }
+  local numbers, by_number, by_name, seen, stack = {}, {}, {}, {}, { expr }
   while #stack > 0 do
     local node = table.remove(stack)
     if not seen[node] then
@@ -155,15 +160,21 @@ local function collect_tasks(expr, flow_name, level)
           error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, node.name,
             first.file, first.line, second.file, second.line), level + 1)
         end
-        by_name[node.name] = node
-        tasks[#tasks + 1] = node
+        by_name[node.name], by_number[node.number] = node, node
+        numbers[#numbers + 1] = node.number
       else
         table.move(node, 1, #node, #stack + 1, stack)
       end
     end
   end
-  table.sort(tasks, function(a, b) return a.number < b.number end)
-  return tasks
+  table.sort(numbers)
+  local rows = {}
+  for i, number in ipairs(numbers) do
+    local task = by_number[number]
+    rows[i] = { name = task.name, fn = task.fn, inputs = task.inputs, outputs = task.outputs, file = task.file,
+      line = task.line }
+  end
+  return rows
 end
 
 --- One node for what the user gave as a flow's expression: a node, or a list of them that stand side by side.

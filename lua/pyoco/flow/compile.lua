@@ -14,7 +14,7 @@ local dag = require "pyoco.flow.dag"
 
 local M = {}
 
-local MAX_MENTIONS = 1000000 -- a Lua fragment may be used twice, and that one twice, and so on
+local MAX_MENTIONS = 200000 -- a Lua fragment may be used twice, and that one twice, and so on
 local MAX_NESTING = 400
 
 --- Records an error or warning at a mention or a task row (both carry at/to, line/column or file/line).
@@ -27,6 +27,9 @@ end
 
 --- A nested chain of one operator as one list, in order: `(a >> b) >> c` has three items however it was built.
 local function flatten(node)
+  local is_flat = true
+  for i = 1, #node do is_flat = is_flat and node[i].op ~= node.op end
+  if is_flat then return node end
   local items, stack = {}, { node }
   while #stack > 0 do
     local top = table.remove(stack)
@@ -41,6 +44,7 @@ end
 
 --- The distinct names among list[from..].
 local function unique(list, from)
+  if from == #list then return { list[from] } end
   local names, seen = {}, {}
   for i = from, #list do
     local name = list[i]
@@ -56,11 +60,11 @@ local visit
 
 --- Parallel items: each starts after `need`; the exit is all, or any, of theirs.
 local function visit_parallel(c, node, need, depth)
-  local exits, branches = {}, {}
-  for _, item in ipairs(flatten(node)) do
+  local items, exits, branches = flatten(node), {}, {}
+  for i = 1, #items do
     local from = #c.mentioned + 1
-    exits[#exits + 1] = visit(c, item, need, depth + 1)
-    if node.op == "any" then branches[#branches + 1] = unique(c.mentioned, from) end
+    exits[#exits + 1] = visit(c, items[i], need, depth + 1)
+    if node.op == "any" and not c.stopped then branches[#branches + 1] = unique(c.mentioned, from) end
   end
   if #branches > 1 then c.any_of[#c.any_of + 1] = branches end
   return #exits > 1 and { [node.op] = exits } or exits[1]
@@ -70,7 +74,8 @@ end
 --- when all of it has ended.
 local VISIT = {
   seq = function(c, node, need, depth)
-    for _, item in ipairs(flatten(node)) do need = visit(c, item, need, depth + 1) end
+    local items = flatten(node)
+    for i = 1, #items do need = visit(c, items[i], need, depth + 1) end
     return need
   end,
   all = visit_parallel,
@@ -130,8 +135,9 @@ end
 
 --- Reports `a` beside `a | b` before one task: it cannot wait for a, and for whichever comes first, at once.
 local function check_contradiction(c, name, cond)
+  if type(cond) ~= "table" or not cond.all then return end
   local required, choices = {}, {}
-  for _, item in ipairs(type(cond) == "table" and cond.all or {}) do
+  for _, item in ipairs(cond.all) do
     if type(item) == "string" then required[item] = true else choices[#choices + 1] = item end
   end
   for _, choice in ipairs(choices) do

@@ -6,12 +6,13 @@ local M = {}
 local MAX_EDGES = 200000
 local MAX_CYCLES = 10
 local BITS = 62
+local NONE = {} -- never written to
 
 --- Names that a condition mentions, each once; remembered, since conditions are shared.
 local function leaves(cond, memo)
-  if cond == nil then return {} end
+  if cond == nil then return NONE end
   if memo[cond] then return memo[cond] end
-  local names, seen = {}, {}
+  local names, seen = { type(cond) == "string" and cond or nil }, {}
   local function collect(part)
     if type(part) == "table" then
       for _, item in ipairs(part.all or part.any) do collect(item) end
@@ -20,7 +21,7 @@ local function leaves(cond, memo)
       names[#names + 1] = part
     end
   end
-  collect(cond)
+  if #names == 0 then collect(cond) end
   memo[cond] = names
   return names
 end

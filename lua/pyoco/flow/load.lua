@@ -31,7 +31,7 @@ end
 local function flows_of(box, file)
   local ok, value = box:run(file.path, file.text)
   if not ok then
-    local line = tonumber(value:match("^" .. file.path:gsub("%W", "%%%0") .. ":(%d+):"))
+    local line = tonumber(value:match("%.lua:(%d+):"))
     return nil, { file = file.path, line = line, message = value }
   end
   local flows = {}
@@ -62,7 +62,7 @@ end
 
 --- Words an error about an unknown name: the nearest one, or what there is.
 local function near(word, names, what)
-  local nearest = require("pyoco.flow.problem").nearest(word, names)
+  local nearest = require("pyoco.nearest").name(word, names)
   if nearest then return ("; did you mean %s?"):format(nearest) end
   return #names > 0 and ("; %s: %s"):format(what, listed(names)) or ""
 end

@@ -6,6 +6,8 @@
 ---   line, column    of the document
 ---   file, line      of a Lua flow
 --- and may have got, names: an unknown word and the known ones, of which the nearest becomes the hint.
+local nearest = require "pyoco.nearest"
+
 local M = {}
 
 local MAX_COMPARED = 5000 -- names compared in one report; hostile documents have many of both
@@ -127,49 +129,22 @@ local function caret(source, problem)
   return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(width, EXCERPT - #prefix)))
 end
 
---- Edit distance of two words (a swap of neighbours counts one), or nil beyond `limit`.
-local function distance(a, b, limit)
-  if math.abs(#a - #b) > limit then return nil end
-  local before, last = nil, {}
-  for j = 0, #b do last[j] = j end
-  for i = 1, #a do
-    local row, least = { [0] = i }, i
-    for j = 1, #b do
-      local cost = last[j - 1] + (a:byte(i) == b:byte(j) and 0 or 1)
-      cost = math.min(cost, last[j] + 1, row[j - 1] + 1)
-      if before and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-        cost = math.min(cost, before[j - 2] + 1)
-      end
-      row[j], least = cost, math.min(least, cost)
-    end
-    if least > limit then return nil end
-    before, last = last, row
-  end
-  return last[#b] <= limit and last[#b] or nil
-end
-
---- The known name that `word` was most likely meant to be.
----@param word string
----@param names table list of the known names
----@param budget table|nil { left = names that may still be compared }
----@return string|nil
-function M.nearest(word, names, budget)
-  if #word > 64 then return nil end
-  budget = budget or { left = MAX_COMPARED }
-  local limit = math.min(3, #word // 3)
-  local best, least
+--- The known name that an unknown word was most likely meant to be. `budget.left` bounds the names that one report
+--- compares; long names, and those of another length, are not worth it.
+local function nearest_name(word, names, budget)
+  local candidates = {}
   for _, name in ipairs(names) do
-    if budget.left == 0 then break end
-    budget.left = budget.left - 1
-    local steps = #name <= 64 and distance(word:lower(), name:lower(), limit)
-    if steps and (not least or steps < least) then best, least = name, steps end
+    if #name <= 64 and math.abs(#name - #word) <= 3 and budget.left > 0 then
+      candidates[#candidates + 1] = name
+      budget.left = budget.left - 1
+    end
   end
-  return best
+  return nearest.name(word, candidates)
 end
 
 local function add_nearest(problem, budget)
   if not problem.got then return end
-  local near = M.nearest(problem.got, problem.names, budget)
+  local near = nearest_name(problem.got, problem.names, budget)
   if near then problem.hint = ("did you mean %s?"):format(near) end
 end
 

@@ -65,7 +65,8 @@ function Sandbox:run(path, text, ...)
   local ok, value = pcall(chunk, ...)
   if not ok then
     value = type(value) == "string" and value or ("raised a %s"):format(type(value))
-    if not value:find(path, 1, true) then value = path .. ": " .. value end -- a tail call has no place of its own
+    -- a tail call has no place of its own
+    if not value:find(path:match("[^/]*$") .. ":", 1, true) then value = path .. ": " .. value end
     return false, value, "invalid"
   end
   return true, value

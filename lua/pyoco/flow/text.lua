@@ -64,49 +64,51 @@ local function read_quoted(p, at)
   end
 end
 
---- Reads a token that is neither blank nor a line end, whose first byte stands at `at`.
-local function read_token(p, at)
+--- Reads a token that is neither a name, a blank nor a line end, whose first byte stands at `at`.
+local function read_token(p, at, char)
   local text = p.text
-  local name, after = text:match("^([%a_\x80-\xff][%w_\x80-\xff]*)()", at)
-  if name then
-    p.kind, p.value, p.to, p.pos = "name", name, after - 1, after
-    p.is_bare = true
+  local after
+  if char == 62 and text:find("^>[^=]", at + 1) then -- >>
+    p.kind, p.to, p.pos = ">>", at + 1, at + 2
     return
-  end
-  local char = text:sub(at, at)
-  if char == '"' or char == "'" then return read_quoted(p, at) end
-  after = text:match("^%d[%w_.]*()", at)
-  if after then
+  elseif char == 34 or char == 39 then -- quotes
+    return read_quoted(p, at)
+  elseif char >= 48 and char <= 57 then
+    after = text:match("^[%w_.]*()", at)
     p.kind, p.to, p.pos = "number", after - 1, after
     return
   end
-  local long = text:match("^>>=?", at) or text:match("^<<=?", at) or text:match("^[=!<>]=", at) or char
-  p.kind, p.to, p.pos = long, at + #long - 1, at + #long
+  local token = text:match("^[<>]+=?", at) or text:match("^[=!]=", at) or string.char(char)
+  p.kind, p.to, p.pos = token, at + #token - 1, at + #token
 end
 
 --- Moves to the next token: sets kind, value, at, to, is_bare and starts_line (a line end was skipped before it).
 local function advance(p)
   local text, pos = p.text, p.pos
-  p.previous, p.previous_bare, p.previous_at, p.previous_to = p.value, p.is_bare, p.at, p.to
-  p.starts_line, p.is_bare, p.value = false, false, nil
+  p.previous, p.starts_line = p.is_bare and p.at, false
   while true do
-    pos = text:find("[^ \t\r\f\v]", pos) or #text + 1
-    local char = text:byte(pos)
+    local at, name, after = text:match("^[ \t\r\f\v]*()([%a_\x80-\xff]?[%w_\x80-\xff]*)()", pos)
+    local char = text:byte(at)
+    if after > at and (char > 57 or char < 48) then
+      p.kind, p.value, p.at, p.to, p.pos, p.is_bare = "name", name, at, after - 1, after, true
+      return
+    end
+    p.is_bare = false
     if char == nil then
-      p.kind, p.at, p.to, p.pos = "end", pos, pos, pos
+      p.kind, p.at, p.to, p.pos = "end", at, at, at
       return
     elseif char == 35 then -- #
-      pos = text:find("\n", pos, true) or #text + 1
+      pos = text:find("\n", at, true) or #text + 1
     elseif char == 10 and #p.opens > 0 then
-      pos, p.starts_line = pos + 1, true
+      pos, p.starts_line = at + 1, true
     elseif char == 10 or char == 59 then -- newline, ;
-      p.kind, p.at, p.to, p.pos = char == 10 and "line" or ";", pos, pos, pos + 1
+      p.kind, p.at, p.to, p.pos = char == 10 and "line" or ";", at, at, at + 1
       return
-    elseif char == 92 and text:find("^[ \t\r]*\n", pos + 1) then -- backslash at the end of a line
-      pos = text:find("\n", pos, true) + 1
+    elseif char == 92 and text:find("^[ \t\r]*\n", at + 1) then -- backslash at the end of a line
+      pos = text:find("\n", at, true) + 1
     else
-      p.at = pos
-      return read_token(p, pos)
+      p.at = at
+      return read_token(p, at, char)
     end
   end
 end
@@ -122,7 +124,8 @@ end
 --- The Python word to blame for the current token: itself, or the one before it (`for x in`). nil if none.
 local function python_word(p)
   if p.is_bare and KEYWORDS[p.value] then return p.value, p.at, p.to end
-  if p.previous_bare and KEYWORDS[p.previous] then return p.previous, p.previous_at, p.previous_to end
+  local before = p.previous and p.text:match("^[%w_]+", p.previous)
+  if KEYWORDS[before] then return before, p.previous, p.previous + #before - 1 end
 end
 
 --- Records what is wrong with the current token, where `expected` should stand; `python` says what Python would
@@ -161,7 +164,7 @@ local expression
 --- A name or a bracketed expression.
 local function operand(p)
   if p.kind == "name" then
-    local node = { name = p.value, at = p.at, to = p.to, bare = p.is_bare }
+    local node = { name = p.value, at = p.at, to = p.to, bare = p.is_bare or nil }
     advance(p)
     return node
   elseif p.kind ~= "(" then
@@ -181,16 +184,17 @@ local function operand(p)
   return node
 end
 
---- Items of LEVELS[level] joined by its operator.
+--- Operands joined by operators that bind at least as tightly as LEVELS[level].
 function expression(p, level)
   local rule = LEVELS[level]
-  if not rule then return operand(p) end
-  local first = expression(p, level + 1)
+  local first
+  if level == #LEVELS then first = operand(p) else first = expression(p, level + 1) end
   if not first or p.kind ~= rule.token then return first end
   local node = { op = rule.op, first }
   repeat
     advance(p)
-    local item = expression(p, level + 1)
+    local item
+    if level == #LEVELS then item = operand(p) else item = expression(p, level + 1) end
     if not item then return nil end
     node[#node + 1] = item
   until p.kind ~= rule.token
