@@ -16,7 +16,6 @@
  */
 #include "nats_bind.h"
 #include "nats_msg.h"
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -478,17 +477,7 @@ static void new_class(lua_State *L, const char *name, const luaL_Reg *methods, c
     lua_pop(L, 1);
 }
 
-static void end_library(void) {
-    nats_CloseAndWait(1000);
-}
-
-static void register_end(void) {
-    atexit(end_library); /* nats.c's own threads end before the process does */
-}
-
 int luaopen_host_nats(lua_State *L) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, register_end);
     new_class(L, CONN, conn_methods, conn_meta);
     new_class(L, SUB, sub_methods, sub_meta);
     luaL_newlib(L, functions);
