@@ -1,6 +1,11 @@
-/* Loop mode; see nats.h. Requests share one inbox subscription: the reply subject's last token is the request's
- * slot and generation. Callbacks may call anything here, ph_nats_loop_close included, and may run a nested turn
- * of the loop; so lists are walked by "find one, take it, call" and nothing is freed while `depth` > 0. */
+/* Loop mode; see nats.h.
+ *
+ * Each request in flight has a slot with a subscription of its own, kept for the next request: the public way to
+ * read a subscription turns a "no responders" message into a status without a subject, so the subscription is
+ * what tells whose it is. The reply subject's last token is the slot's generation, against answers that come
+ * twice; after a timeout the slot gets a new subscription.
+ * Callbacks may call anything here, ph_nats_loop_close included, and may run a nested turn of the loop; so places
+ * are looked up anew after each call and nothing is freed while `depth` > 0. */
 #include "nats.h"
 #include "natslink.h"
 #include "foreign.h"
@@ -24,7 +29,9 @@ struct ph_nats_sub {
 };
 
 typedef struct request {
-    uint32_t generation; /* of this slot; part of the reply subject, so that a late reply finds nobody */
+    natsSubscription *sub; /* on <inbox>.<id>.*; NULL until needed */
+    uint32_t id;
+    uint32_t generation; /* counts the slot's requests; the reply subject's last token */
     int next_free;
     uint64_t deadline_ns;
     ph_nats_reply_fn fn; /* NULL when the slot is free */
@@ -52,9 +59,8 @@ struct ph_nats_loop {
     int depth; /* of callbacks under way */
     bool dirty; /* closed subscriptions wait for sweep() */
     ph_nats_sub *subs;
-    ph_nats_sub *inbox_sub;
     char inbox[64];
-    size_t inbox_len;
+    uint32_t next_id; /* of a slot's subscription */
     request *requests;
     int capacity, first_free, in_flight;
     uint64_t armed_ns; /* when the deadline timer fires; 0 = not armed */
@@ -106,20 +112,35 @@ static void leave(ph_nats_loop *pl) {
         finish_close(pl);
 }
 
+/* "No responders" reaches a subscriber as the message that it was, with Status 503. */
+static natsMsg *no_responders(const char *subject) {
+    natsMsg *msg = NULL;
+    if (natsMsg_Create(&msg, subject, NULL, NULL, 0) == NATS_OK)
+        natsMsgHeader_Set(msg, "Status", "503");
+    return msg;
+}
+
 /* Hands over what one subscription has received. */
 static void drain(ph_nats_sub *sub) {
     uint64_t queued = 0;
     while (sub->fn && sub->sub && natsSubscription_QueuedMsgs(sub->sub, &queued) == NATS_OK && queued > 0) {
         natsMsg *msg = NULL;
-        if (natsSubscription_NextMsg(&msg, sub->sub, 0) != NATS_OK)
+        natsStatus s = natsSubscription_NextMsg(&msg, sub->sub, 0);
+        if (s == NATS_NO_RESPONDERS)
+            msg = no_responders(sub->subject);
+        if (!msg)
             return;
         sub->fn(sub->ctx, sub->tag, msg);
         natsMsg_Destroy(msg);
     }
 }
 
+static void drain_request(ph_nats_loop *pl, int i);
+
 static void pump(ph_nats_loop *pl) {
     pl->depth++;
+    for (int i = 0; i < pl->capacity && !pl->closing; i++)
+        drain_request(pl, i);
     for (ph_nats_sub *sub = pl->subs; sub && !pl->closing; sub = sub->next)
         drain(sub);
     if (pl->nc && natsConnection_IsClosed(pl->nc))
@@ -175,24 +196,51 @@ static request take(ph_nats_loop *pl, int i) {
     return held;
 }
 
-static void on_reply(void *ctx, intptr_t tag, natsMsg *msg) {
-    (void)tag;
-    ph_nats_loop *pl = ctx;
-    int i = 0;
-    uint32_t generation = 0;
-    const char *token = natsMsg_GetSubject(msg) + pl->inbox_len + 1;
-    if (sscanf(token, "%d-%" SCNu32, &i, &generation) != 2 || i < 0 || i >= pl->capacity)
-        return;
-    if (!pl->requests[i].fn || pl->requests[i].generation != generation)
-        return;
+static void answer_no_responders(ph_nats_loop *pl, int i) {
     request r = take(pl, i);
-    if (!natsMsg_IsNoResponders(msg)) {
-        r.fn(r.ctx, r.tag, msg, NULL, NULL);
-        return;
-    }
     char text[128];
     snprintf(text, sizeof text, "nobody answers on %s", r.subject);
     r.fn(r.ctx, r.tag, NULL, text, PH_UNAVAILABLE);
+}
+
+static void answer(ph_nats_loop *pl, int i, natsMsg *msg) {
+    const char *dot = strrchr(natsMsg_GetSubject(msg), '.');
+    if (dot && strtoul(dot + 1, NULL, 10) == pl->requests[i].generation) {
+        request r = take(pl, i);
+        r.fn(r.ctx, r.tag, msg, NULL, NULL);
+    }
+    natsMsg_Destroy(msg);
+}
+
+static void drain_request(ph_nats_loop *pl, int i) {
+    uint64_t queued = 0;
+    while (pl->requests[i].fn && pl->requests[i].sub &&
+           natsSubscription_QueuedMsgs(pl->requests[i].sub, &queued) == NATS_OK && queued > 0) {
+        natsMsg *msg = NULL;
+        natsStatus s = natsSubscription_NextMsg(&msg, pl->requests[i].sub, 0);
+        if (s == NATS_OK)
+            answer(pl, i, msg);
+        else if (s == NATS_NO_RESPONDERS)
+            answer_no_responders(pl, i);
+        else
+            return;
+    }
+}
+
+/* Gives slot i a subscription when it has none. */
+static natsStatus open_slot(ph_nats_loop *pl, int i) {
+    request *r = &pl->requests[i];
+    if (r->sub)
+        return NATS_OK;
+    r->id = pl->next_id++;
+    char subject[96];
+    snprintf(subject, sizeof subject, "%s.%" PRIu32 ".*", pl->inbox, r->id);
+    return natsConnection_SubscribeSync(&r->sub, pl->nc, subject);
+}
+
+static void close_slot(ph_nats_loop *pl, int i) {
+    natsSubscription_Destroy(pl->requests[i].sub);
+    pl->requests[i].sub = NULL;
 }
 
 static void fail_all(ph_nats_loop *pl, const char *why) {
@@ -232,6 +280,7 @@ static void on_deadline(uv_timer_t *timer) {
             next = !next || waiting->deadline_ns < next ? waiting->deadline_ns : next;
             continue;
         }
+        close_slot(pl, i);
         request r = take(pl, i);
         char text[128];
         snprintf(text, sizeof text, "no reply on %s in time", r.subject);
@@ -280,6 +329,8 @@ static void drop_link(ph_nats_loop *pl) {
         natsSubscription_Destroy(sub->sub);
         sub->sub = NULL;
     }
+    for (int i = 0; i < pl->capacity; i++)
+        close_slot(pl, i);
     if (pl->link)
         ph_link_close(pl->link);
     pl->link = NULL;
@@ -400,16 +451,13 @@ static void finish_close(ph_nats_loop *pl) {
     uv_close((uv_handle_t *)&pl->retry, closed_retry);
 }
 
-static bool make_inbox(ph_nats_loop *pl, ph_error *err) {
+static bool make_inbox(ph_nats_loop *pl) {
     natsInbox *inbox = NULL;
     if (natsInbox_Create(&inbox) != NATS_OK)
         return false;
     snprintf(pl->inbox, sizeof pl->inbox, "%s", inbox);
     natsInbox_Destroy(inbox);
-    pl->inbox_len = strlen(pl->inbox);
-    char all[80];
-    snprintf(all, sizeof all, "%s.*", pl->inbox);
-    return ph_nats_loop_subscribe(&pl->inbox_sub, pl, all, NULL, on_reply, pl, 0, err) == NULL;
+    return true;
 }
 
 const char *ph_nats_loop_connect(ph_nats_loop **out, uv_loop_t *loop, const ph_nats_options *options, ph_error *err) {
@@ -439,7 +487,7 @@ const char *ph_nats_loop_connect(ph_nats_loop **out, uv_loop_t *loop, const ph_n
         ph_nats_loop_close(pl);
         return code;
     }
-    if (!come_up(pl, nc) || !make_inbox(pl, err)) {
+    if (!come_up(pl, nc) || !make_inbox(pl)) {
         ph_nats_loop_close(pl);
         return out_of_memory(err);
     }
@@ -493,9 +541,12 @@ const char *ph_nats_loop_request(ph_nats_loop *pl, const ph_nats_out *out, int64
     if (pl->first_free < 0 && !grow(pl))
         return out_of_memory(err);
     int i = pl->first_free;
+    natsStatus s = open_slot(pl, i);
+    if (s != NATS_OK)
+        return ph_nats_fail(s, err, "cannot open an inbox");
     request *r = &pl->requests[i];
     char reply[96];
-    snprintf(reply, sizeof reply, "%s.%d-%" PRIu32, pl->inbox, i, r->generation);
+    snprintf(reply, sizeof reply, "%s.%" PRIu32 ".%" PRIu32, pl->inbox, r->id, r->generation);
     ph_nats_out sent = *out;
     sent.reply = reply;
     const char *code = ph_nats_loop_publish(pl, &sent, err);
@@ -569,8 +620,10 @@ void ph_nats_loop_flush(ph_nats_loop *pl) {
 
 void ph_nats_loop_drop(ph_nats_loop *pl, const void *ctx) {
     for (int i = 0; i < pl->capacity; i++)
-        if (pl->requests[i].fn && pl->requests[i].ctx == ctx)
+        if (pl->requests[i].fn && pl->requests[i].ctx == ctx) {
+            close_slot(pl, i);
             take(pl, i);
+        }
     for (int i = 0; i < pl->watcher_count; i++)
         if (pl->watchers[i].ctx == ctx)
             pl->watchers[i] = (watcher){0};

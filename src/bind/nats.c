@@ -192,34 +192,36 @@ static void set_failure(lua_State *L, int replies, int i) {
     lua_seti(L, replies, i);
 }
 
-static void collect(lua_State *L, sub *s, int replies, int count, int waiting, int64_t deadline) {
+/* Takes replies until none is missing or the time is over. Returns how many were "no responders": nats.c does not
+ * say whose, but they account for entries that stay without a reply. */
+static int collect(lua_State *L, sub *s, int replies, int count, int waiting, int64_t deadline) {
+    int unanswered = 0, base = lua_gettop(L);
     while (waiting > 0) {
         int64_t left = deadline - nats_Now();
         natsStatus st = natsSubscription_NextMsg(&s->held, s->sub, left > 0 ? left : 1);
+        if (st == NATS_NO_RESPONDERS) {
+            unanswered++;
+            waiting--;
+            continue;
+        }
         if (st != NATS_OK)
             break;
         const char *dot = strrchr(natsMsg_GetSubject(s->held), '.');
         int i = dot ? atoi(dot + 1) : 0;
-        if (i < 1 || i > count)
-            continue;
-        if (lua_geti(L, replies, i) != LUA_TNIL) { /* answered twice */
-            lua_pop(L, 1);
+        bool is_expected = i >= 1 && i <= count && lua_geti(L, replies, i) == LUA_TNIL; /* not a second answer */
+        lua_settop(L, base);
+        if (!is_expected) {
+            natsMsg_Destroy(s->held);
+            s->held = NULL;
             continue;
         }
-        lua_pop(L, 1);
-        int top = lua_gettop(L);
-        if (natsMsg_IsNoResponders(s->held)) {
-            ph_fail(L, PH_UNAVAILABLE, "nobody answers on the request's subject");
-            set_failure(L, replies, i);
-        } else {
-            lb_nats_push(L, s->held);
-            lua_seti(L, replies, i);
-        }
-        lua_settop(L, top);
+        lb_nats_push(L, s->held);
+        lua_seti(L, replies, i);
         natsMsg_Destroy(s->held);
         s->held = NULL;
         waiting--;
     }
+    return unanswered;
 }
 
 static int l_conn_request_many(lua_State *L) {
@@ -254,10 +256,12 @@ static int l_conn_request_many(lua_State *L) {
             waiting++;
         lua_settop(L, base);
     }
-    collect(L, s, replies, count, waiting, nats_Now() + timeout_ms);
+    int unanswered = collect(L, s, replies, count, waiting, nats_Now() + timeout_ms);
     for (int i = 1; i <= count; i++) {
         if (lua_geti(L, replies, i) == LUA_TNIL) {
-            if (is_connected(c))
+            if (unanswered > 0)
+                ph_fail(L, PH_UNAVAILABLE, "nobody answers on the request's subject");
+            else if (is_connected(c))
                 ph_fail(L, PH_TIMEOUT, "no reply within %lld ms", (long long)timeout_ms);
             else
                 fail_disconnected(L, c);
