@@ -82,7 +82,18 @@ asan: ## specs under AddressSanitizer and UBSan
 tsan: ## specs under ThreadSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=tsan test
 
+BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load
+
+bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
+	@$(HOST) spec/bench/bench.lua $(A)
+
+$(BUILD)/bench/%: $(BUILD)/obj/spec/bench/%.o $(BUILD)/obj/spec/bench/common.o
+	@mkdir -p $(@D)
+	$(CC) $(filter -fsanitize=%,$(OPT)) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+$(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
+
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d)
+-include $(OBJ:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d)
