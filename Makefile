@@ -74,7 +74,7 @@ lint: ## luacheck on all Lua
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -92,6 +92,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/spec/bench/%.o $(BUILD)/obj/spec/bench/common.o
 	$(CC) $(filter -fsanitize=%,$(OPT)) -o $@ $(filter %.o,$^) $(LDLIBS)
 
 $(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
+.SECONDARY: # objects are kept, so that nothing is compiled twice
 
 clean: ## remove build/
 	rm -rf build

@@ -1,16 +1,15 @@
-/* The floor: what nats-server alone costs for one run. Sends the messages of one run, each step waiting for its
- * reply, a given number of runs in flight:
- *   create   publish to $KV.<bucket>.<run> that expects no message     (gateway)
- *   job      publish to <work>.<tag> with a message id                 (gateway)
- *   fetch    pull of one message from the durable consumer             (supervisor)
- *   get      last message of the run's key                             (slot)
+/* The floor: what nats-server alone costs for one run. Sends the messages of one run, each step waiting for
+ * its reply, a given number of runs in flight: create   publish to $KV.<bucket>.<run> that expects no message
+ * (gateway) job      publish to <work>.<tag> with a message id                 (gateway) fetch    pull of one
+ * message from the durable consumer             (supervisor) get      last message of the run's key (slot)
  *   running  compare-and-set put, in `--running` percent of the runs   (slot)
  *   terminal compare-and-set put                                       (slot)
  *   ack      publish, no reply                                         (supervisor)
  *
  * Two ways of sending, since neither alone is "the" floor:
- *   threads  one thread per run in flight, blocking calls, one connection shared: what a plain program would do
- *   events   one connection, one thread that answers each reply with the next step: the fastest nats.c allows
+ *   threads  one thread per run in flight, blocking calls, one connection shared: what a plain program would
+ * do events   one connection, one thread that answers each reply with the next step: the fastest nats.c
+ * allows
  *
  * usage: floor --url URL --mode threads|events --in-flight N --runs N [--running PERCENT] [--get direct|api]
  *              [--initial BYTES] [--job BYTES] [--running-size BYTES] [--terminal BYTES]
@@ -33,22 +32,22 @@ enum step { CREATE, JOB, FETCH, GET, RUNNING, TERMINAL };
 
 /* One run in flight: one thread of it, or one state machine. */
 typedef struct flight {
-    enum step step;          /* the step whose reply is awaited */
-    char run[RUN_LEN + 1];   /* the run it is at: its own up to FETCH, then that of the job it got */
-    uint64_t revision;       /* last sequence of the run's key */
-    char ack[256];           /* where the job in hand is acked */
-    char inbox[128];         /* where replies to this flight go (events) */
+    enum step step;        /* the step whose reply is awaited */
+    char run[RUN_LEN + 1]; /* the run it is at: its own up to FETCH, then that of the job it got */
+    uint64_t revision;     /* last sequence of the run's key */
+    char ack[256];         /* where the job in hand is acked */
+    char inbox[128];       /* where replies to this flight go (events) */
 } flight;
 
 static struct {
     long runs, running_percent;
-    long size[TERMINAL + 1];     /* payload bytes of the steps that carry one */
+    long size[TERMINAL + 1]; /* payload bytes of the steps that carry one */
     bool is_direct;
-    char prefix[9];              /* random; keeps ids of two floor runs apart */
+    char prefix[9]; /* random; keeps ids of two floor runs apart */
     natsConnection *nc;
     atomic_long created, done;
-    double *started, *took;      /* by the run's number, seconds */
-    pthread_mutex_t mutex;       /* events: guards `finished` */
+    double *started, *took; /* by the run's number, seconds */
+    pthread_mutex_t mutex;  /* events: guards `finished` */
     pthread_cond_t finished;
 } bench;
 
@@ -110,7 +109,8 @@ static natsMsg *message(const flight *f, const char *reply) {
         snprintf(get, sizeof get, "{\"last_by_subj\":\"$KV." BUCKET ".%s\"}", f->run);
         body = bench.is_direct ? "" : get;
         snprintf(subject, sizeof subject,
-                 bench.is_direct ? "$JS.API.DIRECT.GET.KV_" BUCKET ".$KV." BUCKET ".%s" : "$JS.API.STREAM.MSG.GET.KV_" BUCKET,
+                 bench.is_direct ? "$JS.API.DIRECT.GET.KV_" BUCKET ".$KV." BUCKET ".%s"
+                                 : "$JS.API.STREAM.MSG.GET.KV_" BUCKET,
                  f->run);
         break;
     default:
@@ -357,8 +357,8 @@ int main(int argc, char **argv) {
         run_threads(flights, n);
     bench_check(natsConnection_FlushTimeout(bench.nc, 5000), "flush"); /* the last acks count */
     double seconds = bench_now() - start;
-    printf("mode=%s in_flight=%ld runs=%ld running_percent=%ld seconds=%.3f runs_per_sec=%.0f cpu=%.3f", mode, n, bench.runs,
-           bench.running_percent, seconds, (double)bench.runs / seconds, bench_cpu() - cpu);
+    printf("mode=%s in_flight=%ld runs=%ld running_percent=%ld seconds=%.3f runs_per_sec=%.0f cpu=%.3f", mode,
+           n, bench.runs, bench.running_percent, seconds, (double)bench.runs / seconds, bench_cpu() - cpu);
     bench_print_times("run", bench.took, (size_t)bench.runs);
     putchar('\n');
 

@@ -1,5 +1,6 @@
 /* The least HTTP/1.1 client that can drive a gateway: one blocking socket, keep-alive, one request at a time.
- * A client belongs to one thread. Every failure ends the process: a bench that lost an answer has no figure. */
+ * A client belongs to one thread. Every failure ends the process: a bench that lost an answer has no figure.
+ */
 #ifndef BENCH_HTTP_H
 #define BENCH_HTTP_H
 
@@ -9,9 +10,9 @@
 typedef struct http_client {
     const char *host; /* IPv4 address; borrowed */
     int port;
-    int fd;           /* -1: not connected */
-    size_t len;       /* bytes in buf */
-    char buf[65536];  /* what was received and not yet dropped; always terminated */
+    int fd;          /* -1: not connected */
+    size_t len;      /* bytes in buf */
+    char buf[65536]; /* what was received and not yet dropped; always terminated */
 } http_client;
 
 void http_init(http_client *c, const char *host, int port);

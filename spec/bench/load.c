@@ -1,15 +1,16 @@
-/* Drives a real gateway over HTTP and times it. One line of name=value on stdout; any wrong answer ends it with 1.
+/* Drives a real gateway over HTTP and times it. One line of name=value on stdout; any wrong answer ends it
+ * with 1.
  *
  *   load latency     runs one after the other: POST /runs/yaml on a kept connection, then the watch with
- *                    until=terminal on a new one. Time from before the POST to the frame with the terminal status.
- *   load throughput  --connections threads post --runs in all, each its next when the last was answered. The end is
- *                    seen by asking for the state of the work stream every 5 ms once all posts are answered: a job
- *                    leaves the stream with its ack, and the ack follows the terminal put, so an empty stream means
- *                    that all runs are terminal. That costs the server nothing while it is loaded (a subscription to
- *                    $KV.pyoco_runs.> would cost it a copy of every snapshot). After the clock has stopped every
- *                    run is read back and must be COMPLETED.
- *   load sizes       one run; prints the payload bytes of its messages, taken from plain subscriptions.
- *   load start       starts the program after `--` several times; time from exec until /health answers, or with
+ *                    until=terminal on a new one. Time from before the POST to the frame with the terminal
+ * status. load throughput  --connections threads post --runs in all, each its next when the last was
+ * answered. The end is seen by asking for the state of the work stream every 5 ms once all posts are
+ * answered: a job leaves the stream with its ack, and the ack follows the terminal put, so an empty stream
+ * means that all runs are terminal. That costs the server nothing while it is loaded (a subscription to
+ *                    $KV.pyoco_runs.> would cost it a copy of every snapshot). After the clock has stopped
+ * every run is read back and must be COMPLETED. load sizes       one run; prints the payload bytes of its
+ * messages, taken from plain subscriptions. load start       starts the program after `--` several times;
+ * time from exec until /health answers, or with
  *                    --worker-id until the worker's record is put into the registry.
  *
  * common options: --host 127.0.0.1 --port N --url NATS --file FLOW.yaml --flow-name F --tag T --runs N
@@ -61,16 +62,21 @@ static void make_request(const char *file, const char *flow_name, const char *ta
     size_t yaml_len = 0, body_len = 0;
     char *yaml = read_file(file, &yaml_len), *body = NULL;
     FILE *out = open_memstream(&body, &body_len);
-    fprintf(out, "--%s\r\nContent-Disposition: form-data; name=\"flow_name\"\r\n\r\n%s\r\n", boundary, flow_name);
+    fprintf(out, "--%s\r\nContent-Disposition: form-data; name=\"flow_name\"\r\n\r\n%s\r\n", boundary,
+            flow_name);
     fprintf(out, "--%s\r\nContent-Disposition: form-data; name=\"tag\"\r\n\r\n%s\r\n", boundary, tag);
-    fprintf(out, "--%s\r\nContent-Disposition: form-data; name=\"workflow\"; filename=\"flow.yaml\"\r\n"
-                 "Content-Type: application/x-yaml\r\n\r\n", boundary);
+    fprintf(out,
+            "--%s\r\nContent-Disposition: form-data; name=\"workflow\"; filename=\"flow.yaml\"\r\n"
+            "Content-Type: application/x-yaml\r\n\r\n",
+            boundary);
     fwrite(yaml, 1, yaml_len, out);
     fprintf(out, "\r\n--%s--\r\n", boundary);
     fclose(out);
     out = open_memstream(&load.request, &load.request_len);
-    fprintf(out, "POST /runs/yaml HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: multipart/form-data; boundary=%s\r\n"
-                 "Content-Length: %zu\r\n\r\n", load.host, load.port, boundary, body_len);
+    fprintf(out,
+            "POST /runs/yaml HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: multipart/form-data; boundary=%s\r\n"
+            "Content-Length: %zu\r\n\r\n",
+            load.host, load.port, boundary, body_len);
     fwrite(body, 1, body_len, out);
     fclose(out);
     free(body);
@@ -106,7 +112,8 @@ static void watch(http_client *c, const char *id) {
     char request[256];
     int len = snprintf(request, sizeof request,
                        "GET /runs/%s/watch?until=terminal&timeout_sec=30 HTTP/1.1\r\nHost: %s:%d\r\n"
-                       "Accept: text/event-stream\r\n\r\n", id, load.host, load.port);
+                       "Accept: text/event-stream\r\n\r\n",
+                       id, load.host, load.port);
     http_send(c, request, (size_t)len);
     const char *status;
     while (!(status = terminal_in(c->buf)))
@@ -119,7 +126,8 @@ static void watch(http_client *c, const char *id) {
 /* Reads a run back: it must be COMPLETED. */
 static void check_completed(http_client *c, const char *id) {
     char request[160], *body = NULL;
-    int len = snprintf(request, sizeof request, "GET /runs/%s HTTP/1.1\r\nHost: %s:%d\r\n\r\n", id, load.host, load.port);
+    int len = snprintf(request, sizeof request, "GET /runs/%s HTTP/1.1\r\nHost: %s:%d\r\n\r\n", id, load.host,
+                       load.port);
     http_send(c, request, (size_t)len);
     int status = http_answer(c, &body);
     const char *ended = terminal_in(body);
@@ -146,8 +154,8 @@ static void run_latency(void) {
         http_close(&stream);
     }
     double seconds = bench_now() - start;
-    printf("runs=%ld seconds=%.3f runs_per_sec=%.0f cpu=%.3f", load.runs, seconds, (double)load.runs / seconds,
-           bench_cpu() - cpu);
+    printf("runs=%ld seconds=%.3f runs_per_sec=%.0f cpu=%.3f", load.runs, seconds,
+           (double)load.runs / seconds, bench_cpu() - cpu);
     bench_print_times("post", posted, (size_t)load.runs);
     bench_print_times("run", load.took, (size_t)load.runs);
     putchar('\n');
@@ -182,7 +190,8 @@ static void wait_drained(jsCtx *js) {
     uint64_t left;
     while ((left = stream_state(js, load.work_stream, true)) > 0) {
         if (bench_now() > deadline)
-            bench_die("%lu jobs are still in %s after %.0f s", (unsigned long)left, load.work_stream, DEADLINE);
+            bench_die("%lu jobs are still in %s after %.0f s", (unsigned long)left, load.work_stream,
+                      DEADLINE);
         nats_Sleep(5);
     }
 }
@@ -209,8 +218,10 @@ static void run_throughput(long connections) {
     double seconds = bench_now() - start;
     cpu = bench_cpu() - cpu;
     puts = stream_state(js, load.runs_stream, false) - puts;
-    printf("runs=%ld connections=%ld seconds=%.3f runs_per_sec=%.0f posts_seconds=%.3f cpu=%.3f puts_per_run=%.3f",
-           load.runs, connections, seconds, (double)load.runs / seconds, posted, cpu, (double)puts / (double)load.runs);
+    printf("runs=%ld connections=%ld seconds=%.3f runs_per_sec=%.0f posts_seconds=%.3f cpu=%.3f "
+           "puts_per_run=%.3f",
+           load.runs, connections, seconds, (double)load.runs / seconds, posted, cpu,
+           (double)puts / (double)load.runs);
     bench_print_times("post", load.took, (size_t)load.runs);
     fflush(stdout);
     for (long i = 0; i < load.runs; i++)
@@ -326,7 +337,8 @@ int main(int argc, char **argv) {
     if (!load.ids || !load.took)
         bench_die("out of memory");
     if (file)
-        make_request(file, bench_option(argc, argv, "flow-name", "bench"), bench_option(argc, argv, "tag", "default"));
+        make_request(file, bench_option(argc, argv, "flow-name", "bench"),
+                     bench_option(argc, argv, "tag", "default"));
     if (strcmp(mode, "start") == 0) {
         char **command = argv;
         while (*command && strcmp(*command, "--") != 0)
