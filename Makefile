@@ -34,7 +34,11 @@ MODULES  := $(foreach m,$(LOADABLE),$(if $(wildcard src/bind/$(m).c),$(BUILD)/li
 HOST     := $(BUILD)/pyoco-host
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build up test one lint format asan tsan bench night install clean
+.PHONY: help deps build docs up test one lint format asan tsan bench night install clean
+
+docs: build ## write what is generated: docs/reference/config.md
+	@mkdir -p docs/reference
+	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))

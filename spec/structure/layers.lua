@@ -8,6 +8,7 @@ M.places = {
   ["lua/pyoco/err.lua"] = "base",
   ["lua/pyoco/log.lua"] = "base",
   ["lua/pyoco/config"] = "base",
+  ["lua/pyoco/nearest.lua"] = "base",
   ["lua/pyoco/flow/"] = "flow",
   ["lua/pyoco/run/"] = "run",
   ["lua/pyoco/nats/"] = "nats",
