@@ -244,6 +244,18 @@ static bool next_message(natsSubscription *sub, natsMsg **m, int64_t ms) {
     return s == NATS_OK;
 }
 
+/* Does the bucket of runs allow direct gets? */
+static bool is_direct(natsConnection *nc) {
+    jsCtx *js = NULL;
+    jsStreamInfo *info = NULL;
+    bench_check(natsConnection_JetStream(&js, nc, NULL), "JetStream");
+    bench_check(js_GetStreamInfo(&info, js, load.runs_stream, NULL, NULL), load.runs_stream);
+    bool allowed = info->Config->AllowDirect;
+    jsStreamInfo_Destroy(info);
+    jsCtx_Destroy(js);
+    return allowed;
+}
+
 /* Payload bytes of one run's messages. The last subscription answers when the run is terminal. */
 static void run_sizes(const char *work_subject, const char *runs_subject) {
     static http_client post;
@@ -257,7 +269,7 @@ static void run_sizes(const char *work_subject, const char *runs_subject) {
     submit(&post, load.ids[0]);
     if (!next_message(jobs, &m, 5000))
         bench_die("no job was published on %s", work_subject);
-    printf("job=%d", natsMsg_GetDataLength(m));
+    printf("get=%s job=%d", is_direct(nc) ? "direct" : "api", natsMsg_GetDataLength(m));
     natsMsg_Destroy(m);
     const char *name = "initial";
     for (bool is_terminal = false; !is_terminal; name = "running") {
@@ -284,6 +296,15 @@ static bool is_healthy(http_client *c) {
         return false;
     http_send(c, request, sizeof request - 1);
     return http_answer(c, &body) == 200;
+}
+
+static void run_ready(void) {
+    static http_client c;
+    http_init(&c, load.host, load.port);
+    for (double deadline = bench_now() + 30; !is_healthy(&c); usleep(1000))
+        if (bench_now() > deadline)
+            bench_die("no gateway answers on port %d", load.port);
+    http_close(&c);
 }
 
 static void run_start(char **command, const char *worker_id) {
@@ -346,8 +367,11 @@ int main(int argc, char **argv) {
         if (!*command || !command[1])
             bench_die("what to start goes after --");
         run_start(command + 1, bench_option(argc, argv, "worker-id", NULL));
+    } else if (strcmp(mode, "ready") == 0) {
+        run_ready();
     } else if (!file) {
-        bench_die("usage: load latency|throughput|sizes|start --file FLOW.yaml ... (see the head of load.c)");
+        bench_die(
+            "usage: load latency|throughput|sizes|ready|start --file FLOW.yaml ... (see the head of load.c)");
     } else if (strcmp(mode, "latency") == 0) {
         run_latency();
     } else if (strcmp(mode, "throughput") == 0) {
