@@ -5,9 +5,11 @@
 #include <luv/luv.h>
 
 int luaopen_host(lua_State *L);
+int luaopen_host_shared(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"host", luaopen_host},
+    {"host.shared", luaopen_host_shared},
     {"luv", luaopen_luv},
     {NULL, NULL},
 };
