@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 static int rank(const char *level) {
-    static const char *const levels[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
-    for (int i = 0; i < 4; i++)
+    static const char *const levels[] = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"};
+    for (int i = 0; i < 5; i++)
         if (strcasecmp(level, levels[i]) == 0)
             return i;
     return 1;

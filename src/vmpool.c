@@ -149,6 +149,9 @@ static ph_vm *build(worker *w) {
         return vm;
     const char *text = lua_tostring(L, -1);
     w->error = strdup(text ? text : "the script raised a value that is no text");
+    char *trace = w->error ? strstr(w->error, "\nstack traceback:\n\t[C]: in ?") : NULL;
+    if (trace) /* tells nothing */
+        *trace = '\0';
     ph_vm_close(vm);
     return NULL;
 }

@@ -38,7 +38,7 @@ static int check_head(struct mg_connection *conn, const struct mg_request_info *
     if (coding && lengths)
         return bad_request(conn, "both content-length and transfer-encoding");
     if (coding && strcasecmp(coding, "chunked") != 0)
-        return ph_httpd_error(conn, 501, "transfer-encoding not supported, send chunked or a content-length", "", true);
+        return bad_request(conn, "transfer-encoding not supported, send chunked or a content-length");
     if (hosts > 1 || (hosts == 0 && strcmp(info->http_version, "1.1") == 0))
         return bad_request(conn, "exactly one host header is needed");
     return 0;

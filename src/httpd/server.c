@@ -13,6 +13,8 @@
 
 static int on_log(const struct mg_connection *conn, const char *text) {
     (void)conn;
+    if (strstr(text, "cannot bind") || strstr(text, "server ports")) /* serve() returns that, better worded */
+        return 1;
     ph_log("WARNING", "civetweb", "%s", text);
     return 1;
 }
