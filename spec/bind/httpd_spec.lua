@@ -75,7 +75,8 @@ describe("host.httpd", function()
 
   it("keeps connections alive and answers pipelined requests in order", function()
     assert(serve())
-    local text = web.raw(server:port(), "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    local text = web.raw(server:port(), "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n" ..
+      "GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert.truthy(text:find("GET /1.*connection: close.*GET /2"), text)
   end)
 
@@ -103,7 +104,8 @@ describe("host.httpd", function()
     local answer = fetch("/x", { body = ("x"):rep(1001) })
     assert.equal(413, answer.status)
     assert.equal('{"detail":"body too large, the limit is 1000 bytes"}', answer.body)
-    local chunk = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n%s\r\n0\r\n\r\n"
+    local chunk = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" ..
+      "%s\r\n0\r\n\r\n"
     local function chunked(n) return chunk:format(("%x\r\n%s"):format(n, ("x"):rep(n))) end
     assert.truthy(web.raw(server:port(), chunked(1000)):find("x 1000 http", 1, true) or
       web.raw(server:port(), chunked(1000)):find(" 1000 http", 1, true))
@@ -198,7 +200,8 @@ describe("host.httpd", function()
     assert.truthy(answer.headers["content-type"]:find("text/css", 1, true))
     assert.equal(304, fetch("/static/a.css", { headers = { ["If-None-Match"] = answer.headers.etag } }).status)
     for _, path in ipairs { "", "b.css", ".hidden", "../app.lua", "%2e%2e/app.lua", "a/../../x", "/etc/passwd" } do
-      local text = web.raw(server:port(), ("GET /static/%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):format(path))
+      local text = web.raw(server:port(), ("GET /static/%s HTTP/1.1\r\nHost: a\r\n" ..
+        "Connection: close\r\n\r\n"):format(path))
       assert.truthy(text:find("^HTTP/1.1 404 "), path .. "\n" .. text)
     end
     os.remove(dir .. "/a.css")
@@ -297,7 +300,8 @@ describe("host.httpd", function()
     assert.is_nil(other)
     assert.equal("conflict", code)
     assert.truthy(message:find("in use by another program.*choose another with %-%-port"), message)
-    for host, expected in pairs { ["no.such.host"] = "is no IPv4 address", ["192.0.2.1"] = "has no address 192.0.2.1" } do
+    local cases = { ["no.such.host"] = "is no IPv4 address", ["192.0.2.1"] = "has no address 192.0.2.1" }
+    for host, expected in pairs(cases) do
       other, message, code = httpd.serve { script = script, port = 0, host = host }
       assert.is_nil(other)
       assert.equal("invalid", code)
@@ -315,7 +319,8 @@ describe("host.httpd", function()
   it("raises for bad options", function()
     assert.error_matches(function() httpd.serve { port = 0 } end, "script is missing")
     assert.error_matches(function() httpd.serve { script = "x", prot = 0 } end, "unknown option 'prot'")
-    assert.error_matches(function() httpd.serve { script = "x", port = 70000 } end, "port must be an integer from 0 to 65535")
+    assert.error_matches(function() httpd.serve { script = "x", port = 70000 } end,
+      "port must be an integer from 0 to 65535")
   end)
 
   it("can be stopped twice, and says that it is stopped", function()
