@@ -15,22 +15,30 @@ end }
 describe("host.http", function()
   local server, url, remove
 
-  setup(function()
+  local function start()
     local dir
     dir, remove = web.folder()
     web.write(dir .. "/app.lua", APP)
     server = assert(httpd.serve { script = dir .. "/app.lua", port = 0, threads = 8, service = false })
     url = "http://127.0.0.1:" .. server:port()
-  end)
+  end
 
-  teardown(function()
+  local function stop()
+    http.close()
     server:stop(0)
     remove()
-  end)
+  end
 
-  after_each(http.close)
+  --- An `it` with a server that is gone before the check for leaks.
+  local function serves(name, body)
+    it(name, function()
+      start()
+      finally(stop)
+      body()
+    end)
+  end
 
-  it("gets, posts and sends any method", function()
+  serves("gets, posts and sends any method", function()
     local answer = assert(http.request { url = url .. "/a" })
     assert.same({ 201, "/a|", "GET" }, { answer.status, answer.body, answer.headers["x-method"] })
     answer = assert(http.request { url = url .. "/a", body = "x\0y", headers = { ["content-type"] = "text/x" } })
@@ -42,14 +50,14 @@ describe("host.http", function()
     assert.equal("POST", assert(http.request { url = url, method = "POST" }).headers["x-method"])
   end)
 
-  it("uses its connection again", function()
+  serves("uses its connection again", function()
     assert(http.request { url = url })
     local before = server:stats().requests
     for _ = 1, 50 do assert(http.request { url = url }) end
     assert.equal(before + 50, server:stats().requests)
   end)
 
-  it("hands chunks over and stops when told to", function()
+  serves("hands chunks over and stops when told to", function()
     local n = 0
     local answer = assert(http.request { url = url .. "/big", on_data = function(chunk) n = n + #chunk end })
     assert.equal(300000, n)
@@ -61,7 +69,7 @@ describe("host.http", function()
     assert.equal("200 300000", status)
   end)
 
-  it("raises what a callback raised, and works afterwards", function()
+  serves("raises what a callback raised, and works afterwards", function()
     assert.error_matches(function()
       http.request { url = url .. "/big", on_data = function() error("mine") end }
     end, "mine")
@@ -71,12 +79,12 @@ describe("host.http", function()
     assert.equal(201, assert(http.request { url = url }).status)
   end)
 
-  it("does not follow redirects unless asked", function()
+  serves("does not follow redirects unless asked", function()
     assert.equal(307, assert(http.request { url = url .. "/redirect" }).status)
     assert.equal("/there|", assert(http.request { url = url .. "/redirect", follow = true }).body)
   end)
 
-  it("says unavailable, timeout, invalid and too_large", function()
+  serves("says unavailable, timeout, invalid and too_large", function()
     local function code_of(options) return select(3, http.request(options)) end
     assert.equal("unavailable", code_of { url = "http://127.0.0.1:1/" })
     assert.equal("invalid", code_of { url = "http://" })
@@ -90,7 +98,7 @@ describe("host.http", function()
     require("luv").run("nowait")
   end)
 
-  it("names the option that is wrong", function()
+  serves("names the option that is wrong", function()
     assert.error_matches(function() http.request {} end, "url is missing")
     assert.error_matches(function() http.request { url = url, body = {} } end, "body must be text, got table")
     assert.error_matches(function() http.request { url = url, on_data = 1 } end, "on_data must be a function")
@@ -98,7 +106,7 @@ describe("host.http", function()
     assert.equal(201, assert(http.request { url = url }).status)
   end)
 
-  it("makes multipart bodies: fields, then files", function()
+  serves("makes multipart bodies: fields, then files", function()
     local body, content_type = http.multipart({ { "flow_name", "train" } },
       { { name = "workflow", filename = 'a"b.yaml', content_type = "application/x-yaml", data = "x: 1\r\n\0" } })
     local boundary = content_type:match("^multipart/form%-data; boundary=(.+)$")

@@ -53,15 +53,23 @@ describe("host.httpd", function()
     if level then uv.os_setenv("PYOCO_LOG_LEVEL", level) else uv.os_unsetenv "PYOCO_LOG_LEVEL" end
   end)
 
-  after_each(function()
+  local function cleanup()
     http.close()
     if server then server:stop(5) end
     if remove then remove() end
     server, remove = nil, nil
     for _, key in ipairs(shared.keys("spec.")) do shared.delete(key) end
-  end)
+  end
 
-  it("hands the request over and the response back", function()
+  --- An `it` whose server is gone before the check for leaks.
+  local function serves(name, body)
+    it(name, function()
+      finally(cleanup)
+      body()
+    end)
+  end
+
+  serves("hands the request over and the response back", function()
     assert(serve())
     local answer = fetch("/a%2Fb?q=1&r=%20", { method = "PUT", body = "12345" })
     assert.equal(200, answer.status)
@@ -73,21 +81,21 @@ describe("host.httpd", function()
     assert.equal("a=1, b=2", answer.headers["set-cookie"])
   end)
 
-  it("keeps connections alive and answers pipelined requests in order", function()
+  serves("keeps connections alive and answers pipelined requests in order", function()
     assert(serve())
     local text = web.raw(server:port(), "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n" ..
       "GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert.truthy(text:find("GET /1.*connection: close.*GET /2"), text)
   end)
 
-  it("has no body in 204 and in answers to HEAD", function()
+  serves("has no body in 204 and in answers to HEAD", function()
     assert(serve())
     assert.equal("", fetch("/204").body)
     local text = web.raw(server:port(), "HEAD /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert.truthy(text:find("content%-length: %d+\r\n\r\n$"), text)
   end)
 
-  it("answers 500 for a raising handler and for responses that are none, and goes on", function()
+  serves("answers 500 for a raising handler and for responses that are none, and goes on", function()
     assert(serve())
     for _, path in ipairs { "/boom", "/bad", "/none" } do
       local answer = fetch(path)
@@ -98,7 +106,7 @@ describe("host.httpd", function()
     assert.equal(200, fetch("/x").status)
   end)
 
-  it("limits bodies, declared or chunked", function()
+  serves("limits bodies, declared or chunked", function()
     assert(serve(nil, { max_body_bytes = 1000 }))
     assert.equal(200, fetch("/x", { body = ("x"):rep(1000) }).status)
     local answer = fetch("/x", { body = ("x"):rep(1001) })
@@ -112,13 +120,13 @@ describe("host.httpd", function()
     assert.truthy(web.raw(server:port(), chunked(1001)):find("HTTP/1.1 413", 1, true))
   end)
 
-  it("takes a body that is much larger than its buffers", function()
+  serves("takes a body that is much larger than its buffers", function()
     assert(serve())
     assert.truthy(fetch("/x", { body = ("x"):rep(5000000) }).body:find(" 5000000 ", 1, true))
     assert.equal(413, fetch("/x", { body = ("x"):rep(9000000) }).status)
   end)
 
-  it("answers Expect: 100-continue before it reads the body", function()
+  serves("answers Expect: 100-continue before it reads the body", function()
     assert(serve(nil, { max_body_bytes = 100 }))
     local head = "POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
     local text = web.raw(server:port(), head:format(5), function(t) return t:find("\r\n\r\n", 1, true) end)
@@ -127,14 +135,14 @@ describe("host.httpd", function()
     assert.truthy(text:find("^HTTP/1.1 413 "), text)
   end)
 
-  it("answers 408 when a body stalls", function()
+  serves("answers 408 when a body stalls", function()
     assert(serve(nil, { request_timeout_ms = 200 }))
     local text = web.raw(server:port(), "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n123")
     assert.truthy(text:find("^HTTP/1.1 408 "), text)
     assert.truthy(text:find('{"detail":"body incomplete', 1, true), text)
   end)
 
-  it("closes a connection that sends nothing", function()
+  serves("closes a connection that sends nothing", function()
     assert(serve(nil, { request_timeout_ms = 200 }))
     local _, closed = web.raw(server:port(), "GET /x HT")
     assert.is_true(closed)
@@ -150,7 +158,7 @@ describe("host.httpd", function()
     ["a negative content-length"] = { "POST", "Content-Length: -1\r\n", "411" },
     ["an unknown method"] = { "BREW", "", "400" },
   } do
-    it("refuses " .. what, function()
+    serves("refuses " .. what, function()
       assert(serve())
       local text = web.raw(server:port(), ("%s /x HTTP/1.1\r\nHost: a\r\n%s\r\n"):format(case[1], case[2]))
       assert.truthy(text:find("^HTTP/1.1 " .. case[3] .. " "), text)
@@ -158,13 +166,13 @@ describe("host.httpd", function()
     end)
   end
 
-  it("refuses a request without Host", function()
+  serves("refuses a request without Host", function()
     assert(serve())
     assert.truthy(web.raw(server:port(), "GET /x HTTP/1.1\r\n\r\n"):find("^HTTP/1.1 400 "))
     assert.truthy(web.raw(server:port(), "GET /x HTTP/1.0\r\n\r\n"):find("^HTTP/1.1 200 "))
   end)
 
-  it("answers 503 when no VM is free for a second, and /health meanwhile", function()
+  serves("answers 503 when no VM is free for a second, and /health meanwhile", function()
     assert(serve(nil, { vms = 1 }))
     local blocked = uv.new_tcp()
     blocked:connect("127.0.0.1", server:port(), function() blocked:write("GET /block HTTP/1.1\r\nHost: a\r\n\r\n") end)
@@ -180,7 +188,7 @@ describe("host.httpd", function()
     assert.equal(200, fetch("/x").status)
   end)
 
-  it("shows shared health.* keys and the reload error on /health", function()
+  serves("shows shared health.* keys and the reload error on /health", function()
     assert(serve())
     shared.set("health.spec", '{"a":[1]}')
     local body = fetch("/health").body
@@ -190,7 +198,7 @@ describe("host.httpd", function()
     assert.truthy(body:find('"spec":{"a":[1]}', 1, true), body)
   end)
 
-  it("serves static files and nothing outside their folder", function()
+  serves("serves static files and nothing outside their folder", function()
     local dir = web.folder()
     assert(serve(nil, { static_dir = dir }))
     web.write(dir .. "/a.css", "body {}")
@@ -214,7 +222,7 @@ describe("host.httpd", function()
       return ('return { handle = function() return { body = %q } end }'):format(text)
     end
 
-    it("makes a saved edit live for the next request", function()
+    serves("makes a saved edit live for the next request", function()
       assert(serve(app_saying "1"))
       for i = 2, 20 do
         web.write(script, app_saying(tostring(i)))
@@ -222,14 +230,14 @@ describe("host.httpd", function()
       end
     end)
 
-    it("takes an edit that is saved by rename", function()
+    serves("takes an edit that is saved by rename", function()
       assert(serve(app_saying "old"))
       web.write(script .. ".tmp", app_saying "new")
       os.rename(script .. ".tmp", script)
       assert.equal("new", fetch("/").body)
     end)
 
-    it("follows required modules, also those required late", function()
+    serves("follows required modules, also those required late", function()
       serve([[
         package.path = debug.getinfo(1, "S").source:match("^@(.*/)") .. "?.lua;" .. package.path
         local at_load = require "at_load"
@@ -247,7 +255,7 @@ describe("host.httpd", function()
       assert.equal("a2l2", fetch("/").body)
     end)
 
-    it("keeps the last good version when an edit is broken, and says where", function()
+    serves("keeps the last good version when an edit is broken, and says where", function()
       assert(serve(app_saying "good"))
       for text, message in pairs {
         ["x = = 1"] = ":1: unexpected symbol near '='",
@@ -267,7 +275,7 @@ describe("host.httpd", function()
       assert.equal(2, server:stats().script_version)
     end)
 
-    it("lets requests that arrive during a build wait for it", function()
+    serves("lets requests that arrive during a build wait for it", function()
       assert(serve(app_saying "1"))
       web.write(script, [[
         local uv = require "luv"
@@ -278,7 +286,7 @@ describe("host.httpd", function()
     end)
   end)
 
-  it("runs duties in exactly one service VM, reloaded with the script", function()
+  serves("runs duties in exactly one service VM, reloaded with the script", function()
     local text = [[
       local host, shared = require "host", require "host.shared"
       return { handle = function() return { body = host.role } end,
@@ -294,7 +302,7 @@ describe("host.httpd", function()
     assert.is_nil(shared.get("spec.duty.b.http"))
   end)
 
-  it("says what to do when the port is in use or the address is not ours", function()
+  serves("says what to do when the port is in use or the address is not ours", function()
     assert(serve())
     local other, message, code = httpd.serve { script = script, port = server:port() }
     assert.is_nil(other)
@@ -309,21 +317,21 @@ describe("host.httpd", function()
     end
   end)
 
-  it("says file and line when the script does not load at the start", function()
+  serves("says file and line when the script does not load at the start", function()
     local _, message, code = serve("\n\nx = = 1")
     assert.is_nil(server)
     assert.equal("invalid", code)
     assert.truthy(message:find("app.lua:3: unexpected symbol near '='", 1, true), message)
   end)
 
-  it("raises for bad options", function()
+  serves("raises for bad options", function()
     assert.error_matches(function() httpd.serve { port = 0 } end, "script is missing")
     assert.error_matches(function() httpd.serve { script = "x", prot = 0 } end, "unknown option 'prot'")
     assert.error_matches(function() httpd.serve { script = "x", port = 70000 } end,
       "port must be an integer from 0 to 65535")
   end)
 
-  it("can be stopped twice, and says that it is stopped", function()
+  serves("can be stopped twice, and says that it is stopped", function()
     local s = assert(serve())
     s:stop()
     s:stop()
