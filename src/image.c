@@ -1,3 +1,4 @@
+/* A list of named bytecode chunks behind one lock, and the VM's own loaders replaced by ones that look there. */
 #include "image.h"
 #include <pthread.h>
 #include <stdatomic.h>
