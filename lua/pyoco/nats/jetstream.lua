@@ -196,7 +196,9 @@ function M.stored_reply(msg, stream, what, is_direct)
     answer, text, code, err_code = wire.answer(msg, "stream " .. stream)
   end
   if answer then return wire.stored(answer.message) end
-  if err_code == 10037 then return nil, ("stream %s has no message at %s"):format(stream, what), "not_found", err_code end
+  if err_code == 10037 then
+    return nil, ("stream %s has no message at %s"):format(stream, what), "not_found", err_code
+  end
   return nil, text, code, err_code
 end
 
