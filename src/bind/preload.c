@@ -5,9 +5,11 @@
 #include <luv/luv.h>
 
 int luaopen_host(lua_State *L);
+int luaopen_host_task(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"host", luaopen_host},
+    {"host.task", luaopen_host_task},
     {"luv", luaopen_luv},
     {NULL, NULL},
 };
