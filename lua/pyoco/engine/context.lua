@@ -15,7 +15,7 @@ local methods = {}
 
 --- Writes a line to the task's log.
 ---@param pattern string as for string.format when values follow
-function methods:log(pattern, ...)
+function methods:log(pattern, ...) -- luacheck: ignore 212/self
   local text = pattern
   if select("#", ...) > 0 then text = format(pattern, ...) end
   if type(text) ~= "string" then text = tostring(text) end

@@ -122,7 +122,7 @@ function settle(eng, node, state, a, b)
 end
 
 --- Starts a node that is ready.
-local function begin(eng, node)
+local function launch(eng, node)
   local record, at = node.record, eng.now()
   record.started_at, node.started = at, monotonic()
   eng.running = eng.running + 1
@@ -192,7 +192,7 @@ local function advance(eng)
   end
   if first > 1 then eng.answers, eng.first_answer = {}, 1 end
   if eng.failed or eng.running >= eng.max_parallel or not eng.ready[1] then return false end
-  begin(eng, pop(eng.ready))
+  launch(eng, pop(eng.ready))
   return true
 end
 

@@ -15,7 +15,7 @@ function M.run(flow, opts)
   if not ok then return nil, message, code end
   local before = task.memory_limit()
   if opts.memory_limit then task.memory_limit(opts.memory_limit) end
-  local restore <close> = setmetatable({}, { __close = function()
+  local _ <close> = setmetatable({}, { __close = function()
     task.memory_limit(before)
     task.detach()
   end })

@@ -2,9 +2,10 @@
 --- results of tasks; `ctx` is the context; a name that nothing gives is nil.
 local json = require "host.json"
 local context = require "pyoco.engine.context"
+local selector = require "pyoco.flow.selector"
 local value = require "pyoco.engine.value"
 
-local null, copy = json.null, value.copy
+local null, copy, resolve = json.null, value.copy, selector.resolve
 local type, next = type, next
 
 local M = {}
@@ -14,7 +15,6 @@ local M = {}
 ---@return table? inputs list of { name, selector = table|nil, literal = any }, or nil when there are none
 function M.inputs(spec)
   if not spec.inputs or next(spec.inputs) == nil then return nil end
-  local selector = require "pyoco.flow.selector"
   local inputs = {}
   for name, source in next, spec.inputs do
     local parsed
@@ -23,7 +23,7 @@ function M.inputs(spec)
       parsed, message = selector.parse(source)
       if not parsed then error(("graph: task %s, inputs.%s: %s"):format(spec.name, name, message)) end
     end
-    inputs[#inputs + 1] = { name = name, selector = parsed, resolve = selector.resolve, literal = source }
+    inputs[#inputs + 1] = { name = name, selector = parsed, literal = source }
   end
   return inputs
 end
@@ -55,9 +55,9 @@ end
 function M.arguments(eng, node)
   local recorded, arguments = {}, { n = #node.params }
   for _, input in next, node.inputs or {} do
-    local found, message = input.literal, nil
+    local found, message = input.literal
     if input.selector then
-      found, message = input.resolve(input.selector, eng.sources)
+      found, message = resolve(input.selector, eng.sources)
       if message then return nil, message end
     end
     recorded[input.name] = found == nil and null or found
