@@ -27,12 +27,14 @@ LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 LOADABLE      := http httpd
 LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null)
 LIBS_httpd    := -lcivetweb
+OBJ_httpd     := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/httpd/*.c))
 
 SRC      := $(wildcard src/*.c) $(filter-out $(LOADABLE:%=src/bind/%.c),$(wildcard src/bind/*.c))
 OBJ      := $(SRC:%.c=$(BUILD)/obj/%.o)
 MODULES  := $(foreach m,$(LOADABLE),$(if $(wildcard src/bind/$(m).c),$(BUILD)/lib/host/$(m).so))
 HOST     := $(BUILD)/pyoco-host
 
+.SECONDARY:
 .DEFAULT_GOAL := help
 .PHONY: help deps build docs up test one lint format asan tsan bench night install clean
 
@@ -61,6 +63,8 @@ $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 	@mkdir -p $(@D)
 	$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
 
+$(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
+
 # A change of flags rebuilds everything: the file changes only when its text does.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
@@ -78,7 +82,7 @@ lint: ## luacheck on all Lua
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -86,7 +90,19 @@ asan: ## specs under AddressSanitizer and UBSan
 tsan: ## specs under ThreadSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=tsan test
 
+BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load
+
+bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
+	@$(HOST) spec/bench/bench.lua $(A)
+
+$(BUILD)/bench/%: $(BUILD)/obj/spec/bench/%.o $(BUILD)/obj/spec/bench/common.o
+	@mkdir -p $(@D)
+	$(CC) $(filter -fsanitize=%,$(OPT)) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+$(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
+.SECONDARY: # objects are kept, so that nothing is compiled twice
+
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d)
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)
