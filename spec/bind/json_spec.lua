@@ -146,6 +146,8 @@ describe("json.encode", function()
     local v = { c = 1, a = 2, b = { z = 1, y = 2 }, d = 4 }
     assert.equal('{"a":2,"b":{"y":2,"z":1},"c":1,"d":4}', json.encode(v, { sort = true }))
     assert.equal('{"d":4,"b":{"y":2,"z":1},"a":2,"c":1}', json.encode(v, { sort = true, order = { "d", "none", "b" } }))
+    local long = ("k"):rep(50)
+    assert.equal('{"' .. long .. '":1,"a":2}', json.encode({ a = 2, [long] = 1 }, { order = { ("k"):rep(50), "a" } }))
     assert.equal('{"d":4,"c":1', json.encode(v, { order = { "d", "c" } }):sub(1, 12))
   end)
 
