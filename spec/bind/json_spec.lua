@@ -194,6 +194,15 @@ describe("json.encode", function()
     end)
   end
 
+  it("names the path in UTF-8 even where the key is not", function()
+    assert.equal("a?.?: text that is not UTF-8 cannot be JSON (byte 1; encode bytes with crypto.base64_encode)",
+      (select(2, json.encode { ["a?"] = { ["\xff"] = 1 } })))
+    for n = 0, 3 do
+      local key = ("a"):rep(n) .. ("日本"):rep(200)
+      assert.truthy(utf8.len((select(2, json.encode { [key] = print }))))
+    end
+  end)
+
   it("refuses holes and what is nested too deeply, and takes one table twice", function()
     assert.truthy(select(2, json.encode { 1, nil, 3 }):find("hole", 1, true))
     local deep = {}

@@ -48,6 +48,7 @@ static cJSON *refuse(encoder *e, const place *at, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(e->err->text + n, sizeof e->err->text - (size_t)n, fmt, ap);
     va_end(ap);
+    ph_utf8_clean(e->err->text);
     return NULL;
 }
 
