@@ -19,6 +19,7 @@ M.places = {
   ["lua/pyoco/http/"] = "http",
   ["lua/pyoco/routes/"] = "routes",
   ["lua/pyoco/cli/"] = "cli",
+  ["lua/pyoco/up/"] = "cli",
   ["lua/"] = "script", -- gateway.lua, worker.lua ...: they put the layers together
   ["flows/"] = "user",
 }
@@ -46,7 +47,7 @@ M.only = {
     why = "only the store's JetStream side talks to NATS" },
   { module = "host.httpd", from = { "lua/pyoco/http/", "lua/gateway.lua" },
     why = "only the gateway serves HTTP" },
-  { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/client.lua",
+  { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/up/", "lua/pyoco/engine/", "lua/client.lua",
     "lua/up.lua" }, why = "the store, flows and runs know nothing of HTTP" },
   { module = "pyoco.engine", from = { "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/", "lua/client.lua" },
     why = "only engine/ runs flow code, for a worker or a local run" },
