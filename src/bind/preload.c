@@ -8,12 +8,14 @@ int luaopen_host(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_nats(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"host", luaopen_host},
     {"host.clock", luaopen_host_clock},
     {"host.crypto", luaopen_host_crypto},
     {"host.json", luaopen_host_json},
+    {"host.nats", luaopen_host_nats},
     {"luv", luaopen_luv},
     {NULL, NULL},
 };
