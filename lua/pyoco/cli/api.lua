@@ -64,8 +64,9 @@ local function no_connection(server, message, code)
       .. "with --server URL or PYOCO_SERVER_URL"):format(server) } }
 end
 
-function Api:headers(extra)
-  local headers = extra or {}
+--- Adds the key, if there is one, to the headers of a request.
+local function with_key(self, headers)
+  headers = headers or {}
   if self.key then headers[self.key_header] = self.key end
   return headers
 end
@@ -82,7 +83,7 @@ function Api:request(method, path, opts)
   opts = opts or {}
   local answer, message, code = http.request {
     method = method, url = self.server .. path .. query_text(opts.query), body = opts.body,
-    headers = self:headers(opts.body and { ["content-type"] = opts.content_type or "application/json" }),
+    headers = with_key(self, opts.body and { ["content-type"] = opts.content_type or "application/json" }),
     timeout_sec = opts.timeout_sec or 30, connect_timeout_sec = 5,
   }
   if not answer then return no_connection(self.server, message, code) end
@@ -102,7 +103,7 @@ end
 function Api:stream(path, query, on_event, on_idle)
   local feed, status, body = sse.reader(on_event), 200, {}
   local answer, message, code = http.request {
-    url = self.server .. path .. query_text(query), headers = self:headers { accept = "text/event-stream" },
+    url = self.server .. path .. query_text(query), headers = with_key(self, { accept = "text/event-stream" }),
     timeout_sec = 0, connect_timeout_sec = 5,
     on_headers = function(got) status = got end,
     on_data = function(chunk)

@@ -92,7 +92,8 @@ local function elapsed(from, to, now)
   return from and output.duration(math.max(0, (given(to) or now) - from)) or ""
 end
 
-function Tree:header(now)
+--- The line of the run itself.
+local function header(self, now)
   local snapshot = self.snapshot
   local colour = STATUS_COLOURS[snapshot.status] or "dim"
   return ("%s  %s  %s  %s"):format(self.paint("bold", text.clean(tostring(snapshot.flow_name))),
@@ -100,7 +101,8 @@ function Tree:header(now)
     self.paint("dim", "run " .. text.clean(tostring(snapshot.run_id)) .. (self.note and "  " .. self.note or "")))
 end
 
-function Tree:task_line(row, now, width)
+--- The line of one task.
+local function task_line(self, row, now, width)
   local record = (self.snapshot.task_records or {})[row.name] or {}
   local state = self.snapshot.tasks[row.name] or "PENDING"
   local icon = ICONS[state] or ICONS.PENDING
@@ -120,7 +122,7 @@ end
 ---@param height integer|nil lines
 ---@return string[]
 function Tree:lines(now, width, height)
-  local lines, rows = { self:header(now) }, self.rows
+  local lines, rows = { header(self, now) }, self.rows
   local room = (height or math.huge) - 2
   if #rows > room then
     local chosen, left = {}, room
@@ -132,12 +134,12 @@ function Tree:lines(now, width, height)
       end
     end
     for _, row in ipairs(rows) do
-      if chosen[row] then lines[#lines + 1] = self:task_line(row, now, width) end
+      if chosen[row] then lines[#lines + 1] = task_line(self, row, now, width) end
     end
     lines[#lines + 1] = self.paint("dim", ("… and %d more tasks"):format(#rows - math.max(0, room)))
     return lines
   end
-  for _, row in ipairs(rows) do lines[#lines + 1] = self:task_line(row, now, width) end
+  for _, row in ipairs(rows) do lines[#lines + 1] = task_line(self, row, now, width) end
   return lines
 end
 

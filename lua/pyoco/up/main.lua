@@ -64,7 +64,8 @@ local function stop_child(up, child, seconds)
   up.interrupt.seen = false -- from here on a signal means: at once
   wait.until_true(function() return child.exited or up.interrupt.seen end, seconds)
   if not child.exited then
-    up.say("%s is killed%s", child.name, up.interrupt.seen and "" or (": it did not stop within %.0f s"):format(seconds))
+    local why = up.interrupt.seen and "" or (": it did not stop within %.0f s"):format(seconds)
+    up.say("%s is killed%s", child.name, why)
     child:signal "sigkill"
     wait.until_true(function() return child.exited end, 10)
   end
