@@ -26,6 +26,10 @@ int ph_exec_child(int argc, char **argv) {
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     execvp(argv[2], argv + 2);
+    char path[256]; /* Debian's nats-server is in /usr/sbin, which is not on every user's PATH */
+    if (errno == ENOENT && !strchr(argv[2], '/') &&
+        snprintf(path, sizeof path, "/usr/sbin/%s", argv[2]) < (int)sizeof path)
+        execv(path, argv + 2);
     int code = errno == ENOENT ? 127 : 126;
     fprintf(stderr, "pyoco-host: cannot start %s: %s\n", argv[2], strerror(errno));
     return code;

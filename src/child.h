@@ -3,7 +3,7 @@
 #define PH_CHILD_H
 
 /* Asks the kernel for SIGNAL (a number) when the process PARENT (its id) dies, gives signals back their defaults and
- * executes PROGRAM, looked up in PATH. argv begins at SIGNAL. Returns an exit code only when that failed: 126 or 127 as
+ * executes PROGRAM, looked up in PATH and /usr/sbin. argv begins at SIGNAL. Returns an exit code only when that failed: 126 or 127 as
  * shells do, 1 when PARENT is already gone. */
 int ph_exec_child(int argc, char **argv);
 

@@ -72,8 +72,8 @@ describe("sse.reader", function()
   it("puts events together from any cut of the stream", function()
     local stream = 'event: snapshot\nid: 7\ndata: {"a":\ndata: 1}\n\n: comment\n\nevent: heartbeat\r\ndata: {}\r\n\r\n'
     local whole = read { stream }
-    assert.same({ { event = "snapshot", data = '{"a":\n1}', id = "7" }, { event = "heartbeat", data = "{}", id = "7" } },
-      whole)
+    assert.same({ { event = "snapshot", data = '{"a":\n1}', id = "7" },
+      { event = "heartbeat", data = "{}", id = "7" } }, whole)
     local bytes = {}
     for i = 1, #stream do bytes[i] = stream:sub(i, i) end
     assert.same(whole, read(bytes))
@@ -107,8 +107,10 @@ describe("params.collect", function()
   end)
 
   it("takes --param values as JSON if they parse, else as text; nothing is the empty text", function()
-    local got = assert(params.collect { param = { "n=1.5", "t=true", "o={\"x\":[1]}", "s=hello", "e=", "z=null", "q=\"1\"" } })
-    assert.equal('{"e":"","n":1.5,"o":{"x":[1]},"q":"1","s":"hello","t":true,"z":null}', json.encode(got, { sort = true }))
+    local got = assert(params.collect { param = { "n=1.5", "t=true", 'o={"x":[1]}', "s=hello", "e=", "z=null",
+      'q="1"' } })
+    assert.equal('{"e":"","n":1.5,"o":{"x":[1]},"q":"1","s":"hello","t":true,"z":null}',
+      json.encode(got, { sort = true }))
   end)
 
   it("reads YAML files too", function()
@@ -119,7 +121,7 @@ describe("params.collect", function()
 
   it("says what is wrong, and where", function()
     local list = tmp.write(dir .. "/list.json", "[1]")
-    local broken = tmp.write(dir .. "/broken.json", '{"a": }')
+    local broken = tmp.write(dir .. "/broken.json", '{"a": ')
     for _, case in ipairs {
       { { param = { "novalue" } }, "--param novalue has no =", "invalid" },
       { { params = "{" }, "--params is not JSON: ", "invalid" },

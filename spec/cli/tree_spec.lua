@@ -18,7 +18,7 @@ local function snapshot(more)
     tasks = { fetch = "SUCCEEDED", parse = "RUNNING", stats = "FAILED", report = "PENDING" },
     task_records = { fetch = record(100, 100.3, { output = { n = 1 } }),
       parse = record(100.3, nil, { log_tail = "one\ntwo\27[2J\n" }),
-      stats = record(100.3, 100.4, { error = "boom", traceback = "flows/etl.lua:9: boom\n  flows/etl.lua:9: in stats" }) } }
+      stats = record(100.3, 100.4, { error = "boom", traceback = "flows/etl.lua:9: boom\n  in stats" }) } }
   for key, field in pairs(more or {}) do value[key] = field end
   return value
 end
@@ -75,7 +75,9 @@ describe("tree", function()
   end)
 
   it("knows the terminal statuses", function()
-    for _, status in ipairs { "COMPLETED", "FAILED", "CANCELLED" } do assert.is_true(tree.is_terminal { status = status }) end
+    for _, status in ipairs { "COMPLETED", "FAILED", "CANCELLED" } do
+      assert.is_true(tree.is_terminal { status = status })
+    end
     for _, status in ipairs { "PENDING", "RUNNING", "CANCELLING", "x" } do
       assert.is_false(tree.is_terminal { status = status })
     end

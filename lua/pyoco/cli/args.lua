@@ -103,6 +103,9 @@ local function with_nearest(program, command, message)
     for _, name in ipairs(program.config or {}) do known[#known + 1] = config.row(name).flag end
   end
   message = message:gsub("%s*Did you mean.*$", "") -- argparse's own guess is about option spelling only
+  message = message:gsub("missing argument '([%l_]+)'", function(name) -- as the help spells it
+    return "missing argument '" .. name:upper() .. "'"
+  end)
   local near = unknown and nearest.name(unknown, known)
   return near and message .. "; did you mean " .. near .. "?" or message
 end

@@ -19,8 +19,8 @@ local function holder_of(number)
 end
 
 --- Starts nats-server and waits until it answers.
----@param opts table { port = wanted (the next free one is taken when it is in use), store_dir, log_path, on_exit = fn,
----  is_stopping = fn() -> true to give up }
+---@param opts table { port = wanted (the next free one is taken when it is in use), store_dir, log_path,
+---  program = "nats-server", on_exit = fn, is_stopping = fn() -> true to give up }
 ---@return table|nil server { child, url, port, note = nil | text about the port }
 ---@return string|nil message
 ---@return string|nil code "unavailable" | "cancelled"
@@ -31,7 +31,8 @@ function M.start(opts)
     note = ("port %d is taken by %s; it is left alone"):format(opts.port, holder_of(opts.port))
   end
   local server, message = child.start { name = "NATS", death_signal = "sigterm", on_exit = opts.on_exit,
-    command = { "nats-server", "-a", HOST, "-p", tostring(number), "-js", "-sd", opts.store_dir, "-l", opts.log_path } }
+    command = { opts.program or "nats-server", "-a", HOST, "-p", tostring(number), "-js", "-sd", opts.store_dir,
+      "-l", opts.log_path } }
   if not server then return nil, message, "unavailable" end
   local ready = wait.until_true(function()
     if server.exited or opts.is_stopping() then return "ended" end
