@@ -71,9 +71,9 @@ describe("pyoco.http.app", function()
   it("checks JSON bodies", function()
     local answer = ask { path = "/runs", json = { flow_name = "f", params = { a = json.array {} } } }
     assert.equal('{"name":"f","params":{"a":[]}}', json.encode(answer.json, { sort = true }))
-    for body, kind in pairs { ["{"] = "json_invalid", ["[]"] = "model_attributes_type", ["{}"] = "missing", [""] = "missing",
-      ["1"] = "model_attributes_type", ['{"flow_name":""}'] = "string_too_short", ["\xff"] = "json_invalid",
-      [("["):rep(1000)] = "json_invalid", ['{"flow_name":NaN}'] = "json_invalid" } do
+    for body, kind in pairs { ["{"] = "json_invalid", ["[]"] = "model_attributes_type", ["{}"] = "missing",
+      [""] = "missing", ["1"] = "model_attributes_type", ['{"flow_name":""}'] = "string_too_short",
+      ["\xff"] = "json_invalid", [("["):rep(1000)] = "json_invalid", ['{"flow_name":NaN}'] = "json_invalid" } do
       answer = ask { path = "/runs", method = "POST", body = body, headers = { ["content-type"] = "application/json" } }
       assert.equal(422, answer.status, body)
       assert.equal(kind, answer.json.detail[1].type, body)
