@@ -75,7 +75,8 @@ describe("event streams", function()
     for block in body:gmatch("(.-)\n\n") do
       local data = block:match("data: ([^\n]+)")
       if data then
-        list[#list + 1] = { id = block:match("id: (%d+)"), event = block:match("event: (%w+)"), data = json.decode(data) }
+        list[#list + 1] = { id = block:match("id: (%d+)"), event = block:match("event: (%w+)"),
+          data = json.decode(data) }
       end
     end
     return list
@@ -157,7 +158,8 @@ describe("event streams", function()
 
   streams("leave out what is older than since, and what the client has seen", function()
     local revision = assert(bucket:put("r1", snapshot("RUNNING", 10)))
-    local since, seen = watch "/runs/r1/watch?since=11", watch("/runs/r1/watch", "Last-Event-ID: " .. revision .. "\r\n")
+    local since = watch "/runs/r1/watch?since=11"
+    local seen = watch("/runs/r1/watch", "Last-Event-ID: " .. revision .. "\r\n")
     since:wait(function(c) return c.text:find("\r\n\r\n", 1, true) end)
     seen:wait(function(c) return c.text:find("\r\n\r\n", 1, true) end)
     bucket:put("r1", snapshot("RUNNING", 11))
@@ -201,7 +203,8 @@ describe("event streams", function()
 
   streams("are 404 for a run that does not exist, as JSON", function()
     for _, id in ipairs { "none", "a%20b", "..", "%00" } do
-      local text = web.raw(server:port(), ("GET /runs/%s/watch HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):format(id))
+      local text = web.raw(server:port(), ("GET /runs/%s/watch HTTP/1.1\r\nHost: a\r\n" ..
+        "Connection: close\r\n\r\n"):format(id))
       assert.truthy(text:find("^HTTP/1.1 404 "), text)
     end
   end)
@@ -245,7 +248,9 @@ describe("event streams", function()
     c:wait(count(1))
     bus:kill()
     local url = ("http://127.0.0.1:%d"):format(server:port())
-    web.wait_for(function() return http.request { url = url .. "/health" }.body:find('"nats":"reconnecting"', 1, true) end)
+    web.wait_for(function()
+      return http.request { url = url .. "/health" }.body:find('"nats":"reconnecting"', 1, true)
+    end)
     local answer = assert(http.request { url = url .. "/runs/r1/watch" })
     assert.equal(503, answer.status)
     assert.truthy(answer.body:find('{"detail":"nats unavailable: ', 1, true))
