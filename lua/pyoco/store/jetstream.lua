@@ -76,7 +76,11 @@ end
 ---@return string|nil message
 ---@return string|nil code
 function M.connect(cfg, opts)
-  local conn, message, code = nats.connect { url = cfg.nats_url, name = opts.name, loop = opts.loop }
+  local conn, message, code = nats.connect {
+    url = cfg.nats_url, name = opts.name, loop = opts.loop, user = cfg.nats_user, password = cfg.nats_password,
+    token = cfg.nats_token, creds = cfg.nats_creds, tls_ca = cfg.nats_tls_ca, tls_cert = cfg.nats_tls_cert,
+    tls_key = cfg.nats_tls_key,
+  }
   if not conn then return nil, message, code end
   if opts.share then nats.share(conn) end
   return M.open(conn, cfg, opts.rpc)
