@@ -48,7 +48,7 @@ end
 ---@param log table
 ---@return table link with check() and close()
 local function new_link(cfg, log)
-  local link = { retry_at = 0 }
+  local link = { retry_at = 0, problem = "connecting to NATS at " .. cfg.nats_url }
 
   local function report(problem)
     if problem == link.problem then return end
@@ -90,7 +90,7 @@ local function new_link(cfg, log)
     if link.store then link.store:close() end
   end
 
-  shared.set("nats.problem", "connecting to NATS at " .. cfg.nats_url)
+  shared.set("nats.problem", link.problem)
   return link
 end
 
