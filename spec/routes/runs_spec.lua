@@ -93,7 +93,8 @@ describe("routes.runs", function()
     end)
 
     it("refuses another content type and another method", function()
-      local answer = app:simulate { path = "/runs", body = "flow_name=x", headers = { ["content-type"] = "text/plain" } }
+      local answer = app:simulate { path = "/runs", body = "flow_name=x",
+        headers = { ["content-type"] = "text/plain" } }
       assert.equal(415, answer.status)
       answer = app:simulate { path = "/runs/yaml", method = "DELETE" }
       assert.equal(405, answer.status)
@@ -264,7 +265,9 @@ tasks:
   end)
 
   describe("POST /runs/{id}/cancel", function()
-    local function cancel(run_id) return app:simulate { path = ("/runs/%s/cancel"):format(run_id), body = "{}" }.json end
+    local function cancel(run_id)
+      return app:simulate { path = ("/runs/%s/cancel"):format(run_id), body = "{}" }.json
+    end
 
     it("ends a run that has not begun, and says CANCELLING as clients expect", function()
       local run_id = submit { flow_name = "f" }.run_id

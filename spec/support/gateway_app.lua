@@ -24,7 +24,9 @@ end
 function M.form(document, fields)
   local list = {}
   for name, value in pairs(fields or { flow_name = "hello" }) do list[#list + 1] = { name, value } end
-  return { list, { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = document } } }
+  return { list, {
+    { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = document },
+  } }
 end
 
 return M

@@ -1,7 +1,6 @@
 --- The page at / : index.html with the language put in. Its files come from /static/, without Lua.
 local host = require "host"
 local response = require "pyoco.http.response"
-local locale = require "pyoco.locale"
 
 local CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
   .. "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -19,7 +18,7 @@ return {
     run = function(app)
       local html, message = read(host.home .. "/www/index.html")
       if not html then return nil, message, "internal" end
-      local page = html:gsub("{{lang}}", locale.language(app.config.dashboard_lang))
+      local page = html:gsub("{{lang}}", app.config.dashboard_lang)
       return response.new(200, { ["content-type"] = "text/html; charset=utf-8", ["content-security-policy"] = CSP,
         ["x-content-type-options"] = "nosniff", ["referrer-policy"] = "no-referrer" }, page)
     end },

@@ -75,7 +75,8 @@ return {
     raw = { part = "workflow", types = YAML },
     run = submit_yaml },
 
-  { "POST", "/check", name = "check", doc = "Check a workflow document: its graph, or all its errors. Nothing is stored.",
+  { "POST", "/check", name = "check",
+    doc = "Check a workflow document: its graph, or all its errors. Nothing is stored.",
     form = { { "workflow", "file", required = true, doc = "The document." } },
     raw = { part = "workflow", types = YAML },
     run = function(app, req) return submit.check(app, req.body.workflow.data) end },

@@ -34,10 +34,10 @@ end
 ---@return table|integer
 function M.main(app, ...)
   if host.role ~= "script" then return app end
-  return require("pyoco.gateway_main").run { ... }
+  return require("pyoco.gateway.main").run { ... }
 end
 
---- A logger as the gateway writes; for gateway_main.
+--- A logger as the gateway writes; for gateway.main.
 M.new_log = new_log
 
 return M

@@ -5,6 +5,7 @@ local shared = require "host.shared"
 local uv = require "luv"
 local args = require "pyoco.cli.args"
 local config = require "pyoco.config"
+local locale = require "pyoco.config_locale"
 local gateway = require "pyoco.gateway"
 local store = require "pyoco.store.jetstream"
 
@@ -129,6 +130,7 @@ end
 function M.run(argv)
   local cfg, code, warnings = read_config(argv)
   if not cfg then return code end
+  cfg.dashboard_lang = locale.language(cfg.dashboard_lang)
   local log = gateway.new_log(cfg)
   for _, warning in ipairs(warnings or {}) do log:warning(warning) end
   local link = new_link(cfg, log)
