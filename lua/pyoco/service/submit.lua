@@ -4,6 +4,7 @@ local json = require "host.json"
 local clock = require "host.clock"
 local crypto = require "host.crypto"
 local shared = require "host.shared"
+local canonical = require "pyoco.flow.canonical"
 local document = require "pyoco.flow.document"
 local snapshot = require "pyoco.run.snapshot"
 local fault = require "pyoco.service.fault"
@@ -95,7 +96,7 @@ local function check(text)
   if known then return known end
   local doc, message, code, errors = document.read(text)
   if not doc then return nil, message, code, errors end
-  local graph = assert(json.encode(doc.graph, { sort = true }))
+  local graph = canonical.encode(doc.graph)
   if #graph > GRAPH_MAX_BYTES then
     return nil, "graph_too_large", "invalid", json.array { { line = 1, column = 1, path = "flow.graph",
       code = "graph_too_large", message = ("the compiled graph has %d bytes, the limit is %d"):format(#graph,
