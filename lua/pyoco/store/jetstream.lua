@@ -49,9 +49,9 @@ function store:now()
 end
 
 --- Whether NATS is usable now.
----@return string "connecting" | "connected" | "reconnecting" | "closed"
+---@return string "connected" | "reconnecting" | "closed"
 function store:status()
-  return self.conn:status() or "connecting"
+  return self.conn:status()
 end
 
 --- Ends the connection. A shared one is ended by the VM that opened it only.
@@ -81,13 +81,14 @@ end
 --- Connects to NATS and opens the store.
 ---@param cfg table configuration (nats_url)
 ---@param opts table { name (connection name), share (bool: lend the connection to this process's other VMs),
----  loop (bool: on the VM's event loop), rpc (function, with loop) }
+---  retry (bool: no server yet is no failure), loop (bool: on the VM's event loop), rpc (function, with loop) }
 ---@return table|nil store
 ---@return string|nil message
 ---@return string|nil code
 function M.connect(cfg, opts)
   local conn, message, code = nats.connect {
-    url = cfg.nats_url, name = opts.name, loop = opts.loop, user = cfg.nats_user, password = cfg.nats_password,
+    url = cfg.nats_url, name = opts.name, loop = opts.loop, retry = opts.retry,
+    user = cfg.nats_user, password = cfg.nats_password,
     token = cfg.nats_token, creds = cfg.nats_creds, tls_ca = cfg.nats_tls_ca, tls_cert = cfg.nats_tls_cert,
     tls_key = cfg.nats_tls_key,
   }
@@ -96,26 +97,11 @@ function M.connect(cfg, opts)
   return M.open(conn, cfg, opts.rpc)
 end
 
---- A stand-in for the connection that the main VM shares, so that a pool VM may start before NATS is there:
---- until then every call fails at once with "unavailable".
-local function lazy_connection()
-  local conn
-  local lazy = {}
-  for _, verb in ipairs { "request", "publish", "status", "clock_offset", "info" } do
-    lazy[verb] = function(_, ...)
-      conn = conn or nats.shared()
-      if not conn then return nil, "not connected yet", "unavailable" end
-      return conn[verb](conn, ...)
-    end
-  end
-  return lazy
-end
-
 --- The store over the connection that the main VM shares; for a gateway's pool VMs.
 ---@param cfg table
 ---@return table store
 function M.shared(cfg)
-  return M.open(lazy_connection(), cfg)
+  return M.open(assert(nats.shared()), cfg)
 end
 
 return M
