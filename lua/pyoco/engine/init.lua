@@ -43,10 +43,10 @@ local function enter(eng, node, state, at)
   if on_event then on_event({ type = "task", task = node.name, state = state, at = at }) end
 end
 
---- The output target of a node: print and ctx:log of its task end here.
-local function emit_log(target, text)
-  local on_event = target.eng.on_event
-  if on_event then on_event({ type = "log", task = target.name, text = text, at = target.eng.now() }) end
+--- Output of a node's task: what print and ctx:log tell, see output.lua.
+function Engine:log(node, text)
+  local on_event = self.on_event
+  if on_event then on_event({ type = "log", task = node.name, text = text, at = self.now() }) end
 end
 
 --- Gives a node its end: state, times, and what follows from it.
@@ -72,7 +72,7 @@ local function succeed(eng, node, result, message)
   if result == nil and type(message) == "string" then -- Lua's way to fail: nil, message
     return finish(eng, node, "FAILED", output.clean(message))
   end
-  local copied, problem = value.copy(result, node.name .. ".output")
+  local copied, problem = value.copy(result, "output")
   if problem then return finish(eng, node, "FAILED", problem) end
   node.record.output = copied
   eng.results[node.name] = copied
@@ -83,7 +83,7 @@ local settle
 
 --- Runs a node's coroutine by start, answer or stop.
 local function step(eng, node, how, ...)
-  output.select(node.target)
+  output.select(node)
   settle(eng, node, how(...))
 end
 
@@ -131,9 +131,8 @@ local function launch(eng, node)
   if not arguments then return finish(eng, node, "FAILED", inputs) end
   record.inputs = inputs
   node.turn = 0
-  node.target = { eng = eng, name = node.name, record = record, emit = emit_log }
-  output.select(node.target)
-  local co, state, a, b = start(node.fn, unpack(arguments, 1, arguments.n))
+  output.select(node)
+  local co, state, a, b = start(node.fn, unpack(arguments, 1, #node.params))
   node.co = co
   settle(eng, node, state, a, b)
 end
@@ -213,7 +212,10 @@ function Engine:cancel() -- luacheck: ignore 212/self
 end
 
 --- A record of a task that has not started.
-local function new_record() return { state = "PENDING", artifacts = NO_ARTIFACTS } end
+local function new_record()
+  return { state = "PENDING", artifacts = NO_ARTIFACTS, started_at = nil, ended_at = nil, duration_ms = nil,
+    inputs = nil, output = nil, error = nil } -- named for their room in the table: fields are set later
+end
 
 --- The run's params over the flow's defaults, copied.
 local function merge_params(flow, params)
@@ -246,7 +248,8 @@ function M.new(flow, opts)
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name
     node.fn = flow.functions[name] or error(("flow %s: no function for task %s"):format(flow.name, name), 2)
-    node.params, node.inputs, node.record = flow.params[name] or {}, wiring.inputs(node.spec), new_record()
+    node.eng, node.params, node.inputs = eng, flow.params[name] or {}, wiring.inputs(node.spec)
+    node.record = new_record()
     eng.tasks[name], eng.records[name] = "PENDING", node.record
     if node.left == 0 then push(eng.ready, node) end
   end
