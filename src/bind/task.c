@@ -135,7 +135,7 @@ static lua_State *push_coroutine(lua_State *L) {
     return lua_tothread(L, -1);
 }
 
-/* Keeps co, whose task returned normally, for the next task. */
+/* Keeps co, whose task_main returned, for the next task. */
 static void keep_coroutine(lua_State *L, lua_State *co) {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, SPARE);
     lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
@@ -157,7 +157,7 @@ static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
     w->task = co;
     w->cut = cut;
     ph_user_enter(vm, co);
-    ph_watch_resumed(vm);
+    ph_start_tick(vm);
     int status = lua_resume(co, L, nargs, &n);
     ph_user_leave(vm, NULL);
     w->task = NULL;
@@ -176,6 +176,10 @@ static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
         if (status == LUA_YIELD) /* a C function yielded on its own */
             lua_pushliteral(co, "the task yielded; to wait, use ctx:sleep");
         push_failed(L, co);
+        if (status == LUA_OK)
+            keep_coroutine(L, co);
+        else
+            lua_resetthread(co);
     }
     return 3;
 }
