@@ -114,6 +114,9 @@ describe("yaml anchors", function()
     lines = { "m0: &m0 {k: 1}" }
     for i = 1, 40 do lines[#lines + 1] = ("m%d: &m%d {<<: *m%d, a%d: *m%d}"):format(i, i, i - 1, i, i - 1) end
     assert.equal("limit", select(2, faults(table.concat(lines, "\n")))[1].code)
+    lines = {}
+    for i = 1, 1000 do lines[i] = ("%%TAG !t%d! x"):format(i) end
+    assert.equal("limit", select(2, faults(table.concat(lines, "\n") .. "\n--- 1"))[1].code)
     lines = { "d0: &d0 [1]" }
     for i = 1, 99 do lines[#lines + 1] = ("d%d: &d%d [*d%d]"):format(i, i, i - 1) end
     assert.equal("limit", select(2, faults(table.concat(lines, "\n")))[1].code)
@@ -154,6 +157,15 @@ describe("yaml errors", function()
       assert.truthy(not row[3] or errors[1].hint:find(row[3], 1, true), errors[1].hint)
     end)
   end
+
+  it("are UTF-8 wherever a long name is cut", function()
+    for n = 0, 3 do
+      local key = ("a"):rep(n) .. ("日本"):rep(200)
+      local _, errors = faults(("%s: {%s: .nan, x: !!int %s}\n%s: 1"):format(key, key, key, key))
+      assert.equal(3, #errors)
+      for _, e in ipairs(errors) do assert.truthy(utf8.len(e.message) and utf8.len(e.path)) end
+    end
+  end)
 
   it("stop at fifty", function()
     assert.equal(50, #faults(("- .nan\n"):rep(1000)))

@@ -19,7 +19,10 @@ M.places = {
   ["lua/pyoco/http/"] = "http",
   ["lua/pyoco/routes/"] = "routes",
   ["lua/pyoco/cli/"] = "cli",
-  ["lua/"] = "script", -- gateway.lua, worker.lua ...: they put the layers together
+  ["lua/pyoco/up/"] = "up",
+  ["lua/pyoco/gateway/"] = "program",
+  ["lua/pyoco/worker/init.lua"] = "program", -- worker.main: the command line, then the supervisor
+  ["lua/"] = "program", -- gateway.lua, worker.lua ...: they put the layers together
   ["flows/"] = "user",
 }
 
@@ -36,7 +39,9 @@ M.may = {
   http = { "http", "base", "host" },
   routes = { "routes", "service", "http", "base", "host" },
   cli = { "cli", "service", "http", "engine", "flow", "run", "base", "host" },
-  script = { "cli", "routes", "http", "service", "worker", "store", "nats", "engine", "flow", "run", "base", "host" },
+  up = { "up", "cli", "http", "base", "host" },
+  program = { "program", "up", "cli", "routes", "http", "service", "worker", "store", "nats", "engine", "flow", "run",
+    "base", "host" },
   user = { "user", "flow", "host" },
 }
 
@@ -44,10 +49,10 @@ M.may = {
 M.only = {
   { module = "host.nats", from = { "lua/pyoco/store/jetstream.lua", "lua/pyoco/nats/" },
     why = "only the store's JetStream side talks to NATS" },
-  { module = "host.httpd", from = { "lua/pyoco/http/", "lua/gateway.lua" },
+  { module = "host.httpd", from = { "lua/pyoco/http/", "lua/pyoco/gateway/" },
     why = "only the gateway serves HTTP" },
-  { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/client.lua",
-    "lua/up.lua" }, why = "the store, flows and runs know nothing of HTTP" },
+  { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/pyoco/up/",
+    "lua/client.lua" }, why = "the store, flows and runs know nothing of HTTP" },
   { module = "pyoco.engine", from = { "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/", "lua/client.lua" },
     why = "only engine/ runs flow code, for a worker or a local run" },
   { module = "pyoco.flow.load", from = { "lua/pyoco/flow/", "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/",
@@ -62,7 +67,7 @@ function M.of_file(path)
   for prefix in pairs(M.places) do
     if path:sub(1, #prefix) == prefix and #prefix > #(best or "") then best = prefix end
   end
-  -- a new folder of the library must be given its place here, not fall to the scripts
+  -- a new folder of the library must be given its place here, not fall to the programs
   if best == "lua/" and path:find("^lua/pyoco/") then return nil end
   return M.places[best]
 end

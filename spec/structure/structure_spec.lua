@@ -21,7 +21,8 @@ describe("the sources", function()
   it("require downwards only", function() holds(rules.direction, LUA, ".lua") end)
 
   it("read the environment in pyoco.config only", function()
-    holds(rules.environment, LUA, ".lua", { "lua/pyoco/config" })
+    -- the locale is the system's, not an option of ours (CONTRACT section 2)
+    holds(rules.environment, LUA, ".lua", { "lua/pyoco/config", "lua/pyoco/locale.lua" })
   end)
 
   it("document every public Lua function", function() holds(rules.docstrings, { "lua" }, ".lua") end)
@@ -39,15 +40,16 @@ describe("the sources", function()
   end)
 
   it("have the same list of codes in C, in Lua and here", function()
-    local expected, in_c = {}, {}
+    local expected, in_c, in_lua = {}, {}, {}
     for code in pairs(rules.codes) do expected[#expected + 1] = code end
     for name, code in source.read("src/host.h"):gmatch('#define PH_([A-Z_]+) "([a-z_]+)"') do
       assert.equal(name:lower(), code, "src/host.h: PH_" .. name)
       in_c[#in_c + 1] = code
     end
-    table.sort(expected)
-    table.sort(in_c)
+    for code in pairs(require("pyoco.err").codes) do in_lua[#in_lua + 1] = code end
+    for _, list in ipairs { expected, in_c, in_lua } do table.sort(list) end
     assert.same(expected, in_c)
+    assert.same(expected, in_lua)
   end)
 
   it("leave no spec focused", function() holds(rules.focus, SPECS, "_spec.lua", { "spec/structure/" }) end)

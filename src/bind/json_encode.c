@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LONG_STRING 40  /* bytes; Lua 5.4 may keep several copies of a longer string */
 #define SHORTEST_TRY 15 /* digits: any decimal of so many comes back from a double */
 
 /* Where we are, from the value up to the root; lives on the C stack. */
@@ -47,6 +48,7 @@ static cJSON *refuse(encoder *e, const place *at, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(e->err->text + n, sizeof e->err->text - (size_t)n, fmt, ap);
     va_end(ap);
+    ph_utf8_clean(e->err->text);
     return NULL;
 }
 
@@ -139,7 +141,7 @@ static void write_float(char *out, size_t size, double value) {
         return;
     for (int digits = SHORTEST_TRY; digits <= 17; digits++) {
         snprintf(out, size, "%.*g", digits, value);
-        if (strtod(out, NULL) == value)
+        if (digits < 17 && strtod(out, NULL) == value) /* 17 digits always come back */
             break;
     }
     if (!strpbrk(out, ".e"))
@@ -301,11 +303,15 @@ static int by_rank(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
-/* Names mostly are the same interned Lua string, so the pointers are equal. */
+/* Lua keeps one copy of a short string, so that equal names are the same pointer. */
 static size_t rank_of(const char *name, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++)
-        if (names[i] == name || (names[i][0] == name[0] && strcmp(names[i], name) == 0))
+        if (names[i] == name)
             return i;
+    if (count > 0 && strlen(name) > LONG_STRING)
+        for (size_t i = 0; i < count; i++)
+            if (strcmp(names[i], name) == 0)
+                return i;
     return SIZE_MAX;
 }
 
@@ -377,16 +383,26 @@ static void write_line(writer *w, size_t depth) {
     w->len += depth * 2;
 }
 
+static void write_unit(writer *w, unsigned unit) {
+    static const char digits[] = "0123456789abcdef";
+    char *p = w->text + w->len;
+    *p++ = '\\';
+    *p++ = 'u';
+    for (int shift = 12; shift >= 0; shift -= 4)
+        *p++ = digits[unit >> shift & 15];
+    w->len += 6;
+}
+
 /* Escapes the UTF-8 sequence at p (n bytes). */
 static void write_escape(writer *w, const unsigned char *p, size_t n) {
     unsigned code = n == 2 ? p[0] & 0x1Fu : n == 3 ? p[0] & 0x0Fu : p[0] & 0x07u;
     for (size_t i = 1; i < n; i++)
         code = code << 6 | (p[i] & 0x3Fu);
     if (code >= 0x10000) {
-        w->len += (size_t)sprintf(w->text + w->len, "\\u%04x", 0xD800 + ((code - 0x10000) >> 10));
+        write_unit(w, 0xD800 + ((code - 0x10000) >> 10));
         code = 0xDC00 + ((code - 0x10000) & 0x3FF);
     }
-    w->len += (size_t)sprintf(w->text + w->len, "\\u%04x", code);
+    write_unit(w, code);
 }
 
 /* One character outside strings, with line breaks around it. */
