@@ -12,8 +12,8 @@ end
 local hogs = {
   ["one allocation"] = function() return #("x"):rep(1 << 30) end,
   ["many small ones"] = function()
-    local list = {}
-    while true do list[#list + 1] = { #list } end
+    local list
+    while true do list = { list, {} } end
   end,
   ["one growing string"] = function()
     local text = "x"
