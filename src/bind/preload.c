@@ -5,9 +5,13 @@
 #include <luv/luv.h>
 
 int luaopen_host(lua_State *L);
+int luaopen_host_slot(lua_State *L);
+int luaopen_host_slots(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"host", luaopen_host},
+    {"host.slot", luaopen_host_slot},
+    {"host.slots", luaopen_host_slots},
     {"luv", luaopen_luv},
     {NULL, NULL},
 };
