@@ -34,7 +34,11 @@ MODULES  := $(foreach m,$(LOADABLE),$(if $(wildcard src/bind/$(m).c),$(BUILD)/li
 HOST     := $(BUILD)/pyoco-host
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build up test one lint format asan tsan bench night install clean
+.PHONY: help deps build docs up test one lint format asan tsan bench night install clean
+
+docs: build ## write what is generated: docs/reference/config.md
+	@mkdir -p docs/reference
+	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,8 +74,8 @@ one: build ## one spec: make one S=spec/flow/graph_spec.lua
 	@$(HOST) spec/run.lua $(S)
 
 lint: ## luacheck on all Lua
-	@lua5.4 -e 'package.path="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;"..package.path' \
-	  -e 'arg={[0]="luacheck","-q","lua","flows","spec"}' -e 'require "luacheck.main"'
+	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \
+	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
 	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch])

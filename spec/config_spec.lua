@@ -1,0 +1,203 @@
+--- pyoco.config: sources, precedence, types, faults and the generated page.
+local config = require "pyoco.config"
+local dotenv = require "pyoco.config_dotenv"
+local host = require "host"
+local uv = require "luv"
+
+local function temporary_folder(files)
+  local dir = assert(uv.fs_mkdtemp("/tmp/pyoco-config-XXXXXX"))
+  for name, text in pairs(files) do
+    local file <close> = assert(io.open(dir .. "/" .. name, "wb"))
+    file:write(text)
+  end
+  return dir
+end
+
+local function remove(dir)
+  local entries = assert(uv.fs_scandir(dir))
+  for name in function() return uv.fs_scandir_next(entries) end do os.remove(dir .. "/" .. name) end
+  uv.fs_rmdir(dir)
+end
+
+--- Loads with a .env of this text and returns load's results.
+local function load(opts)
+  local dir = temporary_folder(opts.dotenv and { [".env"] = opts.dotenv } or {})
+  local cfg, origins, warnings = config.load { env = opts.env or {}, flags = opts.flags, cwd = dir, only = opts.only }
+  remove(dir)
+  return cfg, origins, warnings
+end
+
+describe("config.load", function()
+  it("gives every default of the contract without any source", function()
+    local cfg, origins = load {}
+    assert.equal("nats://127.0.0.1:4222", cfg.nats_url)
+    assert.equal("pyoco_runs", cfg.runs_bucket)
+    assert.equal("PYOCO_WORK", cfg.work_stream)
+    assert.equal("pyoco.work", cfg.work_subject_prefix)
+    assert.same({ "default" }, cfg.worker_tags)
+    assert.equal(262144, cfg.max_run_snapshot_bytes)
+    assert.equal(true, cfg.dlq_publish_execution_error)
+    assert.equal("default", origins.nats_url)
+  end)
+
+  it("lets a flag win over the environment, that over .env, that over the default", function()
+    local text = "PYOCO_HTTP_PORT=1\nPYOCO_RUNS_KV_BUCKET=from_file\nPYOCO_DEFAULT_TAG=file"
+    local cfg, origins = load { dotenv = text, env = { PYOCO_HTTP_PORT = "2", PYOCO_DEFAULT_TAG = "env" },
+      flags = { http_port = "3" } }
+    assert.equal(3, cfg.http_port)
+    assert.equal("flag --port", origins.http_port)
+    assert.equal("env", cfg.default_tag)
+    assert.equal("environment PYOCO_DEFAULT_TAG", origins.default_tag)
+    assert.equal("from_file", cfg.runs_bucket)
+    assert.truthy(origins.runs_bucket:find("/.env:2 PYOCO_RUNS_KV_BUCKET", 1, true))
+  end)
+
+  it("takes an empty variable as not set", function()
+    local cfg = load { dotenv = "PYOCO_DEFAULT_TAG=file", env = { PYOCO_DEFAULT_TAG = "" } }
+    assert.equal("file", cfg.default_tag)
+  end)
+
+  it("lists all faults at once, with variable, value and range", function()
+    local cfg, message, code = load { env = { PYOCO_HTTP_PORT = "99999", PYOCO_RUN_HEARTBEAT_INTERVAL_SEC = "0.01",
+      PYOCO_DLQ_PUBLISH_EXECUTION_ERROR = "maybe", PYOCO_NATS_URL = "http://x", PYOCO_HTTP_AUTH_MODE = "api_key" } }
+    assert.is_nil(cfg)
+    assert.equal("invalid", code)
+    for _, part in ipairs {
+      'environment PYOCO_HTTP_PORT is "99999": expected a whole number from 0 to 65535',
+      'PYOCO_RUN_HEARTBEAT_INTERVAL_SEC is "0.01": expected a number, at least 0.1',
+      'PYOCO_DLQ_PUBLISH_EXECUTION_ERROR is "maybe": expected true or false',
+      'PYOCO_NATS_URL is "http://x": expected addresses like nats://host:4222',
+      'PYOCO_HTTP_AUTH_MODE is "api_key": expected one of none',
+    } do assert.truthy(message:find(part, 1, true), part .. "\nis not in\n" .. message) end
+  end)
+
+  it("names file and line of a bad value in .env", function()
+    local _, message = load { dotenv = "\nPYOCO_HTTP_PORT=many" }
+    assert.truthy(message:find('/.env:2 PYOCO_HTTP_PORT is "many"', 1, true), message)
+  end)
+
+  it("names the flag of a bad value", function()
+    local _, message = load { flags = { worker_slots = "gpu" } }
+    assert.truthy(message:find('flag --slots is "gpu": expected a number from 1 to 256', 1, true), message)
+  end)
+
+  it("never shows a secret in a fault", function()
+    local row = config.row("nats_password")
+    assert.is_true(row.secret)
+  end)
+
+  it("understands tags, slots, folders and booleans", function()
+    local cfg = load { env = { PYOCO_WORKER_TAGS = " cpu, gpu,cpu", PYOCO_WORKER_SLOTS = "gpu=1,cpu=8",
+      PYOCO_TASK_PATH = "a:/b/c", PYOCO_DLQ_PUBLISH_EXECUTION_ERROR = " OFF " } }
+    assert.same({ "cpu", "gpu" }, cfg.worker_tags)
+    assert.same({ gpu = 1, cpu = 8 }, cfg.worker_slots)
+    assert.same({ "a", "/b/c" }, cfg.task_path)
+    assert.is_false(cfg.dlq_publish_execution_error)
+    assert.equal(4, (load { flags = { worker_slots = "4" } }).worker_slots)
+  end)
+
+  it("takes the default tag when a worker names none", function()
+    local cfg = load { env = { PYOCO_DEFAULT_TAG = "other" }, flags = { worker_tags = " , " } }
+    assert.same({ "other" }, cfg.worker_tags)
+  end)
+
+  it("refuses a tag with a dot or a blank", function()
+    for _, tag in ipairs { "a.b", "a b" } do
+      local _, message = load { flags = { worker_tags = tag } }
+      assert.truthy(message:find(("flag --tags is %q"):format(tag), 1, true), message)
+    end
+  end)
+
+  it("refuses subject prefixes that overlap", function()
+    local _, message = load { env = { PYOCO_DLQ_SUBJECT_PREFIX = "pyoco.work.dead" } }
+    assert.truthy(message:find("PYOCO_DLQ_SUBJECT_PREFIX overlaps PYOCO_WORK_SUBJECT_PREFIX", 1, true), message)
+  end)
+
+  it("warns of a mistyped variable and of one without effect, and ignores strangers", function()
+    local _, _, warnings = load { env = { PYOCO_NATS_ULR = "x", PYOCO_WHEEL_SYNC_ENABLED = "1", PYOCO_OF_MINE = "1" } }
+    assert.same({ "PYOCO_NATS_ULR (environment) is not an option; did you mean PYOCO_NATS_URL?",
+      "PYOCO_WHEEL_SYNC_ENABLED (environment) has no effect in this version" }, warnings)
+  end)
+
+  it("reads only the sections asked for", function()
+    local cfg = load { only = { "client" }, env = { PYOCO_HTTP_PORT = "wrong" } }
+    assert.equal("http://127.0.0.1:8000", cfg.server_url)
+    assert.is_nil(cfg.http_port)
+  end)
+
+  it("gives each caller its own copy of a default list", function()
+    local first = load {}
+    first.task_path[1] = "changed"
+    assert.same({ "flows" }, (load {}).task_path)
+  end)
+end)
+
+describe(".env", function()
+  it("is not read when PYOCO_LOAD_DOTENV says no", function()
+    for _, no in ipairs { "0", "false", "No", "off" } do
+      assert.equal(8000, (load { dotenv = "PYOCO_HTTP_PORT=1", env = { PYOCO_LOAD_DOTENV = no } }).http_port)
+    end
+  end)
+
+  it("may be named by PYOCO_ENV_FILE, and must then exist", function()
+    local dir = temporary_folder { ["mine.env"] = "PYOCO_HTTP_PORT=7" }
+    local cfg = config.load { env = { PYOCO_ENV_FILE = "mine.env" }, cwd = dir }
+    local home = config.load { env = { PYOCO_ENV_FILE = "~/mine.env", HOME = dir }, cwd = "/" }
+    local none, message = config.load { env = { PYOCO_ENV_FILE = "other.env" }, cwd = dir }
+    remove(dir)
+    assert.equal(7, cfg.http_port)
+    assert.equal(7, home.http_port)
+    assert.is_nil(none)
+    assert.truthy(message:find("PYOCO_ENV_FILE: " .. dir .. "/other.env: is not a file", 1, true), message)
+  end)
+
+  it("never sets logging variables or where .env is", function()
+    local cfg = load { dotenv = "PYOCO_LOG_LEVEL=DEBUG\nPYOCO_LOG_FORMAT=text\nPYOCO_ENV_FILE=x" }
+    assert.equal("INFO", cfg.log_level)
+    assert.equal("json", cfg.log_format)
+    assert.equal(".env", cfg.env_file)
+  end)
+
+  it("has comments, export, quotes, escapes and last-wins", function()
+    local values, _, odd = dotenv.parse(table.concat({
+      "# a comment", "", "A=plain # comment", "export B = spaced ", "C='single # kept' ", 'D="line\\n\\"q\\" \\u00e9"',
+      "E=no#comment", "A=last", "not a pair", "F=", 'G="0" # 0|1', "H='it's'", "1X=bad",
+      "I=\"C:\\\\dir\"", "J='a\\n'\r" }, "\n"))
+    assert.same({ A = "last", B = "spaced", C = "single # kept", D = 'line\n"q" é', E = "no#comment", F = "", G = "0",
+      H = "it's", I = "C:\\dir", J = "a\\n" }, values)
+    assert.same({ 9, 13 }, odd)
+  end)
+
+  it("warns of a line that is no pair", function()
+    local _, _, warnings = load { dotenv = "PYOCO_HTTP_PORT" }
+    assert.truthy(warnings[1]:find("/.env:1 is skipped: expected KEY=VALUE", 1, true))
+  end)
+end)
+
+describe("the schema", function()
+  it("has a unique name, a known type and a text for every row, and defaults that its own checks accept", function()
+    local names, variables, types = {}, {}, require "pyoco.config_type"
+    for _, section in ipairs(config.sections()) do
+      for _, row in ipairs(section[3]) do
+        assert.is_nil(names[row[1]], row[1])
+        assert.truthy(types[row[2]], row[1])
+        assert.truthy(row.doc and row.doc:match("%.$"), row[1])
+        names[row[1]] = true
+        if row.env then
+          assert.is_nil(variables[row.env], row.env)
+          variables[row.env] = true
+          if row[3] ~= nil and type(row[3]) ~= "table" then
+            local cfg, message = load { env = { [row.env] = row[1] ~= "env_file" and tostring(row[3]) or nil } }
+            assert.truthy(cfg, message)
+            assert.equal(row[3], cfg[row[1]])
+          end
+        end
+      end
+    end
+  end)
+
+  it("is what docs/reference/config.md shows (make docs writes it)", function()
+    local file <close> = assert(io.open(host.home .. "/docs/reference/config.md", "rb"))
+    assert.equal(require("pyoco.config_doc").markdown(), file:read("a"))
+  end)
+end)

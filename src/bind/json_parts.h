@@ -1,0 +1,36 @@
+/* What json.c, json_decode.c and json_encode.c share. */
+#ifndef PH_JSON_PARTS_H
+#define PH_JSON_PARTS_H
+
+#include "json.h"
+#include <cjson/cJSON.h>
+
+/* Inside cJSON's C strings a NUL is STAND_IN: no UTF-8 text holds that byte. Where the escape of a NUL stood
+ * in a JSON text, FILLER keeps the length, so that offsets stay true. */
+#define STAND_IN 0xFF
+#define FILLER 0xFE
+#define NUL_ESCAPE 6 /* bytes of \u0000 */
+
+/* A number whose text says more than cJSON's double: it is a float (1.0, 1e3), or a long integer. */
+typedef struct json_number {
+    size_t ordinal; /* counted from 0 in the order of the text */
+    size_t offset;
+    unsigned len;
+    bool is_float;
+} json_number;
+
+/* What a call holds outside Lua; owned by one userdata of the VM, so that a raised error leaks nothing. */
+typedef struct json_scratch {
+    cJSON *tree;
+    char *text;           /* copy of the input or the output */
+    json_number *numbers; /* kept between calls */
+    size_t count, room;
+} json_scratch;
+
+json_scratch *json_scratch_get(lua_State *L); /* emptied, raises only on the first call of a VM */
+void json_scratch_clear(json_scratch *scratch);
+
+/* ph_json_push with limits; fails with "too_large" too. */
+int json_push(lua_State *L, const char *text, size_t len, size_t max_depth, size_t max_bytes);
+
+#endif
