@@ -5,7 +5,6 @@
 #include <luv/luv.h>
 
 int luaopen_host(lua_State *L);
-int luaopen_host_slot(lua_State *L);
 int luaopen_host_slots(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
@@ -16,7 +15,6 @@ static const luaL_Reg modules[] = {
     {"host.clock", luaopen_host_clock},
     {"host.crypto", luaopen_host_crypto},
     {"host.json", luaopen_host_json},
-    {"host.slot", luaopen_host_slot},
     {"host.slots", luaopen_host_slots},
     {"luv", luaopen_luv},
     {NULL, NULL},
