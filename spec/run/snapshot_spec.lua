@@ -78,7 +78,8 @@ describe("run.snapshot", function()
     it("takes over a cancel request and keeps the attempt's own fields", function()
       local image = snapshot.image(nil, { run_id = "r", flow_name = "f", tag = "t" }, 2)
       image.status, image.tasks, image.worker_id = "RUNNING", { a = "RUNNING" }, "w1"
-      snapshot.rebase(image, { run_id = "r", status = "CANCELLING", cancel_requested_at = 3, tasks = {}, note = "theirs" })
+      snapshot.rebase(image, { run_id = "r", status = "CANCELLING", cancel_requested_at = 3, tasks = {},
+        note = "theirs" })
       assert.equal("RUNNING", image.status)
       assert.equal(3, image.cancel_requested_at)
       assert.same({ a = "RUNNING" }, image.tasks)

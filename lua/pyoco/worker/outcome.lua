@@ -7,7 +7,8 @@ local NAK_DELAY_SEC = 2.0
 --- name -> ack ("ack", "nak", "term", "none"), delay_sec or delay = "ack_wait" of a nak, dlq reason, doc.
 M.TABLE = {
   completed      = { ack = "ack", doc = "every task ended well; COMPLETED is stored" },
-  failed         = { ack = "ack", dlq = "execution_error", optional_dlq = true, doc = "a task failed; FAILED is stored" },
+  failed         = { ack = "ack", dlq = "execution_error", optional_dlq = true,
+    doc = "a task failed; FAILED is stored" },
   cancelled      = { ack = "ack", doc = "CANCELLED is stored" },
   flow_not_found = { ack = "ack", dlq = "flow_not_found", doc = "no such flow here; FAILED is stored" },
   invalid_flow   = { ack = "ack", doc = "the flow cannot be built; FAILED is stored" },

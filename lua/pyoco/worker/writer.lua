@@ -73,7 +73,7 @@ function writer:_reconcile(bytes)
     return stored == bytes
   end
   local other = json.decode(stored)
-  if type(other) ~= "table" then other = { run_id = self.image.run_id } end -- a blind write of nonsense: ours replaces it
+  if type(other) ~= "table" then other = {} end -- a blind write of nonsense: ours replaces it
   local holds = attempt.holds(other, self.ours)
   if holds ~= "ours" then return self:_lose(holds) end
   self.revision = revision
@@ -90,6 +90,7 @@ end
 
 function writer:_cancel()
   if self.image.status == "RUNNING" or self.image.status == "PENDING" then self.image.status = "CANCELLING" end
+  if not snapshot.is_cancel_requested(self.image) then self.image.cancel_requested_at = self.now() end
   if self.cancelled then return end
   self.cancelled = true
   self.on_cancel()
@@ -188,8 +189,8 @@ local function nothing() end
 ---@param deps table runs (store.runs), now (function: server's unix seconds), image (live table: the owner changes it),
 ---  revision (integer, or nil to create), ours {seq, delivery}, max_bytes (snapshot cap),
 ---  go (function(fn): runs fn in a coroutine), wait (function(start(resume)): suspends), sleep (function(sec):
----  suspends), after (function(sec, fn): calls fn later), on_cancel (function: a cancel was found), on_lost (function(how)),
----  on_unwritable (function(message): the image cannot be JSON; must mend it), log (function(message, fields))
+---  suspends), after (function(sec, fn): calls fn later), on_cancel (function: a cancel was found), on_lost
+---  (function(how)), on_unwritable (function(message): the image cannot be JSON; must mend it), log (function(message, fields))
 ---@return table writer: touch, flush, finish, check; fields lost, cancelled, puts
 function M.new(deps)
   local self = setmetatable({ retry_sec = RETRY_MIN_SEC, puts = 0, on_cancel = nothing, on_lost = nothing,
