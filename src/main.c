@@ -82,6 +82,8 @@ int main(int argc, char **argv) {
             return complain("-e needs code, as in: pyoco-host -e 'print(1)'");
         return run(NULL, argv[2], argc - 3, argv + 3);
     }
+    if (strcmp(argv[1], "--slot") == 0)
+        return ph_slot_main(argc, argv);
     if (argv[1][0] == '-')
         return complain("unknown option; see pyoco-host --help");
     return run(argv[1], NULL, argc - 2, argv + 2);

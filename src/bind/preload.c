@@ -5,16 +5,20 @@
 #include <luv/luv.h>
 
 int luaopen_host(lua_State *L);
+int luaopen_host_slot(lua_State *L);
 int luaopen_host_slots(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_nats(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"host", luaopen_host},
     {"host.clock", luaopen_host_clock},
     {"host.crypto", luaopen_host_crypto},
     {"host.json", luaopen_host_json},
+    {"host.nats", luaopen_host_nats},
+    {"host.slot", luaopen_host_slot},
     {"host.slots", luaopen_host_slots},
     {"luv", luaopen_luv},
     {NULL, NULL},

@@ -1,0 +1,13 @@
+/* What the two files of host.nats share. */
+#ifndef PH_BIND_NATS_H
+#define PH_BIND_NATS_H
+
+#include "nats.h"
+
+/* nats.connect{loop = true}: pushes a connection on this VM's luv loop. Returns the number of results. */
+int lb_nats_connect_loop(lua_State *L, const ph_nats_options *options);
+/* nats.borrow(lightuserdata) */
+int lb_nats_borrow(lua_State *L);
+void lb_nats_push_info(lua_State *L, const ph_nats_info *info);
+
+#endif
