@@ -1,6 +1,8 @@
 /* One Lua VM. The ph_vm hangs off the state's extra space, so that any C function finds it from its
  * lua_State at no cost; coroutines copy the pointer from the main thread. */
 #include "vm.h"
+#include "interrupt.h"
+#include "modcache.h"
 #include "preload.h"
 #include <luv/luv.h>
 #include <stdio.h>
@@ -11,6 +13,7 @@ struct ph_vm {
     lua_State *L;
     size_t used;  /* bytes now allocated */
     size_t limit; /* 0 = none */
+    ph_watch watch;
 };
 
 static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
@@ -21,7 +24,8 @@ static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
         vm->used -= old;
         return NULL;
     }
-    if (vm->limit && nsize > old && vm->used + (nsize - old) > vm->limit)
+    /* Only user code is refused: the engine must be able to record what went wrong. */
+    if (vm->limit && vm->watch.running && nsize > old && vm->used + (nsize - old) > vm->limit)
         return NULL;
     void *p = realloc(ptr, nsize);
     if (p)
@@ -55,6 +59,28 @@ int ph_vm_call(lua_State *L, int nargs, int nresults) {
     return rc;
 }
 
+/* How luv calls our callbacks: an error must not end the process, as its default does. It goes to the function
+ * registered as "host.callback_error" (host.task.on_callback_error), or to stderr. */
+static int vm_callback(lua_State *L, int nargs, int nresults, int flags) {
+    (void)flags;
+    int base = lua_gettop(L) - nargs;
+    int rc = ph_vm_call(L, nargs, nresults);
+    if (rc == LUA_OK)
+        return lua_gettop(L) - base + 1;
+    if (lua_getfield(L, LUA_REGISTRYINDEX, "host.callback_error") == LUA_TFUNCTION) {
+        lua_pushvalue(L, -2);
+        if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
+            lua_settop(L, base - 1);
+            return -rc;
+        }
+    }
+    lua_pop(L, 1);
+    const char *text = lua_tostring(L, -1);
+    fprintf(stderr, "pyoco-host: error in a callback: %s\n", text ? text : "(no text)");
+    lua_settop(L, base - 1);
+    return -rc;
+}
+
 /* package.path: the library first, then Debian's folders. package.cpath: loadable host modules first. */
 static void set_paths(lua_State *L) {
     const char *home = ph_home();
@@ -78,8 +104,12 @@ static int vm_open(lua_State *L) {
     luaL_openlibs(L);
     if (o->loop)
         luv_set_loop(L, o->loop);
+    luv_set_callback(L, vm_callback);
     ph_preload(L);
     set_paths(L);
+    ph_modcache_install(L);
+    ph_open_coroutine(L);
+    ph_open_task(L);
     lua_pushstring(L, o->role ? o->role : "script");
     lua_setfield(L, LUA_REGISTRYINDEX, "host.role");
     lua_pushstring(L, o->script);
@@ -119,7 +149,7 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
 void ph_vm_close(ph_vm *vm) {
     if (!vm)
         return;
-    vm->limit = 0; /* finalisers may allocate */
+    ph_vm_detach(vm);
     lua_close(vm->L);
     free(vm);
 }
@@ -130,6 +160,18 @@ lua_State *ph_vm_state(ph_vm *vm) {
 
 ph_vm *ph_vm_of(lua_State *L) {
     return *(ph_vm **)lua_getextraspace(L);
+}
+
+ph_watch *ph_vm_watch(ph_vm *vm) {
+    return &vm->watch;
+}
+
+void ph_vm_set_memory_limit(ph_vm *vm, size_t bytes) {
+    vm->limit = bytes;
+}
+
+size_t ph_vm_memory_limit(const ph_vm *vm) {
+    return vm->limit;
 }
 
 size_t ph_vm_memory(const ph_vm *vm) {

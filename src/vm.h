@@ -12,7 +12,7 @@ typedef struct ph_vm_options {
     const char *script;      /* path of the script, what host.script says; borrowed until close */
     const char *boot;        /* text handed over by the parent VM (host.boot()), or NULL; copied */
     size_t boot_len;         /* bytes of boot */
-    size_t memory_limit;     /* bytes; 0 = none */
+    size_t memory_limit;     /* bytes that user code may bring the VM to (interrupt.h); 0 = none */
     struct uv_loop_s *loop;  /* the loop luv gets; NULL = luv makes its own. Borrowed, outlives the VM */
 } ph_vm_options;
 
@@ -27,6 +27,10 @@ ph_vm *ph_vm_of(lua_State *L); /* the VM that L belongs to */
 
 /* lua_pcall with a traceback handler. On failure one value, the text with its traceback, is left. */
 int ph_vm_call(lua_State *L, int nargs, int nresults);
+
+/* Changes the limit: an allocation of user code beyond it fails with a catchable error. 0 = none. */
+void ph_vm_set_memory_limit(ph_vm *vm, size_t bytes);
+size_t ph_vm_memory_limit(const ph_vm *vm);
 
 /* Bytes in use by the VM's allocator. */
 size_t ph_vm_memory(const ph_vm *vm);

@@ -7,6 +7,7 @@
 int luaopen_host(lua_State *L);
 int luaopen_host_slot(lua_State *L);
 int luaopen_host_slots(lua_State *L);
+int luaopen_host_task(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
@@ -20,6 +21,7 @@ static const luaL_Reg modules[] = {
     {"host.nats", luaopen_host_nats},
     {"host.slot", luaopen_host_slot},
     {"host.slots", luaopen_host_slots},
+    {"host.task", luaopen_host_task},
     {"luv", luaopen_luv},
     {NULL, NULL},
 };

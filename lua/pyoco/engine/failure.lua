@@ -1,0 +1,48 @@
+--- The text of a failure: whatever a task raised becomes a message that a person can read.
+local json = require "host.json"
+local task = require "host.task"
+local output = require "pyoco.engine.output"
+local value = require "pyoco.engine.value"
+
+local type, tostring, rawget = type, tostring, rawget
+local getmetatable = debug.getmetatable
+
+local M = {}
+
+local MAX_BYTES = 8192
+
+--- What the error value's own __tostring says; it is user code and runs as such.
+local function own_text(err)
+  local meta = getmetatable(err)
+  if type(meta) ~= "table" or rawget(meta, "__tostring") == nil then return nil end
+  local _, state, text = task.start(tostring, err)
+  return state == "ended" and type(text) == "string" and text or nil
+end
+
+--- The text of a table that was raised.
+local function table_text(err)
+  local message = rawget(err, "message") or rawget(err, "error")
+  if type(message) == "string" then return message end
+  local plain = value.copy(err)
+  local text = plain and json.encode(plain, { sort = true })
+  return text and "raised a table: " .. text or "raised a table"
+end
+
+--- Turns any error value into a message.
+---@param err any
+---@return string message UTF-8, at most 8 KB
+function M.text(err)
+  local kind, text = type(err), nil
+  if kind == "string" then
+    text = err
+  elseif kind == "nil" then
+    text = "raised nil: give error() a message"
+  else
+    text = own_text(err) or kind == "table" and table_text(err)
+      or (kind == "number" or kind == "boolean") and "raised " .. tostring(err) or "raised a " .. kind
+  end
+  if #text > MAX_BYTES then text = text:sub(1, MAX_BYTES) end
+  return output.clean(text)
+end
+
+return M

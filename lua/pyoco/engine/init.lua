@@ -1,0 +1,282 @@
+--- The engine: runs one flow's graph, its tasks as coroutines of this VM. It never blocks and owns no loop:
+---
+---     local eng = engine.new(flow, { params = job.params })
+---     while not eng:pump() do uv.run("once") end
+---
+--- Callbacks of the loop only put answers into a queue; all states change inside pump, which runs outside of the
+--- loop's callbacks. While a task computes, the loop gets its turns from interrupts (src/interrupt.h), so callbacks
+--- may run, and may cancel, at any point of user code.
+local task = require "host.task"
+local clock = require "host.clock"
+local failure = require "pyoco.engine.failure"
+local output = require "pyoco.engine.output"
+local planner = require "pyoco.engine.plan"
+local queue = require "pyoco.engine.queue"
+local timer = require "pyoco.engine.timer"
+local value = require "pyoco.engine.value"
+local wiring = require "pyoco.engine.wiring"
+
+local start, answer, stop, is_cancelled = task.start, task.answer, task.stop, task.cancelled
+local monotonic = clock.monotonic
+local push, pop = queue.push, queue.pop
+local pcall, type, pairs, unpack, pack = pcall, type, pairs, table.unpack, table.pack
+
+local M = {}
+
+local MAX_PARALLEL = 256
+local NO_ARTIFACTS <const> = {}
+
+local Engine = {}
+Engine.__index = Engine
+
+--- Adds a node to the ready ones: what planner.done calls.
+local function on_ready(eng)
+  return function(node) push(eng.ready, node) end
+end
+
+--- Moves a node to a state, and says so.
+local function enter(eng, node, state, at)
+  node.state = state
+  node.record.state = state
+  eng.tasks[node.name] = state
+  local on_event = eng.on_event
+  if on_event then on_event({ type = "task", task = node.name, state = state, at = at }) end
+end
+
+--- The output target of a node: print and ctx:log of its task end here.
+local function emit_log(target, text)
+  local on_event = target.eng.on_event
+  if on_event then on_event({ type = "log", task = target.name, text = text, at = target.eng.now() }) end
+end
+
+--- Gives a node its end: state, times, and what follows from it.
+local function finish(eng, node, state, message, traceback)
+  local record, at = node.record, eng.now()
+  record.ended_at = at
+  if node.started then
+    record.duration_ms = (monotonic() - node.started) * 1000
+    eng.running = eng.running - 1
+  end
+  record.error, record.traceback = message, traceback
+  node.co = nil
+  enter(eng, node, state, at)
+  if state == "SUCCEEDED" then
+    planner.done(node, eng.on_ready)
+  elseif state == "FAILED" and planner.failed(node) and not eng.failed then
+    eng.failed = node -- running tasks go on, nothing new starts
+  end
+end
+
+--- A task's function returned.
+local function succeed(eng, node, result, message)
+  if result == nil and type(message) == "string" then -- Lua's way to fail: nil, message
+    return finish(eng, node, "FAILED", output.clean(message))
+  end
+  local copied, problem = value.copy(result, node.name .. ".output")
+  if problem then return finish(eng, node, "FAILED", problem) end
+  node.record.output = copied
+  eng.results[node.name] = copied
+  finish(eng, node, "SUCCEEDED")
+end
+
+local settle
+
+--- Runs a node's coroutine by start, answer or stop.
+local function step(eng, node, how, ...)
+  output.select(node.target)
+  settle(eng, node, how(...))
+end
+
+--- Lets the scheduler know what the wait of a node waits for. `begin` is library code; it gets the function that
+--- ends the wait and may return one that gives it up.
+local function wait(eng, node, begin)
+  local turn = node.turn + 1
+  node.turn = turn
+  local function resume(...)
+    if node.turn ~= turn then return end -- answered already, or given up
+    node.turn = turn + 1
+    node.give_up = nil
+    eng.answers[#eng.answers + 1] = { node = node, values = pack(...) }
+  end
+  local ok, give_up = pcall(begin, resume)
+  if not ok then
+    resume(nil, failure.text(give_up), "internal")
+  elseif node.turn == turn then
+    node.give_up = give_up
+  end
+end
+
+--- What came out of running a node's coroutine.
+function settle(eng, node, state, a, b)
+  if state == "waits" then
+    wait(eng, node, a)
+    if is_cancelled() then eng:stop_wait(node) end
+  elseif state == "ended" then
+    succeed(eng, node, a, b)
+  elseif is_cancelled() then
+    finish(eng, node, "CANCELLED", "run cancelled", output.clean(b))
+  else
+    finish(eng, node, "FAILED", failure.text(a), output.clean(b))
+  end
+  output.select(nil)
+end
+
+--- Starts a node that is ready.
+local function begin(eng, node)
+  local record, at = node.record, eng.now()
+  record.started_at, node.started = at, monotonic()
+  eng.running = eng.running + 1
+  local arguments, inputs = wiring.arguments(eng, node)
+  enter(eng, node, "RUNNING", at)
+  if not arguments then return finish(eng, node, "FAILED", inputs) end
+  record.inputs = inputs
+  node.turn = 0
+  node.target = { eng = eng, name = node.name, record = record, emit = emit_log }
+  output.select(node.target)
+  local co, state, a, b = start(node.fn, unpack(arguments, 1, arguments.n))
+  node.co = co
+  settle(eng, node, state, a, b)
+end
+
+--- Gives up what a node waits for and ends it; only in a cancelled run.
+function Engine:stop_wait(node)
+  local give_up = node.give_up
+  node.turn, node.give_up = node.turn + 1, nil
+  if type(give_up) == "function" then pcall(give_up) end
+  step(self, node, stop, node.co, "cancel")
+end
+
+--- Ends what waits and what has not started; what runs is ended by its interrupt.
+local function apply_cancel(eng)
+  eng.is_cancelling = true
+  eng.answers, eng.ready = {}, {}
+  for _, node in pairs(eng.plan.nodes) do
+    if node.state == "PENDING" then
+      finish(eng, node, "CANCELLED")
+    elseif node.co then
+      eng:stop_wait(node)
+    end
+  end
+end
+
+--- Why the run is not complete when no task failed it: a task was never reached, or was cut.
+local function outcome(eng)
+  if eng.failed then return "FAILED", eng.failed.record.error end
+  local status, message = "COMPLETED", nil
+  for _, node in ipairs(eng.plan.nodes) do
+    if node.state == "CANCELLED" then return "CANCELLED" end
+    if node.state == "PENDING" and not node.within and status == "COMPLETED" then
+      status, message = "FAILED", ("task '%s' could not start: a task before it failed"):format(node.name)
+    end
+  end
+  return status, message
+end
+
+--- Closes the run.
+local function close(eng)
+  local cancelled = eng.is_cancelling
+  eng.status, eng.error = outcome(eng)
+  if cancelled and eng.status == "FAILED" and eng.was_cut then eng.status = "CANCELLED" end
+  eng.ended_at = eng.now()
+  task.reset()
+  if eng.on_event then eng.on_event({ type = "run", state = eng.status, error = eng.error, at = eng.ended_at }) end
+end
+
+--- The next thing to do: an answer that arrived, then a task that is ready. False when there is nothing.
+local function advance(eng)
+  if is_cancelled() and not eng.is_cancelling then apply_cancel(eng) end
+  local first, answers = eng.first_answer, eng.answers
+  local arrived = answers[first]
+  if arrived then
+    answers[first] = nil
+    eng.first_answer = first + 1
+    step(eng, arrived.node, answer, arrived.node.co, unpack(arrived.values, 1, arrived.values.n))
+    return true
+  end
+  if first > 1 then eng.answers, eng.first_answer = {}, 1 end
+  if eng.failed or eng.running >= eng.max_parallel or not eng.ready[1] then return false end
+  begin(eng, pop(eng.ready))
+  return true
+end
+
+--- Does all that can be done without waiting.
+---@return boolean ended true when the run has its status
+function Engine:pump()
+  if self.status then return true end
+  while advance(self) do end
+  if self.running > 0 then return false end
+  close(self)
+  return true
+end
+
+--- Cancels the run: tasks that wait or compute are ended, nothing new starts. For callbacks of the loop and for
+--- code between two pumps; the next pump completes it.
+function Engine:cancel() -- luacheck: ignore 212/self
+  task.cancel()
+end
+
+--- A record of a task that has not started.
+local function new_record() return { state = "PENDING", artifacts = NO_ARTIFACTS } end
+
+--- The run's params over the flow's defaults, copied.
+local function merge_params(flow, params)
+  local merged = {}
+  for _, source in ipairs { flow.defaults or {}, params or {} } do
+    local copied, message = value.copy(source, "params")
+    if message then error(message, 3) end
+    for name, given in pairs(copied) do merged[name] = given end
+  end
+  return merged
+end
+
+--- Makes an engine for one run.
+---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
+---@param opts table? { params, run = table, on_event = fn(event), now = fn() -> unix seconds, after = fn(seconds, fn)
+---  -> stop, env = { NAME = text }, max_parallel = 256 }. Events: { type = "task", task, state, at }, { type = "log",
+---  task, text, at }, { type = "run", state, error, at }; on_event must not raise.
+---@return table engine { status (nil until the end), error, tasks = { name = state }, records = { name = record },
+---  params, running = number of started tasks that have not ended, ended_at }
+function M.new(flow, opts)
+  opts = opts or {}
+  local eng = setmetatable({
+    flow = flow, run = opts.run or {}, plan = planner.new(flow.graph), params = merge_params(flow, opts.params),
+    tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,
+    on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
+    max_parallel = opts.max_parallel or MAX_PARALLEL,
+  }, Engine)
+  eng.sources = { params = eng.params, results = eng.results, env = opts.env or {} }
+  eng.on_ready = on_ready(eng)
+  for _, node in ipairs(eng.plan.nodes) do
+    local name = node.name
+    node.fn = flow.functions[name] or error(("flow %s: no function for task %s"):format(flow.name, name), 2)
+    node.params, node.inputs, node.record = flow.params[name] or {}, wiring.inputs(node.spec), new_record()
+    eng.tasks[name], eng.records[name] = "PENDING", node.record
+    if node.left == 0 then push(eng.ready, node) end
+  end
+  output.install()
+  return eng
+end
+
+--- Waits inside a task: the one way for library code that a task calls to wait for something.
+---@param begin fun(resume: fun(...)): fun()? registers what will call resume once, from the loop; runs outside of
+---  the task. It may return a function that gives the wait up when the task is cut.
+---@return any ... what resume was given. Raises when the task is cut, or cannot wait where it is.
+function M.await(begin) return task.wait(begin) end
+
+--- Runs user code outside of any task (a flow file that is loaded) with the same protection: interrupts, memory
+--- limit, no os.exit. It cannot wait.
+---@param fn function
+---@return boolean ok
+---@return any result the first value that fn returned; or the message
+---@return any second the second value; or the traceback
+function M.guard(fn, ...)
+  local co, state, a, b = start(fn, ...)
+  if state == "waits" then
+    state, a, b = stop(co, "cancel")
+    if state == "failed" then a = "cannot wait here: only a running task can" end
+  end
+  if state == "ended" then return true, a, b end
+  return false, failure.text(a), output.clean(b)
+end
+
+return M

@@ -1,0 +1,34 @@
+--- Runs a flow in this process, on this VM's loop, with no server: for `client.lua run`, for specs, for trying out.
+local task = require "host.task"
+local uv = require "luv"
+local engine = require "pyoco.engine"
+
+local M = {}
+
+--- Ends the run when it waits for something that can no longer come; tasks see "run cancelled".
+local function turn(eng)
+  local more = uv.run("once")
+  if not more and not eng:pump() then eng:cancel() end
+end
+
+--- Runs a flow to its end.
+---@param flow table flow object
+---@param opts table? as for engine.new; and on_start = fn(engine), memory_limit = bytes
+---@return table engine with status, error, tasks, records; nil, message, "unavailable" without interrupts
+function M.run(flow, opts)
+  opts = opts or {}
+  local ok, message, code = task.attach()
+  if not ok then return nil, message, code end
+  local before = task.memory_limit()
+  if opts.memory_limit then task.memory_limit(opts.memory_limit) end
+  local restore <close> = setmetatable({}, { __close = function()
+    task.memory_limit(before)
+    task.detach()
+  end })
+  local eng = engine.new(flow, opts)
+  if opts.on_start then opts.on_start(eng) end
+  while not eng:pump() do turn(eng) end
+  return eng
+end
+
+return M

@@ -1,0 +1,56 @@
+--- What tasks print. The engine says which task runs; print, io.write and ctx:log then end in its record's
+--- log_tail (the last 4 KB) and in an event.
+local task = require "host.task"
+
+local utf8_len, byte, sub, char = utf8.len, string.byte, string.sub, utf8.char
+
+local M = {}
+
+local TAIL_BYTES = 4096
+local REPLACEMENT = char(0xFFFD)
+
+local current -- { record, emit(text) } of the task that runs, or nil
+
+--- Text as UTF-8: bytes that are not become U+FFFD, so that JSON can carry it.
+---@param text string
+---@return string
+function M.clean(text)
+  local ok, bad = utf8_len(text)
+  while not ok do
+    text = sub(text, 1, bad - 1) .. REPLACEMENT .. sub(text, bad + 1)
+    ok, bad = utf8_len(text, bad + #REPLACEMENT)
+  end
+  return text
+end
+
+--- The last bytes of a text, from a character's start.
+---@param text string UTF-8
+---@param bytes integer? at most so many; default 4096
+---@return string
+function M.tail(text, bytes)
+  bytes = bytes or TAIL_BYTES
+  if #text <= bytes then return text end
+  local first = #text - bytes + 1
+  while first <= #text and byte(text, first) & 0xC0 == 0x80 do first = first + 1 end
+  return sub(text, first)
+end
+
+--- Appends text to the output of the task that runs; dropped when none does.
+---@param text string
+function M.write(text)
+  local target = current
+  if not target then return end
+  text = M.clean(text)
+  local record = target.record
+  record.log_tail = M.tail((record.log_tail or "") .. text)
+  target.emit(target, text)
+end
+
+--- Says whose output follows.
+---@param target table? { record = table, emit = function(target, text) }; nil: nobody's
+function M.select(target) current = target end
+
+--- Connects print and io.write of this VM's tasks; the engine calls it once per run.
+function M.install() task.on_output(M.write) end
+
+return M

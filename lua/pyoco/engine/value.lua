@@ -1,0 +1,83 @@
+--- Values that cross between tasks: plain data that JSON can carry, copied so that no task can change what
+--- another one sees or what the run's record holds. Metatables of users are never called.
+local json = require "host.json"
+
+local is_array, mark_array, null = json.is_array, json.array, json.null
+local utf8_len, math_type, huge = utf8.len, math.type, math.huge
+local type, next, tostring, find, format = type, next, tostring, string.find, string.format
+
+local M = {}
+
+local MAX_DEPTH = 128
+
+local copy_table
+
+--- Copies any value. On failure: nil, problem, and the path inside the value.
+local function copy(value, depth, open)
+  local kind = type(value)
+  if kind == "table" then return copy_table(value, depth, open) end
+  if kind == "string" then
+    if utf8_len(value) then return value end
+    return nil, "text that is not UTF-8", ""
+  elseif kind == "number" then
+    if math_type(value) == "integer" or (value == value and value ~= huge and value ~= -huge) then return value end
+    return nil, value ~= value and "NaN" or "infinity", ""
+  elseif kind == "boolean" or value == null or value == nil then
+    return value
+  end
+  return nil, "a " .. kind, ""
+end
+
+--- Copies table[key]; the path is completed on the way out only.
+local function copy_field(result, key, value, depth, open)
+  local copied, problem, path = copy(value, depth, open)
+  if problem then
+    local step = type(key) == "number" and format("[%d]", key)
+      or find(key, "^[%a_][%w_]*$") and "." .. key or format("[%q]", key)
+    return problem, step .. path
+  end
+  result[key] = copied
+end
+
+function copy_table(source, depth, open)
+  if open[source] then return nil, "a table that contains itself", "" end
+  if depth > MAX_DEPTH then return nil, "nested deeper than " .. MAX_DEPTH, "" end
+  open[source] = true
+  local result, list = {}, is_array(source)
+  local count, length = 0, list and #source or 0
+  for key, value in next, source do
+    local problem, path
+    if list then
+      if math_type(key) ~= "integer" or key < 1 or key > length then
+        return nil, "a list with other keys or with holes", ""
+      end
+    elseif type(key) ~= "string" then
+      return nil, format("the key %s (keys are strings)", tostring(type(key) == "number" and key or type(key))), ""
+    elseif not utf8_len(key) then
+      return nil, "a key that is not UTF-8", ""
+    end
+    count = count + 1
+    problem, path = copy_field(result, key, value, depth + 1, open)
+    if problem then return nil, problem, path end
+  end
+  open[source] = nil
+  if list then
+    if count ~= length then return nil, "a list with holes", "" end
+    mark_array(result)
+  end
+  return result
+end
+
+--- Copies a value.
+---@param value any
+---@param name string? what it is called in messages, as `tasks.a.output`
+---@return any copy
+---@return string? message when it is not JSON: names the place and what stands there
+---@return string? code "invalid"
+function M.copy(value, name)
+  local copied, problem, path = copy(value, 1, {})
+  if problem then return nil, format("%s%s: JSON cannot carry %s", name or "value", path, problem), "invalid" end
+  return copied
+end
+
+return M
