@@ -1,9 +1,9 @@
 /* host.slot: what the VM of a run has of its slot process (role "slot" only). Over src/slot.c.
  *   slot.send(type, head [, body]) -> true | nil, message, "unavailable"   a frame to the supervisor
  *   slot.prepare()      makes the next run's VM now; for the time while this run waits for its last answer
- *   slot.nats()         the process's loop-mode connection, as lightuserdata for host.nats.borrow
+ *   slot.nats() -> conn the process's loop-mode connection (host.nats), borrowed
  * Threads: the slot's one thread. */
-#include "host.h"
+#include "nats.h"
 #include "slot.h"
 
 int luaopen_host_slot(lua_State *L);
@@ -35,8 +35,7 @@ static int l_slot_prepare(lua_State *L) {
 }
 
 static int l_slot_nats(lua_State *L) {
-    lua_pushlightuserdata(L, ph_slot_self_nats(self_of(L)));
-    return 1;
+    return ph_nats_push_loop(L, ph_slot_self_nats(self_of(L)), false);
 }
 
 static const luaL_Reg functions[] = {

@@ -5,8 +5,6 @@ local uv = require "luv"
 
 local M = {}
 
-local REQUEST_TIMEOUT_MS = 2000
-
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
 local traceback = debug.traceback
 
@@ -76,18 +74,6 @@ end
 ---@param seconds number
 function M.sleep(seconds)
   M.wait(function(done) M.after(seconds, done) end)
-end
-
---- A request over a loop-mode connection, for pyoco.nats.jetstream: suspends the coroutine until the answer.
----@param conn userdata loop-mode connection
----@return function rpc (subject, data, timeout_ms, headers) -> message | nil, message, code
-function M.rpc(conn)
-  return function(subject, data, timeout_ms, headers)
-    return M.wait(function(done)
-      local ok, message, code = conn:request_async(subject, data, timeout_ms or REQUEST_TIMEOUT_MS, headers, done)
-      if not ok then done(nil, message, code) end
-    end)
-  end
 end
 
 return M

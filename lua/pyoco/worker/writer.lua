@@ -25,6 +25,7 @@ writer.__index = writer
 function writer:_put()
   local now = self.now()
   self.image.heartbeat_at, self.image.updated_at = now, now
+  self.refresh()
   local bytes, message = snapshot.encode(self.image, self.max_bytes)
   if not bytes then
     self.on_unwritable(message)
@@ -166,6 +167,12 @@ function writer:_is_own_end()
     and attempt.compare(other.attempt, self.ours) == "same"
 end
 
+--- Our delivery has become a later one (`ours` says so): the supervisor still has the job.
+function writer:adopt()
+  self.image.attempt = attempt.record(self.ours)
+  self:touch()
+end
+
 --- Whether the run may go on: reads the snapshot without writing (a hint said that something is up).
 function writer:check()
   local stored, revision, code = self.runs:get_raw(self.image.run_id)
@@ -190,11 +197,11 @@ local function nothing() end
 ---  revision (integer, or nil to create), ours {seq, delivery}, max_bytes (snapshot cap),
 ---  go (function(fn): runs fn in a coroutine), wait (function(start(resume)): suspends), sleep (function(sec):
 ---  suspends), after (function(sec, fn): calls fn later), on_cancel (function: a cancel was found), on_lost
----  (function(how)), on_unwritable (function(message): the image cannot be JSON; must mend it), log (function(message, fields))
+---  (function(how)), refresh (function: bring the image up to date), on_unwritable (function(message): the image cannot be JSON; must mend it), log (function(message, fields))
 ---@return table writer: touch, flush, finish, check; fields lost, cancelled, puts
 function M.new(deps)
   local self = setmetatable({ retry_sec = RETRY_MIN_SEC, puts = 0, on_cancel = nothing, on_lost = nothing,
-    log = nothing }, writer)
+    refresh = nothing, log = nothing }, writer)
   for key, value in pairs(deps) do self[key] = value end
   self.image.attempt = attempt.record(self.ours)
   return self
