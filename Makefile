@@ -27,12 +27,14 @@ LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 LOADABLE      := http httpd
 LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null)
 LIBS_httpd    := -lcivetweb
+OBJ_httpd     := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/httpd/*.c))
 
 SRC      := $(wildcard src/*.c) $(filter-out $(LOADABLE:%=src/bind/%.c),$(wildcard src/bind/*.c))
 OBJ      := $(SRC:%.c=$(BUILD)/obj/%.o)
 MODULES  := $(foreach m,$(LOADABLE),$(if $(wildcard src/bind/$(m).c),$(BUILD)/lib/host/$(m).so))
 HOST     := $(BUILD)/pyoco-host
 
+.SECONDARY:
 .DEFAULT_GOAL := help
 .PHONY: help deps build docs up test one lint format asan tsan bench night install clean
 
@@ -60,6 +62,8 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 	@mkdir -p $(@D)
 	$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
+
+$(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
 
 # A change of flags rebuilds everything: the file changes only when its text does.
 $(BUILD)/flags: FORCE
@@ -89,4 +93,4 @@ tsan: ## specs under ThreadSanitizer
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d)
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_httpd:.o=.d)

@@ -1,4 +1,237 @@
 --- What a flow file needs: `local pyoco = require "pyoco"`.
+---
+---   local fetch = pyoco.task("fetch", function(ctx, url) ... end)
+---   return pyoco.flow("etl", fetch >> (parse & stats) >> report, { defaults = { url = "http://localhost/" } })
+---
+--- Tasks and what the operators make of them are nodes of the AST that flow/text.lua describes. They are never
+--- changed once made, so a fragment may be used in several flows.
+local compile = require "pyoco.flow.compile"
+
 local M = {}
+
+local TASK, FRAGMENT, FLOW = { __name = "pyoco.task" }, { __name = "pyoco.fragment" }, { __name = "pyoco.flow" }
+
+local task_count = 0 -- numbers the tasks: declaration order is the order of a graph's nodes
+
+--- Options: name -> check(value) returning what was expected, or nil if it is right.
+local TASK_OPTIONS = {
+  inputs = function(value)
+    if type(value) ~= "table" then return "a table of parameter = value" end
+    for key in pairs(value) do
+      if type(key) ~= "string" then return "a table of parameter = value" end
+    end
+  end,
+  outputs = function(value)
+    if type(value) ~= "table" then return "a list of texts" end
+    for key, path in pairs(value) do
+      if math.type(key) ~= "integer" or type(path) ~= "string" then return "a list of texts" end
+    end
+  end,
+}
+local FLOW_OPTIONS = {
+  defaults = TASK_OPTIONS.inputs,
+  expose_env = TASK_OPTIONS.outputs,
+}
+
+--- Raises unless `options` is a table of known, well-formed options. `level` is that of the user's call.
+local function check_options(what, options, known, level)
+  if options == nil then return end
+  if type(options) ~= "table" then
+    error(("%s: options must be a table, got a %s"):format(what, type(options)), level + 1)
+  end
+  for key, value in pairs(options) do
+    local check = known[key]
+    if not check then
+      local names = {}
+      for name in pairs(known) do names[#names + 1] = name end
+      table.sort(names)
+      local near = require("pyoco.nearest").name(tostring(key), names)
+      error(("%s: unknown option '%s'; %s"):format(what, tostring(key),
+        near and ("did you mean %s?"):format(near) or "known: " .. table.concat(names, ", ")), level + 1)
+    end
+    local expected = check(value)
+    if expected then error(("%s: option '%s' must be %s"):format(what, key, expected), level + 1) end
+  end
+end
+
+--- Tells whether a value can stand beside an operator.
+local function is_node(value)
+  local meta = getmetatable(value)
+  return meta == TASK or meta == FRAGMENT
+end
+
+--- Makes the metamethod of one operator.
+local function operator(op, symbol)
+  return function(left, right)
+    if not is_node(left) or not is_node(right) then
+      local wrong = is_node(left) and right or left
+      error(("%s joins tasks, got a %s%s"):format(symbol, type(wrong), type(wrong) == "string"
+        and (" ('%s'): write the task's variable, not its name"):format(wrong) or ""), 2)
+    end
+    return setmetatable({ op = op, left, right }, FRAGMENT)
+  end
+end
+
+for _, meta in ipairs { TASK, FRAGMENT } do
+  meta.__shr = operator("seq", ">>")
+  meta.__band = operator("all", "&")
+  meta.__bor = operator("any", "|")
+  meta.__mod = function() error("x % condition (a loop) is not available in this version", 2) end
+  meta.__index = function(_, key)
+    if math.type(key) == "integer" or (type(key) == "string" and key:byte(1) == 36) then
+      error("x[...] (a loop) is not available in this version", 2)
+    end
+  end
+end
+
+--- A task is still an ordinary function: a spec can call it.
+function TASK.__call(self, ...)
+  return self.fn(...)
+end
+
+function TASK.__tostring(self)
+  return ("task %s (%s:%d)"):format(self.name, self.file, self.line)
+end
+
+function FLOW.__tostring(self)
+  return ("flow %s (%d tasks)"):format(self.name, #self.graph.nodes)
+end
+
+--- The file that a function is in, as loaded; Lua's own short form cuts long paths.
+local function file_of(info)
+  return info.source:sub(1, 1) == "@" and info.source:sub(2) or info.short_src
+end
+
+--- File and line at which the user called M.task; where `fn` is defined if a tail call left no trace of that.
+local function place_of_call(fn)
+  local call = debug.getinfo(3, "Slt")
+  if call and call.currentline > 0 and not debug.getinfo(2, "t").istailcall then
+    return file_of(call), call.currentline
+  end
+  local definition = debug.getinfo(fn, "S")
+  return file_of(definition), definition.linedefined
+end
+
+--- Declares a task. Its parameters are wired by name when it runs: inputs, then params, then results of earlier
+--- tasks; `ctx` is the context.
+---@param name string unique in a flow
+---@param fn function
+---@param options table|nil { inputs = { parameter = value or "$ctx.params.x" / "$node.task.output" }, outputs = list }
+---@return table task
+function M.task(name, fn, options)
+  if type(name) ~= "string" or not name:find("%S") then
+    error(("task: the name must be a text that is not blank, got %s"):format(
+      type(name) == "string" and "''" or "a " .. type(name)), 2)
+  end
+  local what = ("task '%s'"):format(name)
+  if type(fn) ~= "function" then error(("%s: expected a function, got a %s"):format(what, type(fn)), 2) end
+  check_options(what, options, TASK_OPTIONS, 2)
+  local file, line = place_of_call(fn)
+  task_count = task_count + 1
+  options = options or {}
+  return setmetatable({ op = false, name = name, fn = fn, number = task_count, file = file, line = line,
+    inputs = options.inputs or false, outputs = options.outputs or false }, TASK)
+end
+
+--- Names of a function's parameters, in order.
+---@param fn function
+---@return table list of names; empty for C functions
+function M.parameters(fn)
+  local names = {}
+  while true do
+    local name = debug.getlocal(fn, #names + 1)
+    if not name then return names end
+    names[#names + 1] = name
+  end
+end
+
+--- The tasks of an expression as rows for the compiler, in declaration order. Raises if two of them share a name.
+local function collect_tasks(expr, flow_name, level)
+  local numbers, by_number, by_name, seen, stack = {}, {}, {}, {}, { expr }
+  while #stack > 0 do
+    local node = table.remove(stack)
+    if not seen[node] then
+      seen[node] = true
+      if getmetatable(node) == TASK then
+        local other = by_name[node.name]
+        if other then
+          local first, second = other, node
+          if second.number < first.number then first, second = second, first end
+          error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, node.name,
+            first.file, first.line, second.file, second.line), level + 1)
+        end
+        by_name[node.name], by_number[node.number] = node, node
+        numbers[#numbers + 1] = node.number
+      else
+        table.move(node, 1, #node, #stack + 1, stack)
+      end
+    end
+  end
+  table.sort(numbers)
+  local rows = {}
+  for i, number in ipairs(numbers) do
+    local task = by_number[number]
+    rows[i] = { name = task.name, fn = task.fn, inputs = task.inputs, outputs = task.outputs, file = task.file,
+      line = task.line }
+  end
+  return rows
+end
+
+--- One node for what the user gave as a flow's expression: a node, or a list of them that stand side by side.
+local function to_node(name, expr, level)
+  if is_node(expr) then return expr end
+  if type(expr) ~= "table" or #expr == 0 then
+    error(("flow '%s': expected tasks joined by >> & |, got %s"):format(name,
+      type(expr) == "table" and "an empty list" or "a " .. type(expr)), level + 1)
+  end
+  for i, item in ipairs(expr) do
+    if not is_node(item) then
+      error(("flow '%s': item %d of the list must be tasks joined by >> & |, got a %s"):format(name, i, type(item)),
+        level + 1)
+    end
+  end
+  return setmetatable({ op = "all", table.unpack(expr) }, FRAGMENT)
+end
+
+--- Declares a flow; a flow file returns it (or a list of several).
+---@param name string the name under which it is submitted
+---@param expr table tasks joined by operators, or a list of such expressions
+---@param opts table|nil { defaults = params, expose_env = list of variables that `$env` may name }
+---@return table flow { name, graph, defaults, functions = { task = fn }, params = { task = parameter names } }
+function M.flow(name, expr, opts)
+  if type(name) ~= "string" or not name:find("%S") then
+    error(("flow: the name must be a text that is not blank, got a %s"):format(type(name)), 2)
+  end
+  check_options(("flow '%s'"):format(name), opts, FLOW_OPTIONS, 2)
+  local node = to_node(name, expr, 2)
+  local tasks = collect_tasks(node, name, 2)
+  opts = opts or {}
+  local graph, problems = compile.graph(node, tasks, { name = name, expose_env = opts.expose_env })
+  if not graph then
+    local problem = require "pyoco.flow.problem"
+    error(("flow '%s' is wrong:\n%s"):format(name, problem.text(problem.finish(problems))), 2)
+  end
+  local flow = { name = name, graph = graph, defaults = opts.defaults or {}, expose_env = opts.expose_env or {},
+    functions = {}, params = {}, warnings = problems }
+  for _, task in ipairs(tasks) do
+    flow.functions[task.name] = task.fn
+    flow.params[task.name] = M.parameters(task.fn)
+  end
+  return setmetatable(flow, FLOW)
+end
+
+--- Tells whether a value is a flow made by pyoco.flow.
+---@param value any
+---@return boolean
+function M.is_flow(value)
+  return getmetatable(value) == FLOW
+end
+
+--- The function inside a task made by pyoco.task; nil for any other value.
+---@param value any
+---@return function|nil
+function M.function_of(value)
+  return getmetatable(value) == TASK and value.fn or nil
+end
 
 return M

@@ -1,0 +1,192 @@
+--- Errors of a flow document as a user reads them: place, caret line, nearest name, in order.
+--- Loaded only when there is something to report; a run of a good flow never pays for it.
+---
+--- A raw error is { code, message, hint, path } and its place, one of
+---   at, to          bytes of the graph text (source.origin says where that stands in the document)
+---   line, column    of the document
+---   file, line      of a Lua flow
+--- and may have got, names: an unknown word and the known ones, of which the nearest becomes the hint.
+local nearest = require "pyoco.nearest"
+
+local M = {}
+
+local MAX_COMPARED = 5000 -- names compared in one report; hostile documents have many of both
+local EXCERPT = 100       -- characters of a long line that are shown
+
+--- Bytes of `text` at which its lines start.
+local function line_starts(text)
+  local starts, pos = { 1 }, 1
+  while true do
+    pos = text:find("\n", pos, true)
+    if not pos then return starts end
+    pos = pos + 1
+    starts[#starts + 1] = pos
+  end
+end
+
+--- Index of the last line that starts at or before `at`.
+local function line_of(starts, at)
+  local low, high = 1, #starts
+  while low < high do
+    local middle = (low + high + 1) // 2
+    if starts[middle] <= at then low = middle else high = middle - 1 end
+  end
+  return low
+end
+
+--- Byte of the character numbered `column` of a line, whatever the line holds.
+local function byte_of(line, column)
+  return utf8.len(line) and utf8.offset(line, math.min(column, utf8.len(line) + 1)) or column
+end
+
+--- One line of the document, without its end.
+local function line_text(source, number)
+  local from = source.starts[number]
+  if not from then return nil end
+  return (source.document:sub(from, (source.starts[number + 1] or #source.document + 2) - 2):gsub("\r$", ""))
+end
+
+--- First byte of a YAML scalar's content in the document.
+local function content_start(source, origin)
+  local block = origin.style == "literal" or origin.style == "folded"
+  local number = origin.value_line + (block and 1 or 0)
+  local line = line_text(source, number)
+  if not line then return nil end
+  if block then return source.starts[number] end
+  local quoted = origin.style == "single" or origin.style == "double"
+  return source.starts[number] + byte_of(line, origin.value_column) - 1 + (quoted and 1 or 0)
+end
+
+--- Maps each byte of `value` that is not blank to its byte in the document. YAML folds and indents, but never
+--- reorders, so that the two texts without blanks are the same; escapes of quoted scalars are followed too.
+local function align(source, value, origin)
+  local map, document = {}, source.document
+  local raw = content_start(source, origin)
+  for at, char in value:gmatch("()(%S)") do
+    raw = raw and document:find("%S", raw)
+    while raw and origin.style == "double" and document:find("^\\[ntr\n/ ]", raw) do
+      raw = document:find("%S", raw + 2)
+    end
+    if raw and ((origin.style == "double" and document:find("^\\[\"\\]", raw)) or
+        (origin.style == "single" and document:find("^''", raw))) then
+      raw = raw + 1
+    end
+    if not raw or document:sub(raw, raw) ~= char then return map end
+    map[at], raw = raw, raw + 1
+  end
+  return map
+end
+
+--- Where errors point into.
+---@param document string the whole text
+---@param origin table|nil of a graph inside a YAML document: { text = the graph text, value_line, value_column, style }
+---@return table source
+function M.source(document, origin)
+  local source = { document = document, starts = line_starts(document) }
+  if origin and origin.text and origin.value_line then
+    source.text, source.origin = origin.text, origin
+  end
+  return source
+end
+
+--- Document byte of graph byte `at`, or nil if it cannot be told.
+local function to_document(source, at)
+  if not source.origin then return at end
+  source.map = source.map or align(source, source.text, source.origin)
+  if source.map[at] then return source.map[at] end
+  local before = source.text:sub(1, at):find("%S%s*$") -- a blank or the end: just after what stands before it
+  return before and source.map[before] and source.map[before] + 1
+end
+
+--- Sets line and column of an error from its bytes, and how many characters it covers.
+local function locate(source, problem)
+  if not problem.at then return end
+  local at = to_document(source, problem.at)
+  if at then
+    local number = line_of(source.starts, math.min(at, #source.document))
+    local prefix = source.document:sub(source.starts[number], at - 1)
+    problem.line, problem.column = number, (utf8.len(prefix) or #prefix) + 1
+    local covered = (source.text or source.document):sub(problem.at, problem.to)
+    problem.width = math.max(1, utf8.len(covered) or #covered)
+  elseif source.origin then
+    problem.line, problem.column = source.origin.value_line, source.origin.value_column
+  end
+end
+
+--- Two lines: the text of the line, and carets below the place. nil if there is no such place.
+local function caret(source, problem)
+  local line = problem.column and line_text(source, problem.line)
+  if not line then return nil end
+  local column, width = problem.column, problem.width or 1
+  if #line > EXCERPT then -- a window around the place; cut bytes of a character are dropped
+    local at = byte_of(line, column)
+    local from = math.max(1, at - EXCERPT // 2)
+    line = line:sub(from, from + EXCERPT):gsub("^[\x80-\xbf]+", "")
+    column = at - from + 1
+  end
+  local prefix = line:sub(1, byte_of(line, column) - 1):gsub("[^\t]", " ")
+  if utf8.len(line) then prefix = line:sub(1, byte_of(line, column) - 1):gsub("[\x80-\xbf]", ""):gsub("[^\t]", " ") end
+  return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(width, EXCERPT - #prefix)))
+end
+
+--- The known name that an unknown word was most likely meant to be. `budget.left` bounds the names that one report
+--- compares; long names, and those of another length, are not worth it.
+local function nearest_name(word, names, budget)
+  local candidates = {}
+  for _, name in ipairs(names) do
+    if #name <= 64 and math.abs(#name - #word) <= 3 and budget.left > 0 then
+      candidates[#candidates + 1] = name
+      budget.left = budget.left - 1
+    end
+  end
+  return nearest.name(word, candidates)
+end
+
+local function add_nearest(problem, budget)
+  if not problem.got then return end
+  local near = nearest_name(problem.got, problem.names, budget)
+  if near then problem.hint = ("did you mean %s?"):format(near) end
+end
+
+--- Makes raw errors presentable: places, carets, hints, sorted by place.
+---@param errors table list of raw errors
+---@param source table|nil from M.source; nil for Lua flows
+---@return table list of { line, column, path, code, message, hint, caret, file }
+function M.finish(errors, source)
+  local budget, finished = { left = MAX_COMPARED }, {}
+  for order, problem in ipairs(errors) do
+    if source then locate(source, problem) end
+    add_nearest(problem, budget)
+    finished[order] = {
+      line = problem.line, column = problem.column, file = problem.file, path = problem.path, code = problem.code,
+      message = problem.message, hint = problem.hint, caret = source and caret(source, problem), order = order,
+    }
+  end
+  table.sort(finished, function(a, b)
+    if (a.line or 0) ~= (b.line or 0) then return (a.line or 0) < (b.line or 0) end
+    if (a.column or 0) ~= (b.column or 0) then return (a.column or 0) < (b.column or 0) end
+    if (a.path or "") ~= (b.path or "") then return (a.path or "") < (b.path or "") end
+    return a.order < b.order
+  end)
+  for _, problem in ipairs(finished) do problem.order = nil end
+  return finished
+end
+
+--- Errors as text: `file:line:column: message`, the caret line, the hint.
+---@param errors table from M.finish
+---@param name string|nil what to call the document, default "flow"
+---@return string
+function M.text(errors, name)
+  local lines = {}
+  for _, problem in ipairs(errors) do
+    local place = problem.file or name or "flow"
+    if problem.line then place = place .. ":" .. problem.line end
+    if problem.line and problem.column then place = place .. ":" .. problem.column end
+    lines[#lines + 1] = place .. ": " .. problem.message
+    if problem.caret then lines[#lines + 1] = "  " .. problem.caret:gsub("\n", "\n  ") end
+    if problem.hint then lines[#lines + 1] = "  " .. problem.hint end
+  end
+  return table.concat(lines, "\n")
+end
+
+return M

@@ -1,0 +1,128 @@
+--- Where flow files and task modules run: an environment of their own, from an allow-list, text chunks only.
+--- Globals that nobody declared raise, when read and when written. `require` finds modules of the task roots first
+--- (each loaded once per sandbox, in an environment too), then the library's.
+local M = {}
+
+--- The globals of a flow file. `debug` without hooks and registry: a hook would switch off the engine's interrupt.
+local ALLOWED = { "assert", "collectgarbage", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "print",
+  "rawequal", "rawget", "rawlen", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "warn",
+  "xpcall", "_VERSION", "coroutine", "io", "math", "os", "string", "table", "utf8" }
+local DEBUG = { "traceback", "getinfo" }
+
+local MODULE = "^[%a_][%w_]*$"
+
+local Sandbox = {}
+Sandbox.__index = Sandbox
+
+--- Reads a whole file; nil and a message if that fails.
+local function read_file(path)
+  local file <close>, message = io.open(path, "rb")
+  if not file then return nil, message end
+  return file:read("a") or "" -- a directory opens, but does not read
+end
+
+--- Makes a sandbox.
+---@param roots table list of task root folders
+---@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
+---@return table sandbox
+function M.new(roots, globals)
+  local base = {}
+  for _, name in ipairs(ALLOWED) do base[name] = _G[name] end
+  base.debug = {}
+  for _, name in ipairs(DEBUG) do base.debug[name] = debug[name] end
+  for name, value in pairs(globals or {}) do base[name] = value end
+  local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {} }, Sandbox)
+  base.require = function(name) return self:require(name) end
+  base.load = function(chunk, name, _, env) return load(chunk, name, "t", env or self:environment()) end
+  setmetatable(base, { __index = function(_, name)
+    error(("undeclared global '%s'"):format(tostring(name)), 2)
+  end })
+  return self
+end
+
+--- A fresh environment on top of the allowed globals.
+function Sandbox:environment()
+  local env = setmetatable({}, { __index = self.base, __newindex = function(_, name)
+    error(("assignment to undeclared global '%s': declare it with local"):format(tostring(name)), 2)
+  end })
+  rawset(env, "_G", env)
+  return env
+end
+
+--- Runs a file and returns its results.
+---@param path string
+---@param text string|nil its text, if it was read before
+---@return boolean ok, any value what the file returned, or its error as text, string|nil code "invalid"|"not_found"
+function Sandbox:run(path, text, ...)
+  local message
+  if not text then
+    text, message = read_file(path)
+    if not text then return false, message, "not_found" end
+  end
+  local chunk
+  chunk, message = load(text:gsub("^#[^\n]*", ""), "@" .. path, "t", self:environment())
+  if not chunk then return false, message, "invalid" end
+  local ok, value = pcall(chunk, ...)
+  if not ok then
+    value = type(value) == "string" and value or ("raised a %s"):format(type(value))
+    -- a tail call has no place of its own
+    if not value:find(path:match("[^/]*$") .. ":", 1, true) then value = path .. ": " .. value end
+    return false, value, "invalid"
+  end
+  return true, value
+end
+
+--- Finds a module of the task roots.
+---@param name string dotted; each part a plain name, so that no module name can leave the roots
+---@return string|nil path, string|nil message, string|nil code "invalid"|"not_found"
+function Sandbox:find(name)
+  for part in (name .. "."):gmatch("([^.]*)%.") do
+    if not part:find(MODULE) then return nil, ("'%s' is not a module name"):format(name), "invalid" end
+  end
+  local relative = name:gsub("%.", "/")
+  for _, root in ipairs(self.roots) do
+    for _, suffix in ipairs { ".lua", "/init.lua" } do
+      local path = ("%s/%s%s"):format(root, relative, suffix)
+      local file = io.open(path, "rb")
+      if file then
+        file:close()
+        return path
+      end
+    end
+  end
+  return nil, ("no module '%s' in %s"):format(name, table.concat(self.roots, ", ")), "not_found"
+end
+
+--- A module of the task roots; loaded at the first call.
+---@param name string
+---@return any value
+---@return string|nil message, string|nil code "invalid"|"not_found": then `value` is nil
+function Sandbox:module(name)
+  local done = self.loaded[name]
+  if done then return done.value, done.message, done.code end
+  local path, message, code = self:find(name)
+  if not path then return nil, message, code end
+  if self.loading[name] then return nil, ("%s requires itself"):format(path), "invalid" end
+  self.loading[name] = true
+  local ok, value
+  ok, value, code = self:run(path, nil, name, path)
+  self.loading[name] = nil
+  if ok and value == nil then value = true end
+  done = ok and { value = value } or { message = value, code = code }
+  self.loaded[name] = done
+  return done.value, done.message, done.code
+end
+
+--- `require` as flow files see it.
+function Sandbox:require(name)
+  if type(name) ~= "string" then error("require: expected a module name, got a " .. type(name), 3) end
+  if name:find("^pyoco%f[.%z]") or name:find("^host%f[.%z]") then return require(name) end -- never shadowed
+  local value, message, code = self:module(name)
+  if value ~= nil then return value end
+  if code == "invalid" and name:find("^[%w_.]+$") and self:find(name) then error(message, 0) end
+  return require(name)
+end
+
+M.read_file = read_file
+
+return M

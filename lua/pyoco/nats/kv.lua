@@ -1,0 +1,253 @@
+--- Key-value buckets as NATS has them: stream KV_<bucket>, one subject $KV.<bucket>.<key> per key.
+--- Compare-and-set is a publish with the expected last sequence of its subject; a revision is a stream sequence.
+--- Failures are nil, message, code, err_code as in pyoco.nats.jetstream.
+local json = require "host.json"
+local jetstream = require "pyoco.nats.jetstream"
+
+local M = {}
+local Bucket = {}
+Bucket.__index = Bucket
+
+local OPERATION = "KV-Operation"
+local CHUNK = 256 -- reads in flight while listing
+local WRONG_LAST_SEQUENCE = 10071
+
+--- A bucket of that name; nothing is asked of the server yet.
+---@param js table jetstream context
+---@param bucket string A-Z a-z 0-9 _ -
+---@return table|nil kv
+---@return string|nil message
+---@return string|nil code "invalid"
+function M.new(js, bucket)
+  if type(bucket) ~= "string" or not bucket:find("^[%w_-]+$") then
+    return nil, ("bucket name '%s' is not of letters, digits, _ and -"):format(tostring(bucket)), "invalid"
+  end
+  return setmetatable({ js = js, bucket = bucket, stream = "KV_" .. bucket, prefix = "$KV." .. bucket .. "." }, Bucket)
+end
+
+--- Whether a text may be a key.
+---@param key any
+---@return boolean|nil ok
+---@return string|nil message
+---@return string|nil code "invalid"
+function M.check_key(key)
+  if type(key) == "string" and key:find("^[-/_=.%w\\]+$") and not key:find("^%.") and not key:find("%.$")
+    and not key:find("..", 1, true) then
+    return true
+  end
+  return nil, ("key '%s' is not of letters, digits and - / _ = . (no dot at either end, no two in a row)")
+    :format(tostring(key)), "invalid"
+end
+
+--- The stream's configuration for a bucket.
+---@param bucket string
+---@param opts table|nil history (default 1), max_age_sec, replicas, storage ("file"), direct (allow_direct)
+---@return table config
+function M.stream_config(bucket, opts)
+  opts = opts or {}
+  local max_age = math.floor((opts.max_age_sec or 0) * 1e9)
+  local window = 120 * 1000000000
+  return {
+    name = "KV_" .. bucket, subjects = { "$KV." .. bucket .. ".>" }, retention = "limits", discard = "new",
+    max_consumers = -1, max_msgs = -1, max_bytes = -1, max_msg_size = -1, max_age = max_age,
+    max_msgs_per_subject = opts.history or 1, storage = opts.storage or "file", num_replicas = opts.replicas or 1,
+    duplicate_window = max_age > 0 and math.min(max_age, window) or window,
+    allow_rollup_hdrs = true, deny_delete = true, allow_direct = opts.direct == true,
+  }
+end
+
+--- Creates the bucket unless it exists; an existing one is never altered.
+---@param opts table|nil as M.stream_config
+---@return table|nil info of the stream
+---@return string|nil message
+---@return string|nil code
+function Bucket:ensure(opts)
+  local info, message, code, err_code = self.js:stream_ensure(M.stream_config(self.bucket, opts))
+  if info then self.is_direct = info.config.allow_direct == true end
+  return info, message, code, err_code
+end
+
+--- Whether DIRECT.GET may be used: asked once.
+local function read_options(kv)
+  if kv.is_direct == nil then
+    local info, message, code, err_code = kv.js:stream_info(kv.stream)
+    if not info then return nil, message, code, err_code end
+    kv.is_direct = info.config.allow_direct == true
+  end
+  return { direct = kv.is_direct }
+end
+
+local function last(kv, key)
+  local opts, message, code, err_code = read_options(kv)
+  if not opts then return nil, message, code, err_code end
+  return kv.js:last_msg(kv.stream, kv.prefix .. key, opts)
+end
+
+--- An entry of a stored message: {key, value, revision, created (unix s, the server's), operation PUT|DEL|PURGE}.
+local function entry_of(kv, msg)
+  return { key = msg.subject:sub(#kv.prefix + 1), value = msg.data, revision = msg.seq, created = msg.time,
+    operation = msg.headers and msg.headers[OPERATION] or "PUT" }
+end
+
+local function no_key(kv, key) return nil, ("no key %s in bucket %s"):format(key, kv.bucket), "not_found" end
+
+--- The current value of a key.
+---@param key string
+---@return string|nil value
+---@return integer|string revision, or the message
+---@return table|string entry {key, value, revision, created, operation}, or the code: "not_found", "invalid", ...
+function Bucket:get(key)
+  local ok, message, code = M.check_key(key)
+  if not ok then return nil, message, code end
+  local msg, err_code
+  msg, message, code, err_code = last(self, key)
+  if not msg then
+    if err_code == 10037 then return no_key(self, key) end
+    return nil, message, code, err_code
+  end
+  local entry = entry_of(self, msg)
+  if entry.operation ~= "PUT" then return no_key(self, key) end
+  return entry.value, entry.revision, entry
+end
+
+local function write(kv, key, value, opts)
+  local ok, message, code = M.check_key(key)
+  if not ok then return nil, message, code end
+  local ack, err_code
+  ack, message, code, err_code = kv.js:publish(kv.prefix .. key, value, opts)
+  if not ack then
+    if err_code == WRONG_LAST_SEQUENCE then
+      message = ("key %s of bucket %s was changed by someone else"):format(key, kv.bucket)
+    end
+    return nil, message, code, err_code
+  end
+  return ack.seq
+end
+
+--- Writes a value, whatever was there.
+---@param key string
+---@param value string
+---@param opts table|nil timeout_ms
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code
+function Bucket:put(key, value, opts) return write(self, key, value, opts) end
+
+--- Writes a value if the key's last revision is the given one.
+---@param key string
+---@param value string
+---@param revision integer
+---@param opts table|nil timeout_ms
+---@return integer|nil revision the new one
+---@return string|nil message
+---@return string|nil code "conflict"
+function Bucket:update(key, value, revision, opts)
+  return write(self, key, value, { expect_last_subject_seq = revision, timeout_ms = opts and opts.timeout_ms })
+end
+
+--- Writes a value if the key does not exist; a deleted key does not.
+---@param key string
+---@param value string
+---@param opts table|nil timeout_ms
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code "conflict" when it exists
+function Bucket:create(key, value, opts)
+  local revision, message, code, err_code = self:update(key, value, 0, opts)
+  if revision or err_code ~= WRONG_LAST_SEQUENCE then return revision, message, code, err_code end
+  local msg = last(self, key)
+  if msg and entry_of(self, msg).operation ~= "PUT" then return self:update(key, value, msg.seq, opts) end
+  return nil, ("key %s of bucket %s exists"):format(key, self.bucket), "conflict", WRONG_LAST_SEQUENCE
+end
+
+--- Deletes a key: a marker replaces the value. A key that is not there gets a marker too.
+---@param key string
+---@param revision integer|nil only if the last revision is this one
+---@return integer|nil revision of the marker
+---@return string|nil message
+---@return string|nil code "conflict"
+function Bucket:delete(key, revision)
+  return write(self, key, "", { headers = { [OPERATION] = "DEL" }, expect_last_subject_seq = revision })
+end
+
+--- Deletes a key and its history but for a marker.
+---@param key string
+---@return integer|nil revision of the marker
+---@return string|nil message
+---@return string|nil code
+function Bucket:purge(key)
+  return write(self, key, "", { headers = { [OPERATION] = "PURGE", ["Nats-Rollup"] = "sub" } })
+end
+
+--- Subjects of the bucket, those of deleted keys included.
+local function subjects(kv)
+  local found, seen, offset = {}, {}, 0
+  repeat
+    local info, message, code, err_code =
+      kv.js:stream_info(kv.stream, { subjects_filter = kv.prefix .. ">", offset = offset })
+    if not info then return nil, message, code, err_code end
+    kv.is_direct = info.config.allow_direct == true
+    local count = 0
+    for subject in pairs(info.state.subjects or {}) do
+      count = count + 1
+      if not seen[subject] then
+        seen[subject] = true
+        found[#found + 1] = subject
+      end
+    end
+    offset = offset + count
+  until count == 0 or offset >= (info.total or 0)
+  table.sort(found)
+  return found
+end
+
+local function read_chunk(kv, names, from, entries)
+  local requests = {}
+  for i = from, math.min(from + CHUNK - 1, #names) do
+    requests[#requests + 1] = kv.is_direct and { ("$JS.API.DIRECT.GET.%s.%s"):format(kv.stream, names[i]) }
+      or { "$JS.API.STREAM.MSG.GET." .. kv.stream, json.encode { last_by_subj = names[i] } }
+  end
+  local replies, text, why = kv.js:request_many(requests)
+  if not replies then return nil, text, why end
+  for i, reply in ipairs(replies) do
+    if reply.code then return nil, reply.message, reply.code end
+    local msg, message, code, err_code = jetstream.stored_reply(reply, kv.stream, names[from + i - 1], kv.is_direct)
+    if msg then
+      local entry = entry_of(kv, msg)
+      if entry.operation == "PUT" then entries[#entries + 1] = entry end
+    elseif err_code ~= 10037 then
+      return nil, message, code, err_code
+    end
+  end
+  return true
+end
+
+--- All entries, sorted by key; deleted keys are left out. Not one moment's picture: keys are read one by one.
+---@return table[]|nil entries as get gives them
+---@return string|nil message
+---@return string|nil code
+function Bucket:entries()
+  local names, message, code, err_code = subjects(self)
+  if not names then return nil, message, code, err_code end
+  local entries = {}
+  for from = 1, #names, CHUNK do
+    local ok
+    ok, message, code, err_code = read_chunk(self, names, from, entries)
+    if not ok then return nil, message, code, err_code end
+  end
+  return entries
+end
+
+--- All keys, sorted; deleted ones are left out.
+---@return string[]|nil keys
+---@return string|nil message
+---@return string|nil code
+function Bucket:keys()
+  local entries, message, code, err_code = self:entries()
+  if not entries then return nil, message, code, err_code end
+  local keys = {}
+  for i, entry in ipairs(entries) do keys[i] = entry.key end
+  return keys
+end
+
+return M

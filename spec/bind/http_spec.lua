@@ -1,0 +1,118 @@
+local http = require "host.http"
+local httpd = require "host.httpd"
+local web = require "spec.support.web"
+
+local APP = [[
+return { handle = function(_, req)
+  if req.path == "/big" then return { body = ("x"):rep(300000) } end
+  if req.path == "/redirect" then return { status = 307, headers = { location = "/there" } } end
+  if req.path == "/hang" then while true do end end
+  return { status = 201, headers = { ["X-Method"] = req.method, ["X-Type"] = req.headers["content-type"] or "none" },
+    body = req.path .. "|" .. req.body }
+end }
+]]
+
+describe("host.http", function()
+  local server, url, remove
+
+  local function start()
+    local dir
+    dir, remove = web.folder()
+    web.write(dir .. "/app.lua", APP)
+    server = assert(httpd.serve { script = dir .. "/app.lua", port = 0, threads = 8, service = false })
+    url = "http://127.0.0.1:" .. server:port()
+  end
+
+  local function stop()
+    http.close()
+    server:stop(0)
+    remove()
+  end
+
+  --- An `it` with a server that is gone before the check for leaks.
+  local function serves(name, body)
+    it(name, function()
+      start()
+      finally(stop)
+      body()
+    end)
+  end
+
+  serves("gets, posts and sends any method", function()
+    local answer = assert(http.request { url = url .. "/a" })
+    assert.same({ 201, "/a|", "GET" }, { answer.status, answer.body, answer.headers["x-method"] })
+    answer = assert(http.request { url = url .. "/a", body = "x\0y", headers = { ["content-type"] = "text/x" } })
+    assert.same({ "/a|x\0y", "POST", "text/x" }, { answer.body, answer.headers["x-method"], answer.headers["x-type"] })
+    for _, method in ipairs { "DELETE", "PATCH", "PUT" } do
+      assert.equal(method, assert(http.request { url = url, method = method, body = "{}" }).headers["x-method"])
+    end
+    assert.equal("", assert(http.request { url = url, method = "HEAD" }).body)
+    assert.equal("POST", assert(http.request { url = url, method = "POST" }).headers["x-method"])
+  end)
+
+  serves("uses its connection again", function()
+    assert(http.request { url = url })
+    local before = server:stats().requests
+    for _ = 1, 50 do assert(http.request { url = url }) end
+    assert.equal(before + 50, server:stats().requests)
+  end)
+
+  serves("hands chunks over and stops when told to", function()
+    local n = 0
+    local answer = assert(http.request { url = url .. "/big", on_data = function(chunk) n = n + #chunk end })
+    assert.equal(300000, n)
+    assert.equal("", answer.body)
+    local status
+    answer = assert(http.request { url = url .. "/big", on_data = function() return false end,
+      on_headers = function(code, headers) status = code .. " " .. headers["content-length"] end })
+    assert.is_true(answer.stopped)
+    assert.equal("200 300000", status)
+  end)
+
+  serves("raises what a callback raised, and works afterwards", function()
+    assert.error_matches(function()
+      http.request { url = url .. "/big", on_data = function() error("mine") end }
+    end, "mine")
+    assert.error_matches(function()
+      http.request { url = url .. "/big", on_data = function() http.request { url = url } end }
+    end, "called from a callback")
+    assert.equal(201, assert(http.request { url = url }).status)
+  end)
+
+  serves("does not follow redirects unless asked", function()
+    assert.equal(307, assert(http.request { url = url .. "/redirect" }).status)
+    assert.equal("/there|", assert(http.request { url = url .. "/redirect", follow = true }).body)
+  end)
+
+  serves("says unavailable, timeout, invalid and too_large", function()
+    local function code_of(options) return select(3, http.request(options)) end
+    assert.equal("unavailable", code_of { url = "http://127.0.0.1:1/" })
+    assert.equal("invalid", code_of { url = "http://" })
+    assert.equal("invalid", code_of { url = "file:///etc/passwd" })
+    assert.equal("too_large", code_of { url = url .. "/big", max_bytes = 1000 })
+    local listener = require("luv").new_tcp() -- takes connections and never answers
+    listener:bind("127.0.0.1", 0)
+    listener:listen(8, function() end)
+    assert.equal("timeout", code_of { url = "http://127.0.0.1:" .. listener:getsockname().port, timeout_sec = 0.05 })
+    listener:close()
+    require("luv").run("nowait")
+  end)
+
+  serves("names the option that is wrong", function()
+    assert.error_matches(function() http.request {} end, "url is missing")
+    assert.error_matches(function() http.request { url = url, body = {} } end, "body must be text, got table")
+    assert.error_matches(function() http.request { url = url, on_data = 1 } end, "on_data must be a function")
+    assert.error_matches(function() http.request { url = url, headers = { a = "x\r\ny" } } end, "holds a line break")
+    assert.equal(201, assert(http.request { url = url }).status)
+  end)
+
+  serves("makes multipart bodies: fields, then files", function()
+    local body, content_type = http.multipart({ { "flow_name", "train" } },
+      { { name = "workflow", filename = 'a"b.yaml', content_type = "application/x-yaml", data = "x: 1\r\n\0" } })
+    local boundary = content_type:match("^multipart/form%-data; boundary=(.+)$")
+    assert.equal(("--%s\r\nContent-Disposition: form-data; name=\"flow_name\"\r\n\r\ntrain\r\n" ..
+      "--%s\r\nContent-Disposition: form-data; name=\"workflow\"; filename=\"a%%22b.yaml\"\r\n" ..
+      "Content-Type: application/x-yaml\r\n\r\nx: 1\r\n\0\r\n--%s--\r\n"):format(boundary, boundary, boundary), body)
+    assert.error_matches(function() http.multipart({ { "a" } }) end, "value must be a string, got nil")
+  end)
+end)

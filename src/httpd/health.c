@@ -1,0 +1,60 @@
+/* GET /health: composed here, so that it answers with NATS down, with all VMs busy and with a broken script. */
+#include "httpd.h"
+#include "shared.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct text {
+    char *data;
+    size_t len;
+    FILE *file;
+} text;
+
+static void put_string(FILE *f, const char *s) {
+    fputc('"', f);
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            fprintf(f, "\\%c", c);
+        else if (c < 0x20)
+            fprintf(f, "\\u%04x", c);
+        else
+            fputc(c, f);
+    }
+    fputc('"', f);
+}
+
+/* A shared key "health.<name>" becomes the field <name>; its value is JSON text already. */
+static void put_field(void *ctx, const char *key, const char *value, size_t len) {
+    FILE *f = ((text *)ctx)->file;
+    fputc(',', f);
+    put_string(f, key + strlen("health."));
+    fputc(':', f);
+    fwrite(len ? value : "null", 1, len ? len : 4, f);
+}
+
+int ph_httpd_health(ph_httpd *server, struct mg_connection *conn) {
+    text t = {0};
+    if (!(t.file = open_memstream(&t.data, &t.len)))
+        return ph_httpd_error(conn, 503, "out of memory", "", true);
+    ph_pool_stats s = ph_pool_get_stats(server->pool);
+    char *error = malloc(4096);
+    bool broken = error && ph_pool_reload_error(server->pool, error, 4096);
+    fprintf(t.file, "{\"status\":\"ok\",\"version\":\"" PH_VERSION "\",\"uptime_sec\":%.1f,\"script_version\":%u,\"reload_error\":",
+            ph_httpd_now() - server->started_at, s.version);
+    if (broken)
+        put_string(t.file, error);
+    else
+        fputs("null", t.file);
+    fprintf(t.file, ",\"stopping\":%s,\"requests\":%llu,\"in_flight\":%d,\"streams\":%d,\"vms\":%d,\"vms_busy\":%d",
+            atomic_load(&server->stopping) ? "true" : "false", atomic_load(&server->requests),
+            atomic_load(&server->in_flight), atomic_load(&server->streams), s.vms, s.busy);
+    ph_shared_each("health.", put_field, &t);
+    fputc('}', t.file);
+    fclose(t.file);
+    free(error);
+    int status = ph_httpd_json(conn, 200, "cache-control: no-store\r\n", t.data, t.len, false);
+    free(t.data);
+    return status;
+}

@@ -1,0 +1,97 @@
+/* Inside host.httpd: CivetWeb's threads on one side, the VM pool on the other.
+ *
+ * A connection thread reads the request whole, lends a VM for the handler's time only, and writes what came back;
+ * streams, static files and /health run on the connection thread with no VM. CivetWeb's threads have 100 KB of
+ * stack: no Lua, no deep recursion and no big arrays there.
+ */
+#ifndef PH_HTTPD_H
+#define PH_HTTPD_H
+
+#include "host.h"
+#include "vmpool.h"
+#include <civetweb.h>
+#include <stdatomic.h>
+
+typedef struct ph_httpd_options {
+    char host[64];
+    int port;                /* 0 = any free one */
+    int threads;             /* connections at once */
+    int vms;                 /* 0 = by the number of cores */
+    size_t max_body_bytes;   /* more is 413 */
+    int request_timeout_ms;  /* a connection that sends nothing for this long is closed; a stalled body is 408 */
+    int heartbeat_ms;        /* of quiet event streams */
+    bool service;            /* whether this server runs the duties */
+    const char *script;      /* borrowed, copied by the pool */
+    const char *boot;        /* borrowed, copied by the pool */
+    size_t boot_len;
+    const char *static_dir;  /* served under /static/; copied; NULL = none */
+    const char *runs_bucket; /* whose changes event streams follow; copied; NULL = no streams */
+} ph_httpd_options;
+
+struct ph_hub;
+
+typedef struct ph_httpd {
+    ph_httpd_options options;
+    char static_dir[1024];
+    char runs_bucket[128];
+    struct mg_context *mg;
+    ph_pool *pool;
+    struct ph_hub *hub; /* NULL without a runs bucket */
+    int port;
+    double started_at;
+    atomic_int in_flight; /* requests being answered, streams included */
+    atomic_int streams;
+    atomic_bool stopping;
+    atomic_ullong requests, refused; /* refused: 503 for want of a VM or of a place for a stream */
+} ph_httpd;
+
+/* What a handler may ask for instead of a body: C goes on with the connection. */
+typedef struct ph_watch_request {
+    char run_id[256];
+    bool brief;          /* without task_records */
+    bool has_since;      /* `since` was given */
+    double since;        /* unix seconds: changes older than this are not sent */
+    double timeout_sec;
+    bool until_terminal; /* ends at a terminal status */
+    uint64_t last_revision; /* of Last-Event-ID; 0 = none */
+} ph_watch_request;
+
+/* One request and its answer. Owned by the connection thread; while ph_pool_call runs, used by the VM's thread. */
+typedef struct ph_exchange {
+    ph_httpd *server;
+    struct mg_connection *conn;
+    const struct mg_request_info *info;
+    const char *path; /* as it came, still escaped, without the query */
+    char *body;       /* owned; NULL without one */
+    size_t body_len;
+    bool keep_alive; /* what the answer says; false also closes */
+    char *out;       /* the whole answer, head and body; owned */
+    size_t out_len, out_room;
+    bool is_watch;
+    ph_watch_request watch;
+} ph_exchange;
+
+ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const char **code);
+/* Refuses new requests, ends streams, waits up to drain_sec for requests in progress, closes everything, frees. */
+void ph_httpd_stop(ph_httpd *server, double drain_sec);
+
+/* request.c: answers one request of CivetWeb's (its begin_request callback). */
+int ph_httpd_serve(struct mg_connection *conn);
+
+/* exchange.c: the Lua side; handle(app, lightuserdata ph_exchange) runs on a VM's thread. */
+int ph_httpd_handle(lua_State *L);
+
+/* answer.c: answers that C writes itself. Return what begin_request returns: the status. */
+int ph_httpd_error(struct mg_connection *conn, int status, const char *detail, const char *extra_headers, bool close);
+int ph_httpd_json(struct mg_connection *conn, int status, const char *extra_headers, const char *body, size_t len,
+                  bool close);
+const char *ph_httpd_reason(int status); /* "Not Found" */
+
+/* health.c, statics.c, stream.c */
+int ph_httpd_health(ph_httpd *server, struct mg_connection *conn);
+int ph_httpd_static(ph_httpd *server, struct mg_connection *conn, const char *path);
+int ph_httpd_watch(ph_exchange *x);
+
+double ph_httpd_now(void); /* monotonic seconds */
+
+#endif

@@ -1,0 +1,179 @@
+/* One request on its connection thread: checks, the body, the VM, the answer. */
+#include "httpd.h"
+#include "log.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define VM_WAIT_MS 1000           /* then 503: better told than kept waiting */
+#define MAX_HEADERS 64            /* CivetWeb drops what is above without a word */
+#define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
+#define DISCARD_BYTES (1 << 20)   /* of a refused body, so that the client reads our answer and no reset */
+#define RETRY "retry-after: 1\r\n"
+
+static int bad_request(struct mg_connection *conn, const char *detail) {
+    return ph_httpd_error(conn, 400, detail, "", true);
+}
+
+/* What CivetWeb lets through and we do not. 0 = fine, else the status that was answered. */
+static int check_head(struct mg_connection *conn, const struct mg_request_info *info) {
+    if (info->num_headers >= MAX_HEADERS)
+        return ph_httpd_error(conn, 431, "too many header fields, 63 are allowed", "", true);
+    int lengths = 0, hosts = 0;
+    const char *coding = NULL;
+    for (int i = 0; i < info->num_headers; i++) {
+        const char *name = info->http_headers[i].name;
+        lengths += strcasecmp(name, "Content-Length") == 0;
+        hosts += strcasecmp(name, "Host") == 0;
+        if (strcasecmp(name, "Transfer-Encoding") == 0) {
+            if (coding)
+                return bad_request(conn, "more than one transfer-encoding");
+            coding = info->http_headers[i].value;
+        }
+    }
+    if (lengths > 1)
+        return bad_request(conn, "more than one content-length");
+    if (coding && lengths)
+        return bad_request(conn, "both content-length and transfer-encoding");
+    if (coding && strcasecmp(coding, "chunked") != 0)
+        return bad_request(conn, "transfer-encoding not supported, send chunked or a content-length");
+    if (hosts > 1 || (hosts == 0 && strcmp(info->http_version, "1.1") == 0))
+        return bad_request(conn, "exactly one host header is needed");
+    return 0;
+}
+
+static int too_large(ph_exchange *x) {
+    char detail[120], buf[4096];
+    mg_disable_connection_keep_alive(x->conn);
+    for (size_t n = 0; n < DISCARD_BYTES;) {
+        int r = mg_read(x->conn, buf, sizeof buf);
+        if (r <= 0)
+            break;
+        n += (size_t)r;
+    }
+    snprintf(detail, sizeof detail, "body too large, the limit is %zu bytes", x->server->options.max_body_bytes);
+    return ph_httpd_error(x->conn, 413, detail, "", true);
+}
+
+static bool expects_continue(const ph_exchange *x) {
+    const char *expect = mg_get_header(x->conn, "Expect");
+    return expect && strcasecmp(expect, "100-continue") == 0 && strcmp(x->info->http_version, "1.1") == 0;
+}
+
+/* Reads the body whole. 0 = fine, else the status that was answered. */
+static int read_body(ph_exchange *x) {
+    long long declared = x->info->content_length;
+    bool chunked = mg_get_header(x->conn, "Transfer-Encoding") != NULL;
+    size_t limit = x->server->options.max_body_bytes;
+    if (declared <= 0 && !chunked)
+        return 0;
+    bool expects = expects_continue(x);
+    if (declared > 0 && (unsigned long long)declared > limit) {
+        if (expects) /* it has sent nothing yet */
+            return ph_httpd_error(x->conn, 413, "body too large", "", true);
+        return too_large(x);
+    }
+    if (expects)
+        mg_write(x->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    size_t room = declared > 0 ? (size_t)declared : 8192;
+    double last = ph_httpd_now() + BODY_LIMIT_SEC;
+    if (!(x->body = malloc(room + 1)))
+        return ph_httpd_error(x->conn, 503, "out of memory", RETRY, true);
+    while (chunked || x->body_len < (size_t)declared) {
+        if (x->body_len == room) { /* chunked only; room for one byte more tells too large */
+            if (room > limit)
+                return too_large(x);
+            room = room * 2 > limit ? limit + 1 : room * 2;
+            char *grown = realloc(x->body, room + 1);
+            if (!grown)
+                return ph_httpd_error(x->conn, 503, "out of memory", RETRY, true);
+            x->body = grown;
+        }
+        int n = mg_read(x->conn, x->body + x->body_len, room - x->body_len);
+        if (n < 0)
+            return bad_request(x->conn, "broken body");
+        if (n == 0)
+            break;
+        x->body_len += (size_t)n;
+        if (ph_httpd_now() > last)
+            return ph_httpd_error(x->conn, 408, "body took too long", "", true);
+    }
+    if (x->body_len > limit)
+        return too_large(x);
+    if (!chunked && x->body_len < (size_t)declared)
+        return ph_httpd_error(x->conn, 408, "body incomplete: nothing came for too long", "", true);
+    return 0;
+}
+
+static bool wants_keep_alive(const ph_exchange *x) {
+    const char *connection = mg_get_header(x->conn, "Connection");
+    if (connection && strcasecmp(connection, "close") == 0)
+        return false;
+    return strcmp(x->info->http_version, "1.1") == 0 || (connection && strcasecmp(connection, "keep-alive") == 0);
+}
+
+/* Lends a VM for the handler and writes what it made. */
+static int call_app(ph_exchange *x) {
+    ph_httpd *server = x->server;
+    char *error = NULL;
+    switch (ph_pool_call(server->pool, ph_httpd_handle, x, VM_WAIT_MS, &error)) {
+    case PH_POOL_OK:
+        break;
+    case PH_POOL_BUSY:
+        atomic_fetch_add(&server->refused, 1);
+        return ph_httpd_error(x->conn, 503, "busy: no handler was free within 1 s, try again", RETRY, false);
+    case PH_POOL_STOPPED:
+        return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
+    case PH_POOL_RAISED:
+        ph_log("ERROR", "pyoco.http", "%s %s: %s", x->info->request_method, x->path, error);
+        free(error);
+        mg_disable_connection_keep_alive(x->conn);
+        mg_printf(x->conn, "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
+                           "content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error");
+        return 500;
+    }
+    if (x->is_watch)
+        return ph_httpd_watch(x);
+    if (!x->keep_alive)
+        mg_disable_connection_keep_alive(x->conn);
+    mg_write(x->conn, x->out, x->out_len);
+    return 200;
+}
+
+static bool starts_with(const char *text, const char *prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static int answer(ph_exchange *x) {
+    ph_httpd *server = x->server;
+    bool reads = strcmp(x->info->request_method, "GET") == 0;
+    int status = check_head(x->conn, x->info);
+    if (status)
+        return status;
+    if (!x->path)
+        return bad_request(x->conn, "bad request target");
+    if (reads && strcmp(x->path, "/health") == 0)
+        return ph_httpd_health(server, x->conn);
+    if (atomic_load(&server->stopping))
+        return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
+    if (reads && server->options.static_dir && starts_with(x->path, "/static/"))
+        return ph_httpd_static(server, x->conn, x->path + strlen("/static/"));
+    status = read_body(x);
+    return status ? status : call_app(x);
+}
+
+int ph_httpd_serve(struct mg_connection *conn) {
+    const struct mg_request_info *info = mg_get_request_info(conn);
+    ph_httpd *server = info->user_data;
+    ph_exchange x = {.server = server, .conn = conn, .info = info, .path = info->local_uri_raw};
+    x.keep_alive = wants_keep_alive(&x) && !atomic_load(&server->stopping);
+    atomic_fetch_add(&server->in_flight, 1);
+    atomic_fetch_add(&server->requests, 1);
+    int status = answer(&x);
+    free(x.body);
+    free(x.out);
+    atomic_fetch_sub(&server->in_flight, 1);
+    return status;
+}

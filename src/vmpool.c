@@ -1,0 +1,636 @@
+/* Shape: one lock for everything; queued calls, a stack of idle workers, and one keeper thread that watches the
+ * script's files, builds new versions and joins threads that have ended. A worker is a thread with its VM. */
+#include "vmpool.h"
+#include "files.h"
+#include "image.h"
+#include "log.h"
+#include "vm.h"
+#include <errno.h>
+#include <nats/nats.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOAD_LIMIT_SEC 10.0 /* a script that takes longer to load is broken */
+#define QUIET_MS 5          /* a save is complete when nothing more is written for this long */
+#define APP "host.app"      /* registry key of the script's result */
+
+typedef struct call {
+    struct call *next;
+    lua_CFunction fn;
+    void *ctx;
+    char *error; /* when it raised; owned until the caller takes it */
+    enum { QUEUED, TAKEN, DONE, REFUSED } state;
+    pthread_cond_t done;
+} call;
+
+typedef struct worker {
+    struct worker *next;      /* in pool->workers, or in pool->ended */
+    struct worker *next_idle; /* in pool->idle */
+    ph_pool *pool;
+    pthread_t thread;
+    pthread_cond_t wake;
+    ph_image *image; /* holds a reference */
+    unsigned version;
+    bool is_service;
+    bool is_candidate; /* the first VM of its version: waits until the keeper adopts it */
+    bool quit;
+    enum { BUILDING, READY, FAILED } state;
+    call *call;    /* in progress; borrowed */
+    double limit;  /* while loading: monotonic deadline */
+    char *error;   /* why it did not load; owned */
+} worker;
+
+struct ph_pool {
+    char *script, *boot;
+    size_t boot_len, memory_limit;
+    int max;
+    bool has_service;
+
+    pthread_mutex_t lock;
+    pthread_condattr_t monotonic;
+    pthread_cond_t changed; /* a worker was built, or ended; the service VM's place is free */
+    worker *workers, *idle, *ended, *service;
+    call *head, *tail;
+    int n, busy, queued; /* of the current version: VMs, VMs in a call; calls that wait */
+    uint64_t calls;
+    bool growing;      /* one more VM is being made */
+    bool may_grow;     /* false after a VM of this version failed to load */
+    bool unsettled;    /* a file event is being looked at, or a version built: calls wait */
+    double settled_at; /* when that ended */
+    bool stopping;
+    char *error; /* of the last reload, or NULL */
+
+    unsigned version;
+    ph_image *image;
+    ph_files *files;
+    pthread_t keeper;
+    int wake_fd; /* eventfd: something for the keeper */
+};
+
+static double now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static int wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, double t) {
+    struct timespec ts = {.tv_sec = (time_t)t, .tv_nsec = (long)((t - (double)(time_t)t) * 1e9)};
+    return pthread_cond_timedwait(cond, lock, &ts);
+}
+
+static void wake_keeper(ph_pool *pool) {
+    uint64_t one = 1;
+    if (write(pool->wake_fd, &one, sizeof one) < 0)
+        return; /* the counter is full: it is awake */
+}
+
+/* ---- one VM ---- */
+
+static void watch_file(void *ctx, const char *path) {
+    ph_files_add(((worker *)ctx)->pool->files, path);
+}
+
+static void check_load_time(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    lua_getfield(L, LUA_REGISTRYINDEX, "host.worker");
+    const worker *w = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (w && now() > w->limit)
+        luaL_error(L, "loading took more than %d s; a gateway script must only build its app and return it",
+                   (int)LOAD_LIMIT_SEC);
+}
+
+/* load(lightuserdata worker): runs the script and keeps its app in the registry. */
+static int load(lua_State *L) {
+    worker *w = lua_touserdata(L, 1);
+    const char *script = w->pool->script;
+    lua_pushvalue(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "host.worker");
+    ph_image_install(L, w->image, watch_file, w);
+    watch_file(w, script);
+    w->limit = now() + LOAD_LIMIT_SEC;
+    lua_sethook(L, check_load_time, LUA_MASKCOUNT, 1000000);
+    if (ph_image_load(L, w->image, script) != LUA_OK)
+        return lua_error(L);
+    lua_call(L, 0, 1);
+    lua_sethook(L, NULL, 0, 0);
+    if (!lua_istable(L, -1) || lua_getfield(L, -1, "handle") != LUA_TFUNCTION)
+        return luaL_error(L, "%s: the script must return its app (a table with a function handle), got %s; end it with "
+                             "`return require(\"pyoco.gateway\").main(app, ...)`",
+                          script, luaL_typename(L, -1));
+    lua_pop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, APP);
+    return 0;
+}
+
+static ph_vm *build(worker *w) {
+    ph_error err = {0};
+    ph_pool *pool = w->pool;
+    ph_vm *vm = ph_vm_new(&(ph_vm_options){.role = w->is_service ? "service" : "http",
+                                           .script = pool->script,
+                                           .boot = pool->boot,
+                                           .boot_len = pool->boot_len,
+                                           .memory_limit = pool->memory_limit},
+                          &err);
+    if (!vm) {
+        w->error = strdup(err.text);
+        return NULL;
+    }
+    lua_State *L = ph_vm_state(vm);
+    lua_pushcfunction(L, load);
+    lua_pushlightuserdata(L, w);
+    if (ph_vm_call(L, 1, 0) == LUA_OK)
+        return vm;
+    const char *text = lua_tostring(L, -1);
+    w->error = strdup(text ? text : "the script raised a value that is no text");
+    char *trace = w->error ? strstr(w->error, "\nstack traceback:\n\t[C]: in ?") : NULL;
+    if (trace) /* tells nothing */
+        *trace = '\0';
+    ph_vm_close(vm);
+    return NULL;
+}
+
+/* Runs a call on this thread's VM. Returns NULL, or the text of what it raised (owned by the caller). */
+static char *run(lua_State *L, lua_CFunction fn, void *ctx) {
+    char *error = NULL;
+    lua_pushcfunction(L, fn);
+    lua_getfield(L, LUA_REGISTRYINDEX, APP);
+    lua_pushlightuserdata(L, ctx);
+    if (ph_vm_call(L, 2, 0) != LUA_OK) {
+        const char *text = lua_tostring(L, -1);
+        error = strdup(text ? text : "(no text)");
+    }
+    lua_settop(L, 0);
+    return error;
+}
+
+/* ---- calls and workers; all of these hold the lock ---- */
+
+static bool spawn(ph_pool *pool, ph_image *image, unsigned version, bool is_service, bool is_candidate, worker **out);
+
+static void take(worker *w) {
+    ph_pool *pool = w->pool;
+    call *c = pool->head;
+    pool->head = c->next;
+    if (!pool->head)
+        pool->tail = NULL;
+    pool->queued--;
+    pool->busy++;
+    c->state = TAKEN;
+    w->call = c;
+}
+
+static void offer(worker *w) {
+    ph_pool *pool = w->pool;
+    if (pool->head && !pool->unsettled) {
+        take(w);
+    } else {
+        w->next_idle = pool->idle;
+        pool->idle = w;
+    }
+}
+
+static void dispatch(ph_pool *pool) {
+    if (pool->unsettled)
+        return;
+    while (pool->head && pool->idle) {
+        worker *w = pool->idle;
+        pool->idle = w->next_idle;
+        take(w);
+        pthread_cond_signal(&w->wake);
+    }
+    if (pool->head && pool->n < pool->max && !pool->growing && pool->may_grow && !pool->stopping &&
+        spawn(pool, pool->image, pool->version, false, false, NULL)) {
+        pool->n++;
+        pool->growing = true;
+    }
+}
+
+static bool remove_queued(ph_pool *pool, call *c) {
+    call *before = NULL, *at = pool->head;
+    for (; at && at != c; at = at->next)
+        before = at;
+    if (!at)
+        return false;
+    if (before)
+        before->next = c->next;
+    else
+        pool->head = c->next;
+    if (pool->tail == c)
+        pool->tail = before;
+    pool->queued--;
+    return true;
+}
+
+ph_pool_result ph_pool_call(ph_pool *pool, lua_CFunction fn, void *ctx, int wait_ms, char **error) {
+    call c = {.fn = fn, .ctx = ctx, .state = QUEUED};
+    double wait = wait_ms / 1000.0, start = now(), last = start + wait + LOAD_LIMIT_SEC;
+    *error = NULL;
+    pthread_cond_init(&c.done, &pool->monotonic);
+    pthread_mutex_lock(&pool->lock);
+    if (pool->stopping)
+        c.state = REFUSED;
+    /* Asking here, and not only in the keeper, makes a saved edit live for the very next request. */
+    if (!pool->unsettled && ph_files_pending(pool->files))
+        pool->unsettled = true;
+    if (c.state == QUEUED) {
+        if (pool->tail)
+            pool->tail->next = &c;
+        else
+            pool->head = &c;
+        pool->tail = &c;
+        pool->queued++;
+        dispatch(pool);
+    }
+    while (c.state == QUEUED) {
+        double from = pool->settled_at > start ? pool->settled_at : start;
+        double until = pool->unsettled || from + wait > last ? last : from + wait;
+        if (wait_until(&c.done, &pool->lock, until) != ETIMEDOUT || c.state != QUEUED)
+            continue;
+        if (now() >= last || (!pool->unsettled && now() >= pool->settled_at + wait)) {
+            remove_queued(pool, &c);
+            break;
+        }
+    }
+    while (c.state == TAKEN)
+        pthread_cond_wait(&c.done, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+    pthread_cond_destroy(&c.done);
+    *error = c.error;
+    if (c.state == DONE)
+        return c.error ? PH_POOL_RAISED : PH_POOL_OK;
+    return c.state == REFUSED ? PH_POOL_STOPPED : PH_POOL_BUSY;
+}
+
+/* ---- threads ---- */
+
+static void serve_calls(worker *w, lua_State *L) {
+    ph_pool *pool = w->pool;
+    if (!w->is_candidate && !w->quit)
+        offer(w);
+    while (!w->quit || w->call) {
+        if (!w->call) {
+            pthread_cond_wait(&w->wake, &pool->lock);
+            continue;
+        }
+        call *c = w->call;
+        pthread_mutex_unlock(&pool->lock);
+        c->error = run(L, c->fn, c->ctx);
+        pthread_mutex_lock(&pool->lock);
+        w->call = NULL;
+        pool->calls++;
+        if (w->version == pool->version)
+            pool->busy--;
+        c->state = DONE;
+        pthread_cond_signal(&c->done);
+        if (!w->quit)
+            offer(w);
+    }
+}
+
+/* run_duties(app, lightuserdata double *delay): runs what is due. */
+static int run_duties(lua_State *L) {
+    double *delay = lua_touserdata(L, 2);
+    *delay = -1;
+    if (lua_getfield(L, 1, "run_duties") != LUA_TFUNCTION)
+        return 0;
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    if (lua_isnumber(L, -1))
+        *delay = lua_tonumber(L, -1);
+    return 0;
+}
+
+static void serve_duties(worker *w, lua_State *L) {
+    ph_pool *pool = w->pool;
+    while (!w->quit && (pool->service || w->version != pool->version)) /* the one before us ends first */
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    if (w->quit)
+        return;
+    pool->service = w;
+    while (!w->quit) {
+        double delay = 5;
+        pthread_mutex_unlock(&pool->lock);
+        char *error = run(L, run_duties, &delay);
+        if (error) {
+            ph_log("ERROR", "pyoco.http.service", "duties failed, next try in 5 s: %s", error);
+            delay = 5;
+        }
+        free(error);
+        pthread_mutex_lock(&pool->lock);
+        if (w->quit)
+            break;
+        if (delay < 0)
+            pthread_cond_wait(&w->wake, &pool->lock);
+        else if (delay > 0)
+            wait_until(&w->wake, &pool->lock, now() + (delay < 3600 ? delay : 3600));
+    }
+    pool->service = NULL;
+}
+
+static void *worker_main(void *arg) {
+    worker *w = arg;
+    ph_pool *pool = w->pool;
+    ph_vm *vm = build(w);
+    pthread_mutex_lock(&pool->lock);
+    w->state = vm ? READY : FAILED;
+    if (!w->is_candidate && w->version == pool->version) {
+        pool->growing = false;
+        if (!vm) {
+            pool->n--;
+            pool->may_grow = false;
+            ph_log("ERROR", "pyoco.http.pool", "cannot make one more VM: %s", w->error);
+        }
+    }
+    pthread_cond_broadcast(&pool->changed);
+    if (vm && w->is_service)
+        serve_duties(w, ph_vm_state(vm));
+    else if (vm)
+        serve_calls(w, ph_vm_state(vm));
+    while (w->is_candidate && !w->quit) /* failed: the keeper reads the error first */
+        pthread_cond_wait(&w->wake, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+
+    ph_vm_close(vm);
+    ph_image_release(w->image);
+    nats_ReleaseThreadMemory();
+    pthread_mutex_lock(&pool->lock);
+    worker **at = &pool->workers;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    w->next = pool->ended;
+    pool->ended = w;
+    pthread_cond_broadcast(&pool->changed);
+    wake_keeper(pool);
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+static bool spawn(ph_pool *pool, ph_image *image, unsigned version, bool is_service, bool is_candidate, worker **out) {
+    worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return false;
+    w->pool = pool;
+    w->image = ph_image_retain(image);
+    w->version = version;
+    w->is_service = is_service;
+    w->is_candidate = is_candidate;
+    pthread_cond_init(&w->wake, &pool->monotonic);
+    if (pthread_create(&w->thread, NULL, worker_main, w) != 0) {
+        ph_image_release(image);
+        pthread_cond_destroy(&w->wake);
+        free(w);
+        return false;
+    }
+    pthread_setname_np(w->thread, is_service ? "vm-service" : "vm-http");
+    w->next = pool->workers;
+    pool->workers = w;
+    if (out)
+        *out = w;
+    return true;
+}
+
+static void dismiss(worker *w) {
+    w->quit = true;
+    pthread_cond_broadcast(&w->wake);
+}
+
+/* Joins what has ended. Holds the lock, and lets go of it meanwhile. */
+static void reap(ph_pool *pool) {
+    while (pool->ended) {
+        worker *w = pool->ended;
+        pool->ended = w->next;
+        pthread_mutex_unlock(&pool->lock);
+        pthread_join(w->thread, NULL);
+        pthread_mutex_lock(&pool->lock);
+        pthread_cond_destroy(&w->wake);
+        free(w->error);
+        free(w);
+    }
+}
+
+/* ---- versions ---- */
+
+/* Makes the first VM of a version and waits until it is loaded. NULL, with the text in *error, if it is not. */
+static worker *try_build(ph_pool *pool, ph_image *image, bool is_service, char **error) {
+    worker *w;
+    if (!spawn(pool, image, pool->version + 1, is_service, true, &w)) {
+        *error = strdup("cannot start a thread for a VM: out of memory or of threads");
+        return NULL;
+    }
+    while (w->state == BUILDING)
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    if (w->state == READY)
+        return w;
+    *error = w->error;
+    w->error = NULL;
+    dismiss(w);
+    return NULL;
+}
+
+/* Builds the next version from the files as they are now and puts it in the place of the old one. On failure the
+ * old one stays. Holds the lock, lets go of it while it waits. Returns whether it did; pool->error says why not. */
+static bool next_version(ph_pool *pool) {
+    ph_image *image = ph_image_new();
+    if (!image)
+        return false;
+    char *error = NULL;
+    worker *service = NULL, *first = try_build(pool, image, false, &error);
+    if (first && pool->has_service && !(service = try_build(pool, image, true, &error))) {
+        dismiss(first);
+        first = NULL;
+    }
+    free(pool->error);
+    pool->error = error;
+    if (!first) {
+        ph_image_release(image);
+        return false;
+    }
+    pool->idle = NULL;
+    for (worker *w = pool->workers; w; w = w->next)
+        if (w != first && w != service)
+            dismiss(w);
+    ph_image_release(pool->image);
+    pool->image = image;
+    pool->version++;
+    pool->n = 1;
+    pool->busy = 0;
+    pool->growing = false;
+    pool->may_grow = true;
+    if (service)
+        service->is_candidate = false;
+    first->is_candidate = false;
+    offer(first);
+    pthread_cond_broadcast(&pool->changed);
+    return true;
+}
+
+/* Takes the file events that have come; true when the script must be loaded again. A save is one event or several:
+ * waits until it is quiet, for at most 100 ms. */
+static bool files_changed(ph_pool *pool, bool was_broken) {
+    bool changed = ph_files_drain(pool->files, was_broken);
+    struct pollfd p = {.fd = ph_files_fd(pool->files), .events = POLLIN};
+    for (int i = 0; changed && i < 20 && poll(&p, 1, QUIET_MS) > 0; i++)
+        ph_files_drain(pool->files, was_broken);
+    return changed;
+}
+
+static void look_at_files(ph_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->unsettled = true;
+    bool was_broken = pool->error != NULL;
+    pthread_mutex_unlock(&pool->lock);
+    bool changed = files_changed(pool, was_broken);
+    pthread_mutex_lock(&pool->lock);
+    if (changed && !pool->stopping) {
+        if (next_version(pool))
+            ph_log("INFO", "pyoco.http.reload", "%s reloaded (version %u)", pool->script, pool->version);
+        else
+            ph_log("ERROR", "pyoco.http.reload", "%s not reloaded, the last good version goes on: %s", pool->script,
+                   pool->error ? pool->error : "out of memory");
+    }
+    if (!ph_files_pending(pool->files)) { /* else the keeper comes here again at once */
+        pool->unsettled = false;
+        pool->settled_at = now();
+        dispatch(pool);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *keeper_main(void *arg) {
+    ph_pool *pool = arg;
+    struct pollfd fds[] = {{.fd = pool->wake_fd, .events = POLLIN},
+                           {.fd = ph_files_fd(pool->files), .events = POLLIN}};
+    for (bool stop = false; !stop;) {
+        if (poll(fds, 2, -1) < 0)
+            continue;
+        uint64_t count;
+        if (fds[0].revents && read(pool->wake_fd, &count, sizeof count) < 0)
+            continue;
+        pthread_mutex_lock(&pool->lock);
+        reap(pool);
+        stop = pool->stopping;
+        pthread_mutex_unlock(&pool->lock);
+        if (!stop && fds[1].revents)
+            look_at_files(pool);
+    }
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static void free_pool(ph_pool *pool) {
+    free(pool->script);
+    free(pool->boot);
+    free(pool->error);
+    ph_image_release(pool->image);
+    ph_files_free(pool->files);
+    if (pool->wake_fd >= 0)
+        close(pool->wake_fd);
+    pthread_cond_destroy(&pool->changed);
+    pthread_condattr_destroy(&pool->monotonic);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+static void dismiss_all(ph_pool *pool) {
+    for (worker *w = pool->workers; w; w = w->next)
+        dismiss(w);
+    pthread_cond_broadcast(&pool->changed);
+}
+
+static void end_workers(ph_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    for (call *c = pool->head; c; c = c->next) {
+        c->state = REFUSED;
+        pthread_cond_signal(&c->done);
+    }
+    pool->head = pool->tail = NULL;
+    pool->idle = NULL;
+    pool->queued = 0;
+    dismiss_all(pool);
+    wake_keeper(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (pool->keeper)
+        pthread_join(pool->keeper, NULL);
+    pthread_mutex_lock(&pool->lock);
+    dismiss_all(pool); /* also those of a version that the keeper was just building */
+    while (pool->workers)
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    reap(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+ph_pool *ph_pool_start(const ph_pool_options *o, ph_error *err) {
+    ph_pool *pool = calloc(1, sizeof *pool);
+    if (!pool) {
+        snprintf(err->text, sizeof err->text, "out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_condattr_init(&pool->monotonic);
+    pthread_condattr_setclock(&pool->monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->changed, &pool->monotonic);
+    pool->script = strdup(o->script);
+    pool->boot = o->boot ? malloc(o->boot_len + 1) : NULL;
+    if (pool->boot)
+        memcpy(pool->boot, o->boot, o->boot_len);
+    pool->boot_len = o->boot_len;
+    pool->memory_limit = o->memory_limit;
+    pool->max = o->vms;
+    pool->has_service = o->service;
+    pool->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pool->files = ph_files_new(err);
+    if (!pool->files || !pool->script || (o->boot && !pool->boot) || pool->wake_fd < 0) {
+        if (!*err->text)
+            snprintf(err->text, sizeof err->text, "out of memory or of file descriptors");
+        free_pool(pool);
+        return NULL;
+    }
+    pthread_mutex_lock(&pool->lock);
+    bool ok = next_version(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (ok && pthread_create(&pool->keeper, NULL, keeper_main, pool) != 0) {
+        pool->keeper = 0;
+        ok = false;
+    }
+    if (ok) {
+        pthread_setname_np(pool->keeper, "vm-keeper");
+        return pool;
+    }
+    snprintf(err->text, sizeof err->text, "%s", pool->error ? pool->error : "cannot start a thread");
+    end_workers(pool);
+    free_pool(pool);
+    return NULL;
+}
+
+bool ph_pool_reload_error(ph_pool *pool, char *out, size_t n) {
+    pthread_mutex_lock(&pool->lock);
+    bool failed = pool->error != NULL;
+    if (failed)
+        snprintf(out, n, "%s", pool->error);
+    pthread_mutex_unlock(&pool->lock);
+    return failed;
+}
+
+ph_pool_stats ph_pool_get_stats(ph_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    ph_pool_stats s = {pool->version, pool->n, pool->busy, pool->queued, pool->calls};
+    pthread_mutex_unlock(&pool->lock);
+    return s;
+}
+
+void ph_pool_stop(ph_pool *pool) {
+    if (!pool)
+        return;
+    end_workers(pool);
+    free_pool(pool);
+}
