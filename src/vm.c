@@ -13,6 +13,8 @@ struct ph_vm {
     lua_State *L;
     size_t used;  /* bytes now allocated */
     size_t limit; /* 0 = none */
+    bool owns_loop; /* the event loop is luv's own */
+    bool is_closing;
     ph_watch watch;
 };
 
@@ -64,6 +66,10 @@ int ph_vm_call(lua_State *L, int nargs, int nresults) {
 static int vm_callback(lua_State *L, int nargs, int nresults, int flags) {
     (void)flags;
     int base = lua_gettop(L) - nargs;
+    if (ph_vm_of(L)->is_closing) {
+        lua_settop(L, base - 1);
+        return -LUA_ERRRUN;
+    }
     int rc = ph_vm_call(L, nargs, nresults);
     if (rc == LUA_OK)
         return lua_gettop(L) - base + 1;
@@ -143,13 +149,22 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
         return NULL;
     }
     vm->limit = options->memory_limit;
+    vm->owns_loop = !options->loop;
     return vm;
+}
+
+void ph_vm_settle(ph_vm *vm) {
+    luv_ctx_t *ctx = luv_context(vm->L);
+    vm->is_closing = true;
+    if (vm->owns_loop && ctx->loop && ctx->mode == -1)
+        uv_run(ctx->loop, UV_RUN_NOWAIT);
 }
 
 void ph_vm_close(ph_vm *vm) {
     if (!vm)
         return;
     ph_vm_detach(vm);
+    ph_vm_settle(vm);
     lua_close(vm->L);
     free(vm);
 }

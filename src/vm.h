@@ -22,6 +22,11 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err);
 /* Closes the VM and frees it. Only on the thread that made it. NULL is fine. */
 void ph_vm_close(ph_vm *vm);
 
+/* The last thing before lua_close: no callback reaches Lua any more, and handles of luv's own loop that are being
+ * closed get their turn (luv 1.44 crashes when its loop is collected before they had it). With a loop of the
+ * caller's own, the caller closes the handles and runs that loop first. */
+void ph_vm_settle(ph_vm *vm);
+
 lua_State *ph_vm_state(ph_vm *vm);
 ph_vm *ph_vm_of(lua_State *L); /* the VM that L belongs to */
 

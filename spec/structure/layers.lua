@@ -73,7 +73,10 @@ end
 function M.of_module(name)
   if name == "host" or name == "luv" or name:find("^host%.") then return "host" end
   if name == "pyoco" then return "flow" end
-  if name:find("^pyoco%.") then return M.of_file("lua/" .. name:gsub("%.", "/") .. ".lua") or "unknown" end
+  if name:find("^pyoco%.") then
+    local path = "lua/" .. name:gsub("%.", "/")
+    return M.of_file(path .. ".lua") or M.of_file(path .. "/init.lua") or "unknown"
+  end
   return nil
 end
 

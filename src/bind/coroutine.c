@@ -117,10 +117,16 @@ static int l_coroutine_resume(lua_State *L) {
     return resume_done(L, resume_with(L, co, lua_gettop(L) - 1));
 }
 
+/* lua_resetthread as user code, since it runs __close handlers. Not when the task is being cut and co is dead: a
+ * hook that raised leaves co's hooks off, so its handlers, which would be cut at their first line, could not be. */
 static int close_coroutine(lua_State *L, lua_State *co) {
     ph_vm *vm = ph_vm_of(L);
-    if (!ph_vm_watch(vm)->running)
+    ph_watch *w = ph_vm_watch(vm);
+    if (!w->running)
         return lua_resetthread(co);
+    int dead = lua_status(co);
+    if (ph_cut_text(w) && dead != LUA_OK && dead != LUA_YIELD)
+        return dead;
     lua_State *previous = ph_user_enter(vm, co); /* __close handlers are user code */
     int status = lua_resetthread(co);
     ph_user_leave(vm, previous);

@@ -11,6 +11,7 @@ int luaopen_host_task(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_task(lua_State *L);
 int luaopen_host_shared(lua_State *L);
 int luaopen_host_nats(lua_State *L);
 int luaopen_host_yaml(lua_State *L);
@@ -20,6 +21,7 @@ static const luaL_Reg modules[] = {
     {"host.clock", luaopen_host_clock},
     {"host.crypto", luaopen_host_crypto},
     {"host.json", luaopen_host_json},
+    {"host.task", luaopen_host_task},
     {"host.shared", luaopen_host_shared},
     {"host.nats", luaopen_host_nats},
     {"host.slot", luaopen_host_slot},

@@ -11,7 +11,8 @@
  *   cancel(), cancelled(), reset()      the sticky cancel of all tasks of this VM
  *   attach(), detach()                  ticks for this VM on this thread; nil, message, "unavailable"
  *   memory_limit([bytes]) -> bytes      what user code may bring the VM to; 0 = none
- *   on_output(fn(text)|nil)             gets what print and io.write of tasks say
+ *   write(text)                         in a task: the same as io.write(text)
+ *   on_output(fn(text)|nil)             gets what print and io.write of tasks say; runs as library code
  *   on_callback_error(fn(text)|nil)     gets errors of event callbacks instead of stderr
  *
  * Threads: the VM's own. */
@@ -23,6 +24,7 @@ int luaopen_host_task(lua_State *L);
 
 static const char output_key = 0;
 enum { FRAMES_MAX = 24 };
+#define TRACEBACKS "host.task.tracebacks" /* registry: { coroutine = text } between a failure and its report */
 
 /* --- running --- */
 
@@ -63,27 +65,58 @@ static void push_traceback(lua_State *L, lua_State *co) {
     luaL_pushresult(&b);
 }
 
-/* Runs the __close handlers that a failed task left open, as user code; its error value stays on co. */
-static void close_failed(ph_vm *vm, lua_State *co) {
-    lua_State *previous = ph_user_enter(vm, co);
-    lua_resetthread(co);
-    ph_user_leave(vm, previous);
+/* Message handler of a task: keeps the traceback (registry, by coroutine), returns the error. */
+static int on_error(lua_State *L) {
+    ph_vm *vm = ph_vm_of(L);
+    ph_watch *w = ph_vm_watch(vm);
+    lua_State *running = w->running;
+    w->running = NULL; /* the traceback must fit when memory is short */
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, TRACEBACKS);
+    lua_pushthread(L);
+    push_traceback(L, L);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    ph_user_leave(vm, running);
+    return 1;
 }
 
-static int push_failed(lua_State *L, lua_State *co, int status) {
+static int task_k(lua_State *L, int status, lua_KContext ctx) {
+    (void)ctx;
+    lua_pushboolean(L, status == LUA_OK || status == LUA_YIELD);
+    lua_replace(L, 1); /* the handler's place */
+    return lua_gettop(L);
+}
+
+/* The base of a task's coroutine: calls its function with its arguments. It is a protected call rather than the
+ * coroutine's own end, since that one leaves hooks off when a hook raised: __close handlers could not be cut. */
+static int task_main(lua_State *L) {
+    lua_pushcfunction(L, on_error);
+    lua_insert(L, 1);
+    return task_k(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, 0, task_k), 0);
+}
+
+/* Pushes "failed", the error value on top of co, and the traceback that was kept for co. */
+static void push_failed(lua_State *L, lua_State *co) {
     lua_pushliteral(L, "failed");
-    push_traceback(L, co);
-    ph_watch *w = ph_vm_watch(ph_vm_of(L));
-    w->task = co;
-    close_failed(ph_vm_of(L), co);
-    w->task = NULL;
-    if (status == LUA_ERRMEM)
+    if (lua_type(co, -1) == LUA_TSTRING && strcmp(lua_tostring(co, -1), "not enough memory") == 0)
         lua_pushfstring(L, "not enough memory (the limit is %d MB)",
                         (int)(ph_vm_memory_limit(ph_vm_of(L)) >> 20));
     else
         lua_xmove(co, L, 1);
-    lua_insert(L, -2);
-    return 3;
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, TRACEBACKS);
+    lua_pushthread(co);
+    lua_xmove(co, L, 1);
+    if (lua_rawget(L, -2) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushliteral(L, "stack traceback:");
+    }
+    lua_remove(L, -2);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, TRACEBACKS);
+    lua_pushthread(co);
+    lua_xmove(co, L, 1);
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
 }
 
 /* Runs co, with nargs values on its stack, as the current task. Pushes state, a, b. */
@@ -98,24 +131,21 @@ static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
     int status = lua_resume(co, L, nargs, &n);
     ph_user_leave(vm, NULL);
     w->task = NULL;
-    if (status == LUA_OK) {
+    w->cut = PH_CUT_NONE;
+    if (status == LUA_OK && lua_toboolean(co, -n)) {
         lua_pushliteral(L, "ended");
-        lua_settop(co, lua_gettop(co) - n + 2); /* two results, nil when there are fewer */
+        lua_settop(co, lua_gettop(co) - n + 3); /* true and two results, nil when there are fewer */
         lua_xmove(co, L, 2);
-    } else if (status != LUA_YIELD) {
-        push_failed(L, co, status);
-    } else if (ph_is_waiting(co)) {
+    } else if (status == LUA_YIELD && ph_is_waiting(co)) {
         lua_pushliteral(L, "waits");
         lua_pushvalue(co, -2);
         lua_xmove(co, L, 1);
         lua_pushnil(L);
-    } else { /* a C function yielded on its own */
-        lua_pushliteral(L, "failed");
-        lua_pushliteral(L, "the task yielded; to wait, use ctx:sleep");
-        push_traceback(L, co);
-        lua_resetthread(co);
+    } else {
+        if (status == LUA_YIELD) /* a C function yielded on its own */
+            lua_pushliteral(co, "the task yielded; to wait, use ctx:sleep");
+        push_failed(L, co);
     }
-    w->cut = PH_CUT_NONE;
     return 3;
 }
 
@@ -128,13 +158,14 @@ static void check_free(lua_State *L) {
 static int l_task_start(lua_State *L) {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     check_free(L);
-    int nargs = lua_gettop(L) - 1;
+    int values = lua_gettop(L); /* the function and its arguments */
     lua_State *co = lua_newthread(L);
     lua_insert(L, 1);
-    luaL_checkstack(co, nargs + 1, "too many arguments");
-    lua_xmove(L, co, nargs + 1);
+    luaL_checkstack(co, values + 1, "too many arguments");
+    lua_pushcfunction(co, task_main);
+    lua_xmove(L, co, values);
     luaL_checkstack(L, 8, NULL);
-    return 1 + run_task(L, co, nargs, PH_CUT_NONE);
+    return 1 + run_task(L, co, values, PH_CUT_NONE);
 }
 
 static lua_State *check_waiting(lua_State *L) {
@@ -270,28 +301,6 @@ static int l_task_on_callback_error(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg functions[] = {
-    {"start", l_task_start},
-    {"answer", l_task_answer},
-    {"stop", l_task_stop},
-    {"wait", l_task_wait},
-    {"cut", l_task_cut},
-    {"cancel", l_task_cancel},
-    {"cancelled", l_task_cancelled},
-    {"reset", l_task_reset},
-    {"attach", l_task_attach},
-    {"detach", l_task_detach},
-    {"memory_limit", l_task_memory_limit},
-    {"on_output", l_task_on_output},
-    {"on_callback_error", l_task_on_callback_error},
-    {NULL, NULL},
-};
-
-int luaopen_host_task(lua_State *L) {
-    luaL_newlib(L, functions);
-    return 1;
-}
-
 /* --- print, io.write, os.exit --- */
 
 /* Pushes the output function when user code runs and there is one. */
@@ -302,6 +311,28 @@ static bool push_output(lua_State *L) {
         return true;
     lua_pop(L, 1);
     return false;
+}
+
+/* Calls the output function with the text above it, as library code. */
+static void say(lua_State *L) {
+    ph_vm *vm = ph_vm_of(L);
+    ph_watch *w = ph_vm_watch(vm);
+    lua_State *running = w->running;
+    w->running = NULL;
+    int rc = lua_pcall(L, 1, 0, 0);
+    ph_user_leave(vm, running);
+    if (rc != LUA_OK)
+        lua_error(L);
+}
+
+static int l_task_write(lua_State *L) {
+    luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    if (!push_output(L))
+        return 0;
+    lua_insert(L, 1);
+    say(L);
+    return 0;
 }
 
 /* Calls the original function (upvalue 1) with all arguments. */
@@ -326,7 +357,7 @@ static int l_print(lua_State *L) {
     }
     luaL_addchar(&b, '\n');
     luaL_pushresult(&b);
-    lua_call(L, 1, 0);
+    say(L);
     return 0;
 }
 
@@ -347,7 +378,7 @@ static int l_io_write(lua_State *L) {
         luaL_addlstring(&b, text, len);
     }
     luaL_pushresult(&b);
-    lua_call(L, 1, 0);
+    say(L);
     lua_pushvalue(L, lua_upvalueindex(3));
     return 1;
 }
@@ -361,6 +392,8 @@ static int l_os_exit(lua_State *L) {
     lua_pop(L, 1);
     if (in_task || in_slot)
         return luaL_error(L, "os.exit cannot be used in a flow: return from the task, or raise an error");
+    if (lua_toboolean(L, 2)) /* it closes the state itself */
+        ph_vm_settle(ph_vm_of(L));
     return call_original(L);
 }
 
@@ -379,4 +412,27 @@ void ph_open_task(lua_State *L) {
     lua_pushcclosure(L, l_os_exit, 1);
     lua_setfield(L, -2, "exit");
     lua_pop(L, 2);
+}
+
+static const luaL_Reg functions[] = {
+    {"start", l_task_start},
+    {"answer", l_task_answer},
+    {"stop", l_task_stop},
+    {"wait", l_task_wait},
+    {"cut", l_task_cut},
+    {"cancel", l_task_cancel},
+    {"cancelled", l_task_cancelled},
+    {"reset", l_task_reset},
+    {"attach", l_task_attach},
+    {"detach", l_task_detach},
+    {"memory_limit", l_task_memory_limit},
+    {"write", l_task_write},
+    {"on_output", l_task_on_output},
+    {"on_callback_error", l_task_on_callback_error},
+    {NULL, NULL},
+};
+
+int luaopen_host_task(lua_State *L) {
+    luaL_newlib(L, functions);
+    return 1;
 }

@@ -1,7 +1,6 @@
 --- `ctx`, what a task knows of its run: params, results, and methods that log and wait. Tables that it hands out
 --- are the task's own copies. In a spec any table with the same fields serves.
 local task = require "host.task"
-local output = require "pyoco.engine.output"
 local value = require "pyoco.engine.value"
 
 local copy, wait = value.copy, task.wait
@@ -16,11 +15,11 @@ local methods = {}
 
 --- Writes a line to the task's log.
 ---@param pattern string as for string.format when values follow
-function methods:log(pattern, ...)
+function methods:log(pattern, ...) -- luacheck: ignore 212/self
   local text = pattern
   if select("#", ...) > 0 then text = format(pattern, ...) end
   if type(text) ~= "string" then text = tostring(text) end
-  output.write(text .. "\n")
+  task.write(text .. "\n")
 end
 
 --- Waits; other tasks of the run go on meanwhile.

@@ -28,19 +28,20 @@ local function table_text(err)
   return text and "raised a table: " .. text or "raised a table"
 end
 
+--- The text of any error value.
+local function raw_text(err)
+  local kind = type(err)
+  if kind == "string" then return err end
+  if kind == "nil" then return "raised nil: give error() a message" end
+  if kind == "number" or kind == "boolean" then return "raised " .. tostring(err) end
+  return own_text(err) or kind == "table" and table_text(err) or "raised a " .. kind
+end
+
 --- Turns any error value into a message.
 ---@param err any
 ---@return string message UTF-8, at most 8 KB
 function M.text(err)
-  local kind, text = type(err), nil
-  if kind == "string" then
-    text = err
-  elseif kind == "nil" then
-    text = "raised nil: give error() a message"
-  else
-    text = own_text(err) or kind == "table" and table_text(err)
-      or (kind == "number" or kind == "boolean") and "raised " .. tostring(err) or "raised a " .. kind
-  end
+  local text = raw_text(err)
   if #text > MAX_BYTES then text = text:sub(1, MAX_BYTES) end
   return output.clean(text)
 end

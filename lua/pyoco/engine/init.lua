@@ -122,7 +122,7 @@ function settle(eng, node, state, a, b)
 end
 
 --- Starts a node that is ready.
-local function begin(eng, node)
+local function launch(eng, node)
   local record, at = node.record, eng.now()
   record.started_at, node.started = at, monotonic()
   eng.running = eng.running + 1
@@ -159,24 +159,21 @@ local function apply_cancel(eng)
   end
 end
 
---- Why the run is not complete when no task failed it: a task was never reached, or was cut.
+--- How the run ended: status and error. A cancel that came when all was done changes nothing.
 local function outcome(eng)
-  if eng.failed then return "FAILED", eng.failed.record.error end
-  local status, message = "COMPLETED", nil
+  local unreached
   for _, node in ipairs(eng.plan.nodes) do
     if node.state == "CANCELLED" then return "CANCELLED" end
-    if node.state == "PENDING" and not node.within and status == "COMPLETED" then
-      status, message = "FAILED", ("task '%s' could not start: a task before it failed"):format(node.name)
-    end
+    if node.state == "PENDING" and not node.within then unreached = unreached or node end
   end
-  return status, message
+  if eng.failed then return "FAILED", eng.failed.record.error end
+  if not unreached then return "COMPLETED" end
+  return "FAILED", ("task '%s' could not start: a task before it failed"):format(unreached.name)
 end
 
 --- Closes the run.
 local function close(eng)
-  local cancelled = eng.is_cancelling
   eng.status, eng.error = outcome(eng)
-  if cancelled and eng.status == "FAILED" and eng.was_cut then eng.status = "CANCELLED" end
   eng.ended_at = eng.now()
   task.reset()
   if eng.on_event then eng.on_event({ type = "run", state = eng.status, error = eng.error, at = eng.ended_at }) end
@@ -195,7 +192,7 @@ local function advance(eng)
   end
   if first > 1 then eng.answers, eng.first_answer = {}, 1 end
   if eng.failed or eng.running >= eng.max_parallel or not eng.ready[1] then return false end
-  begin(eng, pop(eng.ready))
+  launch(eng, pop(eng.ready))
   return true
 end
 

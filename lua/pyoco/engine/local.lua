@@ -5,12 +5,6 @@ local engine = require "pyoco.engine"
 
 local M = {}
 
---- Ends the run when it waits for something that can no longer come; tasks see "run cancelled".
-local function turn(eng)
-  local more = uv.run("once")
-  if not more and not eng:pump() then eng:cancel() end
-end
-
 --- Runs a flow to its end.
 ---@param flow table flow object
 ---@param opts table? as for engine.new; and on_start = fn(engine), memory_limit = bytes
@@ -21,13 +15,16 @@ function M.run(flow, opts)
   if not ok then return nil, message, code end
   local before = task.memory_limit()
   if opts.memory_limit then task.memory_limit(opts.memory_limit) end
-  local restore <close> = setmetatable({}, { __close = function()
+  local _ <close> = setmetatable({}, { __close = function()
     task.memory_limit(before)
     task.detach()
   end })
   local eng = engine.new(flow, opts)
   if opts.on_start then opts.on_start(eng) end
-  while not eng:pump() do turn(eng) end
+  while not eng:pump() do
+    if not uv.loop_alive() then eng:cancel() end -- what the tasks wait for can no longer come
+    uv.run("once")
+  end
   return eng
 end
 

@@ -34,7 +34,10 @@ local function add_alternatives(plan, any_of)
     end
     all[i] = alternative
   end
-  table.sort(all, function(a, b) return a.size ~= b.size and a.size < b.size or a.size == b.size and a.order < b.order end)
+  table.sort(all, function(a, b)
+    if a.size ~= b.size then return a.size < b.size end
+    return a.order < b.order
+  end)
   for _, alternative in ipairs(all) do
     for name in pairs(alternative.branch_of) do
       local node = plan.by_name[name]

@@ -18,14 +18,14 @@ local function copy(value, depth, open)
   if kind == "table" then return copy_table(value, depth, open) end
   if kind == "string" then
     if utf8_len(value) then return value end
-    return nil, "text that is not UTF-8", ""
+    return nil, "text that is not UTF-8"
   elseif kind == "number" then
     if math_type(value) == "integer" or (value == value and value ~= huge and value ~= -huge) then return value end
-    return nil, value ~= value and "NaN" or "infinity", ""
+    return nil, value ~= value and "NaN" or "infinity"
   elseif kind == "boolean" or value == null or value == nil then
     return value
   end
-  return nil, "a " .. kind, ""
+  return nil, "a " .. kind
 end
 
 --- Copies table[key]; the path is completed on the way out only.
@@ -34,14 +34,14 @@ local function copy_field(result, key, value, depth, open)
   if problem then
     local step = type(key) == "number" and format("[%d]", key)
       or find(key, "^[%a_][%w_]*$") and "." .. key or format("[%q]", key)
-    return problem, step .. path
+    return problem, step .. (path or "")
   end
   result[key] = copied
 end
 
 function copy_table(source, depth, open)
-  if open[source] then return nil, "a table that contains itself", "" end
-  if depth > MAX_DEPTH then return nil, "nested deeper than " .. MAX_DEPTH, "" end
+  if open[source] then return nil, "a table that contains itself" end
+  if depth > MAX_DEPTH then return nil, "nested deeper than " .. MAX_DEPTH end
   open[source] = true
   local result, list = {}, is_array(source)
   local count, length = 0, list and #source or 0
@@ -49,12 +49,12 @@ function copy_table(source, depth, open)
     local problem, path
     if list then
       if math_type(key) ~= "integer" or key < 1 or key > length then
-        return nil, "a list with other keys or with holes", ""
+        return nil, "a list with other keys or with holes"
       end
     elseif type(key) ~= "string" then
-      return nil, format("the key %s (keys are strings)", tostring(type(key) == "number" and key or type(key))), ""
+      return nil, format("the key %s (keys are strings)", tostring(type(key) == "number" and key or type(key)))
     elseif not utf8_len(key) then
-      return nil, "a key that is not UTF-8", ""
+      return nil, "a key that is not UTF-8"
     end
     count = count + 1
     problem, path = copy_field(result, key, value, depth + 1, open)
@@ -62,7 +62,7 @@ function copy_table(source, depth, open)
   end
   open[source] = nil
   if list then
-    if count ~= length then return nil, "a list with holes", "" end
+    if count ~= length then return nil, "a list with holes" end
     mark_array(result)
   end
   return result
@@ -76,7 +76,7 @@ end
 ---@return string? code "invalid"
 function M.copy(value, name)
   local copied, problem, path = copy(value, 1, {})
-  if problem then return nil, format("%s%s: JSON cannot carry %s", name or "value", path, problem), "invalid" end
+  if problem then return nil, format("%s%s: JSON cannot carry %s", name or "value", path or "", problem), "invalid" end
   return copied
 end
 

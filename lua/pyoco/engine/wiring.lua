@@ -55,7 +55,7 @@ end
 function M.arguments(eng, node)
   local recorded, arguments = {}, { n = #node.params }
   for _, input in next, node.inputs or {} do
-    local found, message = input.literal, nil
+    local found, message = input.literal
     if input.selector then
       found, message = resolve(input.selector, eng.sources)
       if message then return nil, message end
