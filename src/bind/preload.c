@@ -11,7 +11,6 @@ int luaopen_host_task(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
-int luaopen_host_task(lua_State *L);
 int luaopen_host_shared(lua_State *L);
 int luaopen_host_nats(lua_State *L);
 int luaopen_host_yaml(lua_State *L);
@@ -26,7 +25,6 @@ static const luaL_Reg modules[] = {
     {"host.nats", luaopen_host_nats},
     {"host.slot", luaopen_host_slot},
     {"host.slots", luaopen_host_slots},
-    {"host.task", luaopen_host_task},
     {"host.yaml", luaopen_host_yaml},
     {"luv", luaopen_luv},
     {NULL, NULL},
