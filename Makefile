@@ -82,7 +82,7 @@ lint: ## luacheck on all Lua
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -90,7 +90,19 @@ asan: ## specs under AddressSanitizer and UBSan
 tsan: ## specs under ThreadSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=tsan test
 
+BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load
+
+bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
+	@$(HOST) spec/bench/bench.lua $(A)
+
+$(BUILD)/bench/%: $(BUILD)/obj/spec/bench/%.o $(BUILD)/obj/spec/bench/common.o
+	@mkdir -p $(@D)
+	$(CC) $(filter -fsanitize=%,$(OPT)) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+$(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
+.SECONDARY: # objects are kept, so that nothing is compiled twice
+
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_httpd:.o=.d)
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)

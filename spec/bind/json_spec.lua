@@ -49,6 +49,24 @@ describe("json.decode", function()
     assert.equal("日本", json.decode '"日本"')
   end)
 
+  it("sees a byte that matters at any place of a string", function()
+    local bad = { "\0", "\31", "\127", "\x80", "\xff", "é", "\\n", " ", "!", "#", "[", "]", "\\\"" }
+    for before = 0, 17 do
+      for after = 0, 17, 4 do
+        for _, middle in ipairs(bad) do
+          local text = ("a"):rep(before) .. middle .. ("b"):rep(after)
+          local value, _, _, place = json.decode('"' .. text .. '"')
+          if middle:find "^[\0\31\x80\xff]$" then
+            assert.is_nil(value)
+            assert.equal(before + 1, place.offset)
+          else
+            assert.equal(text, json.encode(value):sub(2, -2))
+          end
+        end
+      end
+    end
+  end)
+
   it("takes the last of two equal keys, and a byte order mark", function()
     assert.equal(2, json.decode('{"a":1,"a":2}').a)
     assert.equal(1, json.decode("\xEF\xBB\xBF[1]")[1])

@@ -114,6 +114,9 @@ describe("yaml anchors", function()
     lines = { "m0: &m0 {k: 1}" }
     for i = 1, 40 do lines[#lines + 1] = ("m%d: &m%d {<<: *m%d, a%d: *m%d}"):format(i, i, i - 1, i, i - 1) end
     assert.equal("limit", select(2, faults(table.concat(lines, "\n")))[1].code)
+    lines = {}
+    for i = 1, 1000 do lines[i] = ("%%TAG !t%d! x"):format(i) end
+    assert.equal("limit", select(2, faults(table.concat(lines, "\n") .. "\n--- 1"))[1].code)
     lines = { "d0: &d0 [1]" }
     for i = 1, 99 do lines[#lines + 1] = ("d%d: &d%d [*d%d]"):format(i, i, i - 1) end
     assert.equal("limit", select(2, faults(table.concat(lines, "\n")))[1].code)

@@ -19,6 +19,7 @@ M.places = {
   ["lua/pyoco/http/"] = "http",
   ["lua/pyoco/routes/"] = "routes",
   ["lua/pyoco/cli/"] = "cli",
+  ["lua/pyoco/up/"] = "up",
   ["lua/"] = "script", -- gateway.lua, worker.lua ...: they put the layers together
   ["flows/"] = "user",
 }
@@ -36,7 +37,9 @@ M.may = {
   http = { "http", "base", "host" },
   routes = { "routes", "service", "http", "base", "host" },
   cli = { "cli", "service", "http", "engine", "flow", "run", "base", "host" },
-  script = { "cli", "routes", "http", "service", "worker", "store", "nats", "engine", "flow", "run", "base", "host" },
+  up = { "up", "cli", "http", "base", "host" },
+  script = { "up", "cli", "routes", "http", "service", "worker", "store", "nats", "engine", "flow", "run", "base",
+    "host" },
   user = { "user", "flow", "host" },
 }
 
@@ -46,8 +49,8 @@ M.only = {
     why = "only the store's JetStream side talks to NATS" },
   { module = "host.httpd", from = { "lua/pyoco/http/", "lua/gateway.lua" },
     why = "only the gateway serves HTTP" },
-  { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/client.lua",
-    "lua/up.lua" }, why = "the store, flows and runs know nothing of HTTP" },
+  { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/pyoco/up/",
+    "lua/client.lua" }, why = "the store, flows and runs know nothing of HTTP" },
   { module = "pyoco.engine", from = { "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/", "lua/client.lua" },
     why = "only engine/ runs flow code, for a worker or a local run" },
   { module = "pyoco.flow.load", from = { "lua/pyoco/flow/", "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/",

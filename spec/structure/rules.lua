@@ -97,13 +97,16 @@ function M.focus(_, text)
   return faults
 end
 
---- Every public function at the outer level has a docstring right above it, opened by three dashes.
+--- Every public function has a docstring right above it, opened by three dashes. Public is what stands in the table
+--- that the module returns, and the methods of a class (a capital first letter).
 function M.docstrings(_, text)
   local faults, block, line = {}, nil, 0
+  local exported = text:match("\nreturn ([%a_][%w_]*)%s*$")
   for row in (text .. "\n"):gmatch("(.-)\n") do
     line = line + 1
     local name = row:match("^function%s+([%w_.:]+)") or row:match("^([%w_]+%.[%w_]+)%s*=%s*function")
-    if name and name:find("[.:]") and not name:find("[.:]_") and block ~= "doc" then
+    local owner = name and name:match("^([%w_]+)[.:][^_]")
+    if owner and (owner == exported or owner:find("^%u")) and block ~= "doc" then
       faults[#faults + 1] = { line = line, message = name .. " has no docstring: purpose, ---@param, ---@return" }
     end
     if row:find("^%s*%-%-") then
@@ -151,8 +154,9 @@ function M.lua_codes(_, text)
       local comma = expression_end(code, i + 3)
       local value, after = code[comma + 1], code[comma + 2]
       local is_alone = after == nil or after.kind == "name" or after.text == "," or after.text == ";"
+      -- a text in words is not a code: a private helper may have a third value of its own
       if code[comma] and code[comma].text == "," and value and value.kind == "string" and is_alone
-          and not M.codes[value.text] then
+          and value.text:find("^[%l_]+$") and not M.codes[value.text] then
         faults[#faults + 1] = { line = value.line, message = ("code %q is not on the list (lua/pyoco/err.lua)"):format(
           value.text) }
       end

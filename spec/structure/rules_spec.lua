@@ -51,6 +51,7 @@ describe("the direction rule", function()
   it("asks for a place of each new folder", function()
     assert.equal("1", lines(rules.direction, "", "lua/pyoco/misc/x.lua"))
     assert.equal("1", lines(rules.direction, 'require "pyoco.misc.x"'))
+    assert.equal("", lines(rules.direction, 'require "pyoco.engine"', "lua/pyoco/worker/slot.lua"))
   end)
 end)
 
@@ -72,6 +73,7 @@ describe("the other rules", function()
       "--- Good.", "---@param x any", "function M.good(x) end", "local function private() end",
       "-- two dashes are a remark, not a docstring", "function M.bad() end",
       "--- Belongs to nothing.\n", "M.worse = function() end", "function Engine:pump() end", "function M.__gc() end",
+      "function helper.private() end", "return M",
     }, "\n")))
   end)
 
@@ -86,6 +88,7 @@ describe("the other rules", function()
     assert.equal("1 4", lines(rules.lua_codes, table.concat({
       'return nil, "text", "oops"', 'return nil, ("%s, %d"):format(a, b), "invalid", errors',
       'return nil, message, code', 'if x then return nil, f(a, "b"), "bad" end', 'return nil, "only a message"',
+      'return nil, value, "a text in words"',
       'return nil, a, "part of a text: " .. x', 'return nil, "text", "not_found"' }, "\n")))
     assert.equal("2", lines(rules.c_codes, 'return ph_fail(L, PH_INVALID, "x");\nreturn ph_fail(L, "oops", "x");'))
   end)

@@ -39,15 +39,16 @@ describe("the sources", function()
   end)
 
   it("have the same list of codes in C, in Lua and here", function()
-    local expected, in_c = {}, {}
+    local expected, in_c, in_lua = {}, {}, {}
     for code in pairs(rules.codes) do expected[#expected + 1] = code end
     for name, code in source.read("src/host.h"):gmatch('#define PH_([A-Z_]+) "([a-z_]+)"') do
       assert.equal(name:lower(), code, "src/host.h: PH_" .. name)
       in_c[#in_c + 1] = code
     end
-    table.sort(expected)
-    table.sort(in_c)
+    for code in pairs(require("pyoco.err").codes) do in_lua[#in_lua + 1] = code end
+    for _, list in ipairs { expected, in_c, in_lua } do table.sort(list) end
     assert.same(expected, in_c)
+    assert.same(expected, in_lua)
   end)
 
   it("leave no spec focused", function() holds(rules.focus, SPECS, "_spec.lua", { "spec/structure/" }) end)

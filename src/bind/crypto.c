@@ -147,7 +147,8 @@ static int hasher_bytes(lua_State *L) {
 }
 
 static int hasher_gc(lua_State *L) {
-    EVP_MD_CTX **slot = luaL_checkudata(L, 1, HASHER);
+    EVP_MD_CTX **slot =
+        lua_touserdata(L, 1); /* no luaL_checkudata: it allocates, and a finalizer that raises leaks */
     EVP_MD_CTX_free(*slot);
     *slot = NULL;
     return 0;

@@ -60,10 +60,31 @@ static bool scan_escape(scan *s) {
     return true;
 }
 
+/* Over what needs no look, eight bytes at a time: printable ASCII other than quote and backslash. */
+static void skip_plain(scan *s) {
+    const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+    const unsigned char *p = s->p;
+    for (uint64_t w; s->end - p >= 8; p += 8) {
+        memcpy(&w, p, 8);
+        uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
+        /* a top bit: the byte, or one below it, is beyond ASCII, below space, a quote or a backslash */
+        uint64_t stop = (w | (w - ones * 0x20) | (quote - ones) | (slash - ones)) & tops;
+        if (stop) {
+            if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+                p += __builtin_ctzll(stop) / 8; /* the lowest one is exact */
+            break;
+        }
+    }
+    s->p = p;
+}
+
 /* p behind the opening quote; leaves it behind the closing one. */
 static bool scan_string(scan *s) {
     const unsigned char *start = s->p - 1;
     while (s->p < s->end) {
+        skip_plain(s);
+        if (s->p == s->end)
+            break;
         unsigned char c = *s->p;
         if (c == '"') {
             s->p++;
@@ -146,15 +167,13 @@ static bool scan_number(scan *s) {
 }
 
 static bool scan_word(scan *s) {
-    static const char *const words[] = {"true", "false", "null"};
-    for (size_t i = 0; i < 3; i++) {
-        size_t n = strlen(words[i]);
-        if ((size_t)(s->end - s->p) >= n && memcmp(s->p, words[i], n) == 0) {
-            s->p += n;
-            return true;
-        }
-    }
-    return fail_at(s, s->p, NULL);
+    size_t left = (size_t)(s->end - s->p), n = 0;
+    if (left >= 4 && (memcmp(s->p, "null", 4) == 0 || memcmp(s->p, "true", 4) == 0))
+        n = 4;
+    else if (left >= 5 && memcmp(s->p, "false", 5) == 0)
+        n = 5;
+    s->p += n;
+    return n > 0 || fail_at(s, s->p, NULL);
 }
 
 /* The whole text, token by token. False with fault (or, for a wrong character, fault NULL) and p at the
@@ -286,7 +305,7 @@ static void push_number(lua_State *L, walk *w, double value) {
 
 static void push_text(lua_State *L, const walk *w, char *text) {
     if (!w->has_nul) {
-        lua_pushstring(L, text);
+        lua_pushlstring(L, text, strlen(text));
         return;
     }
     char *out = text;

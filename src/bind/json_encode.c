@@ -139,7 +139,7 @@ static void write_float(char *out, size_t size, double value) {
         return;
     for (int digits = SHORTEST_TRY; digits <= 17; digits++) {
         snprintf(out, size, "%.*g", digits, value);
-        if (strtod(out, NULL) == value)
+        if (digits < 17 && strtod(out, NULL) == value) /* 17 digits always come back */
             break;
     }
     if (!strpbrk(out, ".e"))
@@ -377,16 +377,26 @@ static void write_line(writer *w, size_t depth) {
     w->len += depth * 2;
 }
 
+static void write_unit(writer *w, unsigned unit) {
+    static const char digits[] = "0123456789abcdef";
+    char *p = w->text + w->len;
+    *p++ = '\\';
+    *p++ = 'u';
+    for (int shift = 12; shift >= 0; shift -= 4)
+        *p++ = digits[unit >> shift & 15];
+    w->len += 6;
+}
+
 /* Escapes the UTF-8 sequence at p (n bytes). */
 static void write_escape(writer *w, const unsigned char *p, size_t n) {
     unsigned code = n == 2 ? p[0] & 0x1Fu : n == 3 ? p[0] & 0x0Fu : p[0] & 0x07u;
     for (size_t i = 1; i < n; i++)
         code = code << 6 | (p[i] & 0x3Fu);
     if (code >= 0x10000) {
-        w->len += (size_t)sprintf(w->text + w->len, "\\u%04x", 0xD800 + ((code - 0x10000) >> 10));
+        write_unit(w, 0xD800 + ((code - 0x10000) >> 10));
         code = 0xDC00 + ((code - 0x10000) & 0x3FF);
     }
-    w->len += (size_t)sprintf(w->text + w->len, "\\u%04x", code);
+    write_unit(w, code);
 }
 
 /* One character outside strings, with line breaks around it. */

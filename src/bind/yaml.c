@@ -16,7 +16,6 @@
  * owner thread. Nothing blocks. */
 #include "json.h"
 #include "yaml_parts.h"
-#include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -25,10 +24,11 @@ int luaopen_host_yaml(lua_State *L);
 #define BOX "host.yaml.box"
 #define TAG_PREFIX "tag:yaml.org,2002:"
 #define ERRORS_MAX 50
-#define DEPTH_MAX 400 /* what max_depth may be at most: each level costs C stack */
+#define DIRECTIVES_MAX 32 /* libyaml compares each %TAG with all before it */
+#define DEPTH_MAX 400     /* what max_depth may be at most: each level costs C stack */
 
 /* Stack slots of a decode. */
-enum { AT_TEXT = 1, AT_OPTIONS, AT_BOX, AT_ERRORS, AT_VALUES, AT_MARKS, AT_LAST = AT_MARKS };
+enum { AT_TEXT = 1, AT_OPTIONS, AT_BOX, AT_STORE, AT_ERRORS, AT_VALUES, AT_MARKS, AT_LAST = AT_MARKS };
 
 static const char *const styles[] = {"",       "plain", "single", "double", "literal",
                                      "folded", "block", "flow",   "alias"};
@@ -42,8 +42,6 @@ typedef struct box {
     yaml_parser_t parser;
     yaml_event_t event;
     bool has_parser, has_event;
-    mark *marks;
-    size_t count, room;
 } box;
 
 /* Where we are, from the value up to the root; lives on the C stack. */
@@ -67,6 +65,8 @@ typedef struct reader {
     size_t line, column; /* of the cursor, from 0 */
     size_t nodes, max_nodes, max_depth;
     size_t errors;
+    mark *marks; /* in the userdata at AT_STORE, so that they count as the VM's memory */
+    size_t count, room;
     bool keeps_last;
 } reader;
 
@@ -272,16 +272,16 @@ static unsigned content_indent(reader *r, const mark *where, size_t indent) {
 /* marks[table at -2][key at -1] = where. Both stay. */
 static void keep_mark(reader *r, const mark *where) {
     lua_State *L = r->L;
-    box *b = r->box;
-    if (b->count == b->room) {
-        size_t room = b->room ? b->room * 2 : 64;
-        mark *grown = realloc(b->marks, room * sizeof *grown);
-        if (!grown)
-            luaL_error(L, "not enough memory");
-        b->marks = grown;
-        b->room = room;
+    if (r->count == r->room) {
+        size_t room = r->room ? r->room * 2 : 64;
+        mark *grown = lua_newuserdatauv(L, room * sizeof *grown, 0);
+        if (r->count > 0)
+            memcpy(grown, r->marks, r->count * sizeof *grown);
+        lua_replace(L, AT_STORE);
+        r->marks = grown;
+        r->room = room;
     }
-    b->marks[b->count++] = *where;
+    r->marks[r->count++] = *where;
     lua_pushvalue(L, -2);
     if (lua_rawget(L, AT_MARKS) == LUA_TNIL) {
         lua_pop(L, 1);
@@ -291,14 +291,14 @@ static void keep_mark(reader *r, const mark *where) {
         lua_rawset(L, AT_MARKS);
     }
     lua_pushvalue(L, -2);
-    lua_pushinteger(L, (lua_Integer)b->count);
+    lua_pushinteger(L, (lua_Integer)r->count);
     lua_rawset(L, -3);
     lua_pop(L, 1);
 }
 
-/* marks(table, key): upvalues are the box, the marks and the index of the root's mark. */
+/* marks(table, key): upvalues are the store, the table of indexes and the index of the root's mark. */
 static int l_yaml_marks(lua_State *L) {
-    const box *b = lua_touserdata(L, lua_upvalueindex(1));
+    const mark *store = lua_touserdata(L, lua_upvalueindex(1));
     lua_settop(L, 2);
     if (lua_isnil(L, 1)) {
         lua_pushvalue(L, lua_upvalueindex(3));
@@ -310,9 +310,9 @@ static int l_yaml_marks(lua_State *L) {
         lua_rawget(L, -2);
     }
     size_t index = (size_t)lua_tointeger(L, -1);
-    if (index == 0 || index > b->count)
+    if (index == 0)
         return 0; /* not of this document */
-    const mark *m = &b->marks[index - 1];
+    const mark *m = &store[index - 1];
     lua_createtable(L, 0, 6);
     set_number(L, "line", m->line);
     set_number(L, "column", m->column);
@@ -581,7 +581,7 @@ static void merge_one(reader *r, int to) {
             if (lua_rawget(L, AT_MARKS) == LUA_TTABLE) {
                 lua_pushvalue(L, -4);
                 lua_rawget(L, -2);
-                mark copy = r->box->marks[lua_tointeger(L, -1) - 1];
+                mark copy = r->marks[lua_tointeger(L, -1) - 1];
                 lua_pop(L, 1);
                 lua_pushvalue(L, to);
                 lua_pushvalue(L, -5);
@@ -654,7 +654,7 @@ static bool build_member(reader *r, const place *at, size_t depth, size_t indent
             lua_rawget(L, AT_MARKS);
             lua_pushvalue(L, key);
             lua_rawget(L, -2);
-            unsigned first = r->box->marks[lua_tointeger(L, -1) - 1].line;
+            unsigned first = r->marks[lua_tointeger(L, -1) - 1].line;
             if (!note_here(r, &member, "duplicate_key", "remove one of the two, or rename it",
                            "the key '%.60s' stands here a second time (first on line %u)", member.key, first))
                 return false;
@@ -788,6 +788,21 @@ static bool build(reader *r, const place *at, size_t depth, size_t indent, mark 
     return is_built;
 }
 
+/* Whether the lines before the document hold too many directives; notes it. */
+static bool has_many_directives(reader *r) {
+    size_t count = 0, line = 1;
+    for (const char *p = r->text; p < r->end; p = next_line(p, r->end), line++) {
+        count += *p == '%';
+        if (count > DIRECTIVES_MAX) {
+            note(r, line, 1, NULL, "limit", "remove the %TAG lines", "more than 32 directives");
+            return true;
+        }
+        if (*p != '%' && *p != '#' && break_length(p, r->end) == 0)
+            break;
+    }
+    return false;
+}
+
 /* Pushes the document's value and leaves the index of its mark in *root. */
 static bool read_document(reader *r, size_t *root) {
     lua_State *L = r->L;
@@ -795,7 +810,7 @@ static bool read_document(reader *r, size_t *root) {
     mark where = {
         .line = 1, .column = 1, .value_line = 1, .value_column = 1, .style = YAML_PLAIN_SCALAR_STYLE};
     extent size;
-    if (!next_event(r) || !next_event(r)) /* stream start, document start */
+    if (has_many_directives(r) || !next_event(r) || !next_event(r)) /* stream start, document start */
         return false;
     if (r->event->type == YAML_STREAM_END_EVENT) {
         ph_json_push_null(L);
@@ -811,7 +826,7 @@ static bool read_document(reader *r, size_t *root) {
     lua_pushboolean(L, 1);
     keep_mark(r, &where);
     lua_pop(L, 2);
-    *root = r->box->count;
+    *root = r->count;
     return r->errors == 0;
 }
 
@@ -825,11 +840,8 @@ static void box_free_parser(box *b) {
 }
 
 static int box_gc(lua_State *L) {
-    box *b = luaL_checkudata(L, 1, BOX);
+    box *b = lua_touserdata(L, 1); /* no luaL_checkudata: it allocates, and a finalizer that raises leaks */
     box_free_parser(b);
-    free(b->marks);
-    b->marks = NULL;
-    b->count = b->room = 0;
     return 0;
 }
 
@@ -892,7 +904,7 @@ static int l_yaml_decode(lua_State *L) {
     lua_settop(L, AT_OPTIONS);
     r.box = box_new(L);
     r.event = &r.box->event;
-    for (int i = AT_ERRORS; i <= AT_LAST; i++)
+    for (int i = AT_STORE; i <= AT_LAST; i++)
         lua_newtable(L);
     if (len > max_bytes) {
         char message[96];
@@ -906,7 +918,7 @@ static int l_yaml_decode(lua_State *L) {
     box_free_parser(r.box);
     if (!is_read)
         return fail(&r, PH_INVALID);
-    lua_pushvalue(L, AT_BOX);
+    lua_pushvalue(L, AT_STORE);
     lua_pushvalue(L, AT_MARKS);
     lua_pushinteger(L, (lua_Integer)root);
     lua_pushcclosure(L, l_yaml_marks, 3);

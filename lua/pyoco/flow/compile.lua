@@ -16,9 +16,11 @@ local M = {}
 
 local MAX_MENTIONS = 200000 -- a Lua fragment may be used twice, and that one twice, and so on
 local MAX_NESTING = 400
+local MAX_PROBLEMS = 200 -- hostile documents have any number
 
 --- Records an error or warning at a mention or a task row (both carry at/to, line/column or file/line).
 local function report(list, place, code, message, more)
+  if #list >= MAX_PROBLEMS then return end
   local problem = { code = code, message = message, at = place.at, to = place.to, line = place.line,
     column = place.column, file = place.file }
   for key, value in pairs(more or {}) do problem[key] = value end
@@ -87,7 +89,10 @@ local function visit_task(c, node, need)
   local name = node.name
   if not c.index[name] then
     if name == "flow" and node.bare then return need end -- the `flow >>` that may lead a statement
-    report(c.errors, node, "unknown_task", ("unknown task '%s'"):format(name), { got = name, names = c.names })
+    if not c.unknown[name] then -- once is enough
+      report(c.errors, node, "unknown_task", ("unknown task '%s'"):format(name), { got = name, names = c.names })
+    end
+    c.unknown[name] = true
     return need
   end
   c.mentioned[#c.mentioned + 1] = name
@@ -202,7 +207,8 @@ end
 ---@return table|nil graph
 ---@return table problems without a graph the errors, else the warnings: raw ones, for problem.finish
 function M.graph(ast, rows, opts)
-  local c = { index = {}, names = {}, waits = {}, mentioned = {}, any_of = {}, simple = {}, errors = {}, warnings = {} }
+  local c = { index = {}, names = {}, waits = {}, mentioned = {}, any_of = {}, simple = {}, unknown = {}, errors = {},
+    warnings = {} }
   for i, row in ipairs(rows) do c.index[row.name], c.names[i] = row, row.name end
   visit(c, ast, nil, 0)
   local graph = { version = 1, name = opts.name, nodes = {}, edges = {}, frames = {}, any_of = c.any_of }

@@ -155,7 +155,7 @@ local function collect_reads(graph, d)
   for _, name in ipairs(d.opts.expose_env or {}) do exposed[name] = true end
   local function check(node, key, text)
     local row = d.rows[node.name]
-    local place = row.places and row.places[key] or row
+    local place = row.place_of_input and row.place_of_input(key) or row
     local path = ("tasks.%s.inputs.%s"):format(node.name, key)
     local parsed, message = selector.parse(text)
     if not parsed then

@@ -11,6 +11,7 @@ local nearest = require "pyoco.nearest"
 local M = {}
 
 local MAX_COMPARED = 5000 -- names compared in one report; hostile documents have many of both
+local SHOWN = 100        -- errors in one report
 local EXCERPT = 100       -- characters of a long line that are shown
 
 --- Bytes of `text` at which its lines start.
@@ -134,7 +135,8 @@ end
 local function nearest_name(word, names, budget)
   local candidates = {}
   for _, name in ipairs(names) do
-    if #name <= 64 and math.abs(#name - #word) <= 3 and budget.left > 0 then
+    if budget.left == 0 then break end
+    if #name <= 64 and math.abs(#name - #word) <= 3 then
       candidates[#candidates + 1] = name
       budget.left = budget.left - 1
     end
@@ -169,6 +171,11 @@ function M.finish(errors, source)
     return a.order < b.order
   end)
   for _, problem in ipairs(finished) do problem.order = nil end
+  if #finished > SHOWN then
+    finished[SHOWN + 1] = { line = finished[SHOWN].line, column = finished[SHOWN].column, code = "too_many_errors",
+      message = ("and %d more"):format(#finished - SHOWN) }
+    for i = #finished, SHOWN + 2, -1 do finished[i] = nil end
+  end
   return finished
 end
 

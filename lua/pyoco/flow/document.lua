@@ -1,0 +1,236 @@
+--- A flow document (flow.yaml): text to a checked, compiled document. Runs nothing; gateway and worker both read it.
+---
+---   version: 1
+---   flow:    { graph: TEXT, defaults: { param: value } }
+---   tasks:   { name: { callable: "module:function", inputs: { parameter: value }, outputs: [path] } }
+---   runtime: { expose_env: [NAME] }
+local crypto = require "host.crypto"
+local json = require "host.json"
+local yaml = require "host.yaml"
+local compile = require "pyoco.flow.compile"
+local text_parser = require "pyoco.flow.text"
+
+local M = {}
+
+local MESSAGE = "invalid workflow yaml"
+local MAX_PROBLEMS = 200 -- hostile documents have any number
+
+--- The keys of each mapping.
+local TOP_KEYS = { "version", "flow", "tasks", "runtime" }
+local UNSUPPORTED = { flows = "write one flow: per document", discovery = "name callables in tasks:" }
+local FLOW_KEYS = { "graph", "defaults" }
+local TASK_KEYS = { "callable", "inputs", "outputs" }
+local RUNTIME_KEYS = { "expose_env" }
+
+local function is_mapping(value) return type(value) == "table" and not json.is_array(value) end
+
+--- What YAML writers leave empty: absent, null, false, "", 0 and [] all mean "none".
+local function is_empty(value)
+  return value == nil or value == json.null or value == false or value == "" or value == 0
+    or (type(value) == "table" and next(value) == nil)
+end
+
+local function is_text_list(value)
+  if not json.is_array(value) then return false end
+  for _, item in ipairs(value) do
+    if type(item) ~= "string" then return false end
+  end
+  return true
+end
+
+--- What a value is, in YAML's words.
+local function kind_of(value)
+  if value == nil then return "nothing" end
+  if value == json.null then return "null" end
+  if type(value) == "table" then return json.is_array(value) and "a list" or "a mapping" end
+  return ({ string = "a text", number = "a number", boolean = "a boolean" })[type(value)]
+end
+
+--- Records an error at an entry of a mapping: at its key, or at its value. An absent entry is reported at the mapping.
+local function fail(d, at, path, code, message, more)
+  if #d.errors >= MAX_PROBLEMS then return end
+  local mark = at.key ~= nil and d.marks(at.map, at.key) or at.fallback or d.marks()
+  local is_key = at.is_key or not mark.value_line
+  local problem = { code = code, path = path, message = message,
+    line = is_key and mark.line or mark.value_line, column = is_key and mark.column or mark.value_column }
+  for name, value in pairs(more or {}) do problem[name] = value end
+  d.errors[#d.errors + 1] = problem
+end
+
+--- Reports the keys of a mapping that are not among `allowed`, nor among those that were `judged` already.
+local function check_keys(d, map, path, allowed, code, judged)
+  local known = {}
+  for _, key in ipairs(allowed) do known[key] = true end
+  for key in pairs(map) do
+    if not known[key] and not (judged and judged[key]) then
+      fail(d, { map = map, key = key, is_key = true }, path .. key, code, ("unknown key '%s'; known: %s"):format(key,
+        table.concat(allowed, ", ")), { got = key, names = allowed })
+    end
+  end
+end
+
+--- The mapping at map[key], an empty one if there is none; nil, after an error, if it is anything else.
+local function mapping_at(d, map, key, path, code)
+  local value = map[key]
+  if is_empty(value) then return {} end
+  if is_mapping(value) then return value end
+  fail(d, { map = map, key = key }, path, code, ("%s must be a mapping, got %s"):format(path, kind_of(value)))
+end
+
+--- The list of texts at map[key], an empty one if there is none.
+local function texts_at(d, map, key, path, code)
+  local value = map[key]
+  if value == nil or value == json.null then return {} end
+  if is_text_list(value) then return value end
+  fail(d, { map = map, key = key }, path, code, ("%s must be a list of texts, got %s"):format(path,
+    json.is_array(value) and "a list with something else in it" or kind_of(value)))
+  return {}
+end
+
+--- One task's row for the compiler.
+local function read_task(d, tasks, name)
+  local config, path, mark = tasks[name], "tasks." .. name, d.marks(tasks, name)
+  local row = { name = name, line = mark.line, column = mark.column }
+  if not name:find("%S") then
+    fail(d, { map = tasks, key = name, is_key = true }, path, "invalid_task_name", "a task's name must not be blank")
+  end
+  if not is_mapping(config) then
+    fail(d, { map = tasks, key = name }, path, "invalid_task_config",
+      ("%s must be a mapping, got %s"):format(path, kind_of(config)),
+      { hint = "write callable: module:function below it" })
+    return row
+  end
+  check_keys(d, config, path .. ".", TASK_KEYS, "unknown_task_keys")
+  row.callable = config.callable
+  if row.callable ~= nil and (type(row.callable) ~= "string" or not row.callable:find(":", 1, true)) then
+    fail(d, { map = config, key = "callable" }, path .. ".callable", "invalid_task_callable",
+      ("%s.callable must be a text of the form module:function, got %s"):format(path,
+        type(row.callable) == "string" and ("'%s'"):format(row.callable) or kind_of(row.callable)))
+  end
+  row.inputs = mapping_at(d, config, "inputs", path .. ".inputs", "invalid_task_inputs") or {}
+  row.outputs = texts_at(d, config, "outputs", path .. ".outputs", "invalid_task_outputs")
+  function row.place_of_input(key)
+    local input = d.marks(row.inputs, key)
+    return { line = input.value_line, column = input.value_column }
+  end
+  return row
+end
+
+--- Rows of all tasks, in the order in which they are written.
+local function read_tasks(d, root)
+  local tasks = mapping_at(d, root, "tasks", "tasks", "invalid_tasks")
+  if not tasks then return nil end
+  local rows = {}
+  for name in pairs(tasks) do rows[#rows + 1] = read_task(d, tasks, name) end
+  table.sort(rows, function(a, b)
+    if a.line ~= b.line then return a.line < b.line end
+    if a.column ~= b.column then return a.column < b.column end
+    return a.name < b.name
+  end)
+  return rows
+end
+
+--- The flow mapping: its graph text (nil if there is none) and its defaults.
+local function read_flow(d, root)
+  local flow = root.flow
+  if not is_mapping(flow) then
+    fail(d, { map = root, key = "flow" }, "flow", flow == nil and "missing_flow" or "invalid_flow",
+      flow == nil and "flow is missing" or ("flow must be a mapping, got %s"):format(kind_of(flow)),
+      { hint = "write flow: with graph: below it" })
+    return nil, {}
+  end
+  check_keys(d, flow, "flow.", FLOW_KEYS, "unknown_flow_keys")
+  local graph = flow.graph
+  if type(graph) ~= "string" or not graph:find("%S") then
+    fail(d, { map = flow, key = "graph", fallback = d.marks(root, "flow") }, "flow.graph", "missing_flow_graph",
+      ("flow.graph must be a text such as a >> b, got %s"):format(type(graph) == "string" and "a blank one"
+        or kind_of(graph)))
+    graph = nil
+  end
+  return graph, mapping_at(d, flow, "defaults", "flow.defaults", "invalid_flow_defaults") or {}
+end
+
+--- Checks the version: anything that is a whole number, as the reference takes it.
+local function check_version(d, root)
+  local version = root.version
+  if version == nil or type(version) == "number" or type(version) == "boolean" then return end
+  if type(version) == "string" and math.tointeger(tonumber(version)) then return end
+  fail(d, { map = root, key = "version" }, "version", "invalid_version",
+    ("version must be a whole number, got %s"):format(kind_of(version)), { hint = "write version: 1" })
+end
+
+--- The variables that `$env` may name.
+local function read_runtime(d, root)
+  local runtime = mapping_at(d, root, "runtime", "runtime", "invalid_runtime")
+  if not runtime then return {} end
+  check_keys(d, runtime, "runtime.", RUNTIME_KEYS, "unknown_runtime_keys")
+  return texts_at(d, runtime, "expose_env", "runtime.expose_env", "invalid_runtime_expose_env")
+end
+
+--- Reports unknown keys of the top level; those of other formats that people try have errors of their own.
+local function check_top(d, root)
+  for key, hint in pairs(UNSUPPORTED) do
+    if root[key] ~= nil then
+      fail(d, { map = root, key = key, is_key = true }, key, "unsupported_key_" .. key,
+        ("'%s' is not supported"):format(key), { hint = hint })
+    end
+  end
+  check_keys(d, root, "", TOP_KEYS, "unknown_top_level_keys", UNSUPPORTED)
+end
+
+--- Parses the graph text and compiles it with the tasks; adds all errors to d.errors, which point into the text.
+local function compile_graph(d, text, rows, opts)
+  local ast, errors = text_parser.read(text)
+  local graph, problems = compile.graph(ast, rows, { name = opts.name, run_all = true, expose_env = opts.expose_env,
+    partial = #errors > 0 })
+  if graph and #errors == 0 then return graph, problems end
+  for _, list in ipairs { errors, not graph and problems or {} } do
+    for _, problem in ipairs(list) do
+      problem.path = problem.path or "flow.graph"
+      d.errors[#d.errors + 1] = problem
+    end
+  end
+end
+
+--- Places and carets for raw problems; loaded only when there are any.
+local function finish(problems, text, root, marks)
+  if #problems == 0 then return problems end
+  local problem = require "pyoco.flow.problem"
+  local flow, origin = is_mapping(root) and root.flow, nil
+  if is_mapping(flow) and type(flow.graph) == "string" then
+    origin = marks(flow, "graph")
+    origin.text = flow.graph
+  end
+  return problem.finish(problems, problem.source(text, origin))
+end
+
+--- Reads a document.
+---@param text string YAML
+---@param opts table|nil { name = the flow's name, duplicate = "last" lets the last of equal keys win, max_bytes }
+---@return table|nil doc { graph, defaults, tasks = rows in order, expose_env, warnings, sha256, text }
+---@return string|nil message "invalid workflow yaml", string|nil code "invalid"|"too_large"
+---@return table|nil errors all of them, by place: { line, column, path, code, message, hint, caret }
+function M.read(text, opts)
+  opts = opts or {}
+  local root, marks, code, errors = yaml.decode(text, { duplicate = opts.duplicate, max_bytes = opts.max_bytes })
+  if root == nil then return nil, MESSAGE, code, finish(errors or { { code = code, message = marks } }, text) end
+  local d = { marks = marks, errors = {} }
+  if not is_mapping(root) then
+    fail(d, {}, "", "invalid_yaml_root", ("a flow document is a mapping, this is %s"):format(kind_of(root)),
+      { hint = "start with version: 1, flow: and tasks:" })
+    return nil, MESSAGE, "invalid", finish(d.errors, text)
+  end
+  check_top(d, root)
+  check_version(d, root)
+  local graph_text, defaults = read_flow(d, root)
+  local rows, expose_env = read_tasks(d, root), read_runtime(d, root)
+  local graph, warnings
+  if graph_text and rows then
+    graph, warnings = compile_graph(d, graph_text, rows, { name = opts.name, expose_env = expose_env })
+  end
+  if #d.errors > 0 then return nil, MESSAGE, "invalid", finish(d.errors, text, root, marks) end
+  return { graph = graph, defaults = defaults, tasks = rows, expose_env = expose_env, text = text,
+    warnings = finish(warnings, text, root, marks), sha256 = crypto.sha256(text) }
+end
+
+return M
