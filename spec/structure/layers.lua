@@ -15,6 +15,7 @@ M.places = {
   ["lua/pyoco/store/"] = "store",
   ["lua/pyoco/engine/"] = "engine",
   ["lua/pyoco/worker/"] = "worker",
+  ["lua/pyoco/worker/init.lua"] = "script", -- what worker.lua calls: command line, then the worker
   ["lua/pyoco/service/"] = "service",
   ["lua/pyoco/http/"] = "http",
   ["lua/pyoco/routes/"] = "routes",

@@ -48,6 +48,24 @@ function board:ready(key)
   if slot.state == "starting" then slot.state = "idle" end
 end
 
+--- Takes an idle slot out of service until it is `ready` again.
+---@param key any
+---@return boolean done false when it is not idle
+function board:pause(key)
+  local slot = self.slots[key]
+  if not slot or slot.state ~= "idle" then return false end
+  slot.state = "starting"
+  return true
+end
+
+--- A slot that is idle, or nil.
+---@return any key
+function board:idle_slot()
+  for _, key in ipairs(self.order) do
+    if self.slots[key].state == "idle" then return key end
+  end
+end
+
 --- A slot's run is over but for its last answer.
 ---@param key any
 function board:ending(key)
@@ -58,7 +76,14 @@ function board:ending(key)
   end
 end
 
---- A slot's run is over.
+--- What a slot runs now.
+---@param key any
+---@return table|nil job
+function board:running(key)
+  return self.slots[key] and self.slots[key].job
+end
+
+--- A slot's run is over. The job stays in hand until `drop`.
 ---@param key any
 ---@return table|nil job the run's job
 function board:finish(key)
@@ -68,7 +93,6 @@ function board:finish(key)
   self:ending(key)
   slot.job, slot.next = slot.next, nil
   slot.state = slot.job and "busy" or "idle"
-  self.by_seq[job.seq] = nil
   return job
 end
 

@@ -29,29 +29,36 @@ end
 ---@param job table
 ---@param document table|nil what `read` returned
 ---@param roots string[] task roots
+---@param globals table|nil more globals for flow files
 ---@return table|nil flow object
 ---@return string|nil message the run's error
----@return string|nil outcome "flow_not_found" | "invalid_flow"
-function M.flow(job, document, roots)
-  if document and document.message then return nil, document.message, "invalid_flow" end
-  local ok, flow, message, code
-  if document then
-    ok, flow, message = engine.guard(function()
-      return load.document(document.doc, roots)
-    end)
-  else
-    ok, flow, message = engine.guard(function()
-      local found, text
-      found, text, code = load.flow(job.flow_name, roots)
-      return found, text
-    end)
-  end
-  if not ok then return nil, flow, "invalid_flow" end
+---@return string|nil code "not_found" (no such flow) | "invalid" (it cannot be built)
+function M.flow(job, document, roots, globals)
+  if document and document.message then return nil, document.message, "invalid" end
+  local opts, code = { globals = globals }, nil
+  local ok, flow, message = engine.guard(function()
+    local found, text
+    if document then
+      found, text, code = load.document(document.doc, roots, opts)
+    else
+      found, text, code = load.flow(job.flow_name, roots, opts)
+    end
+    return found, text
+  end)
+  if not ok then return nil, flow, "invalid" end
   if flow then return flow end
   if code == "not_found" then
-    return nil, ("flow_not_found: '%s' (%s)"):format(job.flow_name, message), "flow_not_found"
+    return nil, ("flow_not_found: '%s' (%s)"):format(job.flow_name, message), "not_found"
   end
-  return nil, message, "invalid_flow"
+  return nil, message, "invalid"
+end
+
+--- The Lua flows of the task roots, for the registry.
+---@param roots string[]
+---@return table { flows, errors }
+function M.list(roots)
+  local ok, list = engine.guard(load.list, roots)
+  return ok and list or { flows = {}, errors = { { message = list } } }
 end
 
 --- Stores what a Lua flow's run was made of, once for each version: its compiled graph and its source (DESIGN D15).

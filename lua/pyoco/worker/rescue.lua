@@ -87,17 +87,17 @@ function M.run(deps, case)
       local outcome, image, text = M.settle(stored, not bytes and entry ~= nil, case, deps.now())
       if not image then return outcome end
       local encoded = snapshot.encode(image, deps.max_bytes)
-      local written
+      local written, why
       if bytes then
-        written, _, code = deps.runs:update_raw(case.job.run_id, encoded, revision)
+        written, why, code = deps.runs:update_raw(case.job.run_id, encoded, revision)
       else
-        written, _, code = deps.runs:create_raw(case.job.run_id, encoded)
+        written, why, code = deps.runs:create_raw(case.job.run_id, encoded)
       end
       if written then return outcome, text, image end
       last = { bytes = encoded, outcome = outcome, text = text, image = image }
-      if code == "invalid" then return "invalid_job" end
+      if code == "invalid" then return "invalid_job", why end
     elseif code == "invalid" then
-      return "invalid_job"
+      return "invalid_job", revision
     end
     if code ~= "conflict" then deps.sleep(RETRY_SEC) end
   end

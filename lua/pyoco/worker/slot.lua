@@ -175,12 +175,12 @@ function run:start(stored, revision, document)
   image.status, image.worker_id, image.error = "RUNNING", self.boot.worker_id, null
   image.start_time, image.end_time, image.tasks, image.task_records = self.started_at, null, {}, {}
   self:open_writer(image, revision)
-  local flow, text, outcome = build.flow(self.job, document, self.boot.cfg.task_path)
+  local flow, text, code = build.flow(self.job, document, self.boot.cfg.task_path, self.spec.globals)
   if self.cancelled then
     image.cancel_requested_at = image.cancel_requested_at ~= null and image.cancel_requested_at or self.now()
     return self:finish("cancelled", function() end)
   end
-  if not flow then return self:fail_early(outcome, text) end
+  if not flow then return self:fail_early(code == "not_found" and "flow_not_found" or "invalid_flow", text) end
   build.publish(self.store, flow, image)
   return self:execute(flow)
 end
@@ -300,6 +300,7 @@ function M.prepare(spec)
 
   local function execute(head, body)
     head = json.decode(head)
+    if head.list then return say("W", build.list(boot.cfg.task_path)) end
     self.head, self.ours = head, { seq = head.seq, delivery = head.delivery }
     self.now = function() return clock.wall() + head.clock_offset end
     async.go(function()

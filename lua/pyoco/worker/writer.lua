@@ -193,11 +193,13 @@ end
 local function nothing() end
 
 --- A writer for one attempt at a run.
----@param deps table runs (store.runs), now (function: server's unix seconds), image (live table: the owner changes it),
----  revision (integer, or nil to create), ours {seq, delivery}, max_bytes (snapshot cap),
----  go (function(fn): runs fn in a coroutine), wait (function(start(resume)): suspends), sleep (function(sec):
----  suspends), after (function(sec, fn): calls fn later), on_cancel (function: a cancel was found), on_lost
----  (function(how)), refresh (function: bring the image up to date), on_unwritable (function(message): the image cannot be JSON; must mend it), log (function(message, fields))
+---@param deps table
+---  runs (store.runs), image (live table: the owner changes it), revision (integer, or nil to create),
+---  ours {seq, delivery}, max_bytes (snapshot cap), now (function: server's unix seconds),
+---  go (function(fn): runs fn in a coroutine), wait (function(start(resume)): suspends), sleep (function(sec): suspends),
+---  after (function(sec, fn): calls fn later), refresh (function: bring the image up to date),
+---  on_cancel (function: a cancel was found), on_lost (function(how)), on_unwritable (function(message): the image cannot
+---  be JSON; must mend it), log (function(message, fields))
 ---@return table writer: touch, flush, finish, check; fields lost, cancelled, puts
 function M.new(deps)
   local self = setmetatable({ retry_sec = RETRY_MIN_SEC, puts = 0, on_cancel = nothing, on_lost = nothing,
