@@ -1,4 +1,5 @@
 /* argv -> script -> exit code; nothing else. */
+#include "child.h"
 #include "host.h"
 #include "slot.h"
 #include "vm.h"
@@ -84,6 +85,8 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[1], "--slot") == 0)
         return ph_slot_main(argc, argv);
+    if (strcmp(argv[1], "--exec-child") == 0)
+        return ph_exec_child(argc - 2, argv + 2);
     if (argv[1][0] == '-')
         return complain("unknown option; see pyoco-host --help");
     return run(argv[1], NULL, argc - 2, argv + 2);

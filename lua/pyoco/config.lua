@@ -153,6 +153,18 @@ function M.load(opts)
   return cfg, origins, warnings
 end
 
+--- The environment for a child process: ours, with some variables set.
+---@param overrides table variable -> text
+---@return string[] "NAME=value", as luv's spawn takes it
+function M.child_environment(overrides)
+  local list = {}
+  for name, value in pairs(uv.os_environ()) do
+    if overrides[name] == nil then list[#list + 1] = name .. "=" .. value end
+  end
+  for name, value in pairs(overrides) do list[#list + 1] = name .. "=" .. value end
+  return list
+end
+
 --- Rows for every option, for help and documentation.
 ---@return table list of { section name, section title, rows }
 function M.sections()

@@ -126,6 +126,7 @@ local sections = {
     { "load_dotenv", "boolean", true, env = "PYOCO_LOAD_DOTENV", env_only = true, doc = "Whether .env is read." },
     { "env_file", "path", ".env", env = "PYOCO_ENV_FILE", env_only = true,
       doc = "The .env file; relative to the current folder." },
+    { "no_color", "string", nil, env = "NO_COLOR", env_only = true, doc = "Anything: no colours on a terminal." },
     { "home", "path", nil, env = "PYOCO_HOME", env_only = true,
       doc = "Folder that holds lua/, flows/ and www/; none = found from the program's place." },
   },

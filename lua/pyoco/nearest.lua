@@ -21,11 +21,12 @@ end
 
 ---@param name string what was typed
 ---@param known string[] names that exist
----@return string|nil the nearest, if at most a third of its letters (and at least one) differ
+---@return string|nil the first that begins with it, or the nearest, if at most a third of its letters differ
 function M.name(name, known)
   local best, best_distance
   for _, candidate in ipairs(known) do
-    local d = distance(name:lower(), candidate:lower())
+    local begins = #name >= 3 and candidate:sub(1, #name) == name
+    local d = begins and 0 or distance(name:lower(), candidate:lower())
     if d <= math.max(1, #candidate // 3) and (not best or d < best_distance) then best, best_distance = candidate, d end
   end
   return best

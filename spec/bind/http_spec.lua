@@ -69,6 +69,21 @@ describe("host.http", function()
     assert.equal("200 300000", status)
   end)
 
+  serves("calls on_idle while nothing arrives, and stops when it says so", function()
+    local listener, calls = require("luv").new_tcp(), 0 -- takes connections and never answers
+    listener:bind("127.0.0.1", 0)
+    listener:listen(8, function() end)
+    local answer = assert(http.request { url = "http://127.0.0.1:" .. listener:getsockname().port, idle_ms = 5,
+      timeout_sec = 10, on_idle = function()
+        calls = calls + 1
+        return calls < 3
+      end })
+    listener:close()
+    require("luv").run("nowait")
+    assert.is_true(answer.stopped)
+    assert.equal(3, calls)
+  end)
+
   serves("raises what a callback raised, and works afterwards", function()
     assert.error_matches(function()
       http.request { url = url .. "/big", on_data = function() error("mine") end }

@@ -1,10 +1,11 @@
 /* host.http: HTTP client on libcurl (>= 7.68; a loadable module).
  *   request{ url, method = "GET" ("POST" with a body), headers = { name = value }, body = string,
  *            timeout_sec = 30 (0 = none), connect_timeout_sec = 5, max_bytes = 64 MiB of body kept,
- *            follow = false (redirects), ca_file, on_headers = fn(status, headers), on_data = fn(chunk) }
+ *            follow = false (redirects), ca_file, on_headers = fn(status, headers), on_data = fn(chunk),
+ *            on_idle = fn(), idle_ms = 100 (called about that often during the request) }
  *       -> { status, headers = { lower-case name = value }, body } | nil, message, code
  *     With on_data the body is handed over in chunks and not kept; returning false ends the request with what there
- *     is (stopped = true in the result). A Lua error in a callback is raised again from request.
+ *     is (stopped = true in the result); so does false from on_idle. A Lua error in a callback is raised again from request.
  *     codes: "invalid" (URL), "unavailable" (no connection, or it broke), "timeout", "too_large", "cancelled" (Ctrl-C).
  *   close()   closes the connections that this VM has kept
  *   multipart(fields, files) -> body, content_type
@@ -35,7 +36,8 @@ typedef struct client { /* one per VM, in the registry */
     size_t head_len, head_room, body_len, body_room;
     size_t max_bytes;
     lua_State *L;               /* whose callbacks to call; set during a request */
-    int on_data, on_headers;    /* stack indexes, 0 = none */
+    int on_data, on_headers, on_idle; /* stack indexes, 0 = none */
+    int idle_ms;
     bool announced;             /* on_headers was called */
     bool stopped, too_large, raised;
     char text[CURL_ERROR_SIZE];
@@ -287,6 +289,8 @@ static const char *set_options(lua_State *L, client *c) {
     c->text[0] = '\0';
     c->on_data = opt_function(L, "on_data");
     c->on_headers = opt_function(L, "on_headers");
+    c->on_idle = opt_function(L, "on_idle");
+    c->idle_ms = c->on_idle ? (int)opt_number(L, "idle_ms", 100) : 1000;
     c->max_bytes = (size_t)opt_number(L, "max_bytes", 64 << 20);
     const char *url = opt_text(L, "url", NULL), *ca = opt_text(L, "ca_file", NULL);
     if (!url)
@@ -313,6 +317,19 @@ static const char *set_options(lua_State *L, client *c) {
     return url;
 }
 
+/* Calls on_idle, if there is one. Returns whether the transfer goes on. */
+static bool idle(client *c) {
+    if (!c->on_idle)
+        return true;
+    lua_State *L = c->L;
+    lua_pushvalue(L, c->on_idle);
+    if (!guard(c, 0, 1))
+        return false;
+    c->stopped = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return !c->stopped;
+}
+
 /* Runs the transfer. Raises nothing: callbacks are guarded. */
 static CURLcode perform(client *c, bool *cancelled) {
     CURLcode result = CURLE_FAILED_INIT;
@@ -324,7 +341,11 @@ static CURLcode perform(client *c, bool *cancelled) {
             if (curl_multi_perform(c->multi, &running) != CURLM_OK)
                 break;
             if (running)
-                curl_multi_poll(c->multi, NULL, 0, 1000, NULL);
+                curl_multi_poll(c->multi, NULL, 0, c->idle_ms, NULL);
+            if (running && !idle(c)) {
+                result = CURLE_WRITE_ERROR; /* as when on_data ends it */
+                break;
+            }
         }
         int left;
         for (CURLMsg *m; (m = curl_multi_info_read(c->multi, &left));)

@@ -1,0 +1,150 @@
+--- Command lines as tables: rows -> parser, help and documentation (on lua-argparse).
+---
+--- A program is { name, doc, epilog=, config = {short names of pyoco.config_schema}, options = {rows},
+--- commands = {rows} }.
+--- An option is { "--flag" or "POSITIONAL", doc=, default=, required=, choices=, type="integer"|"number", many=,
+--- flag= (takes no value), metavar= }; its value lands under the name without dashes, as flow_name.
+--- A command is { "name", doc=, options = {rows}, ... }; further fields are the caller's.
+local argparse = require "argparse"
+local config = require "pyoco.config"
+local nearest = require "pyoco.nearest"
+local types = require "pyoco.config_type"
+
+local M = {}
+
+--- "--flow-name" and "RUN_ID" -> flow_name, run_id.
+local function target_of(flag) return (flag:gsub("^%-+", ""):gsub("-", "_"):lower()) end
+
+--- Text -> value of an option's type; the message completes argparse's error.
+local function converter(row)
+  if not row.type then return nil end
+  return function(text)
+    local value = types[row.type].parse(text)
+    local fits = value ~= nil and not (row.min and value < row.min) and not (row.max and value > row.max)
+    if fits then return value end
+    return nil, ("%s is %q: expected %s"):format(row[1], text, config.expected {
+      row[1], row.type, min = row.min, max = row.max })
+  end
+end
+
+local function add_option(parser, row)
+  if row.flag then
+    parser:flag(row[1], row.doc):target(target_of(row[1]))
+    return
+  end
+  local is_positional = row[1]:sub(1, 1) ~= "-"
+  local element = is_positional and parser:argument(target_of(row[1]), row.doc)
+    or parser:option(row[1], row.doc):target(target_of(row[1]))
+  local choices = row.choices and "<" .. table.concat(row.choices, "|") .. ">"
+  element:argname(row.metavar or choices or (is_positional and row[1] or "<" .. row[1]:gsub("^%-+", "") .. ">"))
+  if row.choices then element:choices(row.choices) end
+  if row.default ~= nil then element:default(tostring(row.default)) end
+  if converter(row) then element:convert(converter(row)) end
+  if row.many then element:count "*" elseif row.required then element:count(1) end
+end
+
+--- The option that sets a configuration value. Its text is checked by pyoco.config, with all other sources.
+local function config_option(name)
+  local row = config.row(name)
+  local default = type(row[3]) == "table" and table.concat(row[3], ":") or row[3]
+  local doc = ("%s Default: %s (%s)."):format(row.doc, default == nil and "none" or default, row.env)
+  return { row.flag, doc = doc, metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
+end
+
+local function build(program)
+  local parser = argparse(program.name, program.doc, program.epilog):add_help(false)
+    :help_max_width(100):usage_max_width(90):help_description_margin(30)
+  parser:flag("-h --help", "Show this help.")
+  for _, name in ipairs(program.config or {}) do
+    local option = config_option(name)
+    parser:option(option[1], option.doc):target("config_" .. name):argname(option.metavar)
+  end
+  for _, row in ipairs(program.options or {}) do add_option(parser, row) end
+  if program.commands then
+    parser:command_target "command"
+    parser:require_command(true)
+  end
+  local commands = {}
+  for _, row in ipairs(program.commands or {}) do
+    local command = parser:command(row[1], row.doc):add_help(false):help_max_width(100):usage_max_width(90)
+      :help_description_margin(30)
+    command:flag("-h --help", "Show this help.")
+    for _, option in ipairs(row.options or {}) do add_option(command, option) end
+    commands[row[1]] = command
+  end
+  return parser, commands
+end
+
+--- The command named on a command line: the first argument that is one.
+local function command_of(commands, argv)
+  for _, text in ipairs(argv) do
+    if commands[text] then return text end
+  end
+end
+
+local function wants_help(argv)
+  for _, text in ipairs(argv) do
+    if text == "--" then return false end
+    if text == "--help" or text == "-h" then return true end
+  end
+  return false
+end
+
+--- What is missing from argparse's message: the nearest command or option.
+local function with_nearest(program, command, message)
+  local unknown, known = message:match("unknown command '([^']+)'"), {}
+  if unknown then
+    for _, row in ipairs(program.commands) do known[#known + 1] = row[1] end
+  else
+    unknown = message:match("unknown option '([^']+)'")
+    for _, list in ipairs { program.options or {}, command and command.options or {} } do
+      for _, row in ipairs(list) do known[#known + 1] = row[1] end
+    end
+    for _, name in ipairs(program.config or {}) do known[#known + 1] = config.row(name).flag end
+  end
+  message = message:gsub("%s*Did you mean.*$", "") -- argparse's own guess is about option spelling only
+  message = message:gsub("missing argument '([%l_]+)'", function(name) -- as the help spells it
+    return "missing argument '" .. name:upper() .. "'"
+  end)
+  local near = unknown and nearest.name(unknown, known)
+  return near and message .. "; did you mean " .. near .. "?" or message
+end
+
+--- Parses a command line.
+---@param program table
+---@param argv string[]
+---@return table|nil values: option -> value, `command`, `flags` = {short name -> text} for pyoco.config;
+---  or { help = text }
+---@return string|nil message
+---@return string|nil code "invalid"
+---@return string|nil usage the usage text, on failure
+function M.parse(program, argv)
+  local parser, commands = build(program)
+  local name = command_of(commands, argv)
+  local about = commands[name] or parser
+  if wants_help(argv) then return { help = about:get_help() .. "\n" } end
+  local fine, values = parser:pparse(argv)
+  if not fine then
+    local command
+    for _, row in ipairs(program.commands or {}) do command = row[1] == name and row or command end
+    return nil, with_nearest(program, command, values), "invalid", about:get_usage()
+  end
+  local result = { flags = {} }
+  for key, value in pairs(values) do
+    local short = key:match("^config_(.+)$")
+    if short then result.flags[short] = value else result[key] = value end
+  end
+  return result
+end
+
+--- Rows of a program for documentation: { {flag, doc} ... } for each command.
+---@param program table
+---@return string[] help text of the program and of each command
+function M.help_texts(program)
+  local parser, commands = build(program)
+  local texts = { parser:get_help() }
+  for _, row in ipairs(program.commands or {}) do texts[#texts + 1] = commands[row[1]]:get_help() end
+  return texts
+end
+
+return M

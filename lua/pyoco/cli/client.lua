@@ -1,0 +1,106 @@
+--- The command line client: its table of commands, and one place where failures become exit codes.
+local interrupt = require "pyoco.cli.interrupt"
+local output = require "pyoco.cli.output"
+local program = require "pyoco.cli.program"
+
+local M = {}
+
+local RUN_ID = { "RUN_ID", doc = "Id of the run; submit prints it." }
+local JSON_OUTPUT = { "--output", choices = { "json" }, doc = "JSON also on a terminal." }
+local PARAMS = {
+  { "--params", metavar = "<json>", doc = "Parameters as a JSON object." },
+  { "--params-file", metavar = "<file>", doc = "Parameters from a JSON or YAML file." },
+  { "--param", metavar = "<name=value>", many = true,
+    doc = "One parameter; its value is JSON if it parses, else text. May be repeated; wins over the others." },
+}
+
+local function with_params(...)
+  local rows = { ... }
+  table.move(PARAMS, 1, #PARAMS, #rows + 1, rows)
+  rows[#rows + 1] = JSON_OUTPUT
+  return rows
+end
+
+--- The program; `run` is "module function", loaded when the command is used.
+M.program = {
+  name = "client.lua",
+  doc = "Submits runs to a gateway and looks after them.",
+  epilog = "Exit codes: 0 done, 1 failed (the reason and what to do next are on standard error), 130 interrupted.",
+  config = { "server_url", "api_key", "api_key_header" },
+  only = { "client", "process" },
+  commands = {
+    { "submit", doc = "Run a flow that the workers know by its name.", run = { "submit", "submit" },
+      options = with_params(
+        { "--flow-name", default = "main", doc = "Name of the flow." },
+        { "--tag", doc = "Which workers may run it; the gateway's default tag if not given." },
+        { "--tags", doc = "Labels of the run, separated by commas." }) },
+    { "submit-yaml", doc = "Run a YAML document.", run = { "submit", "submit_yaml" },
+      options = with_params(
+        { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },
+        { "--flow-name", required = true, doc = "Name of the run's flow." },
+        { "--tag", required = true, doc = "Which workers may run it." }) },
+    { "check", doc = "Say what is wrong with a YAML document, without running it.", run = { "submit", "check" },
+      options = { { "--workflow-file", required = true, metavar = "<file>", doc = "The document." }, JSON_OUTPUT } },
+    { "get", doc = "Show a run.", run = { "runs", "get" },
+      options = { RUN_ID, { "--records", flag = true, doc = "With the records of its tasks." }, JSON_OUTPUT } },
+    { "tasks", doc = "Show the tasks of a run.", run = { "runs", "tasks" }, options = { RUN_ID, JSON_OUTPUT } },
+    { "watch", doc = "Follow a run: a live tree on a terminal, else a line for each event.", run = { "watch", "run" },
+      options = { RUN_ID,
+        { "--records", flag = true, doc = "With the records of its tasks." },
+        { "--since", type = "number", doc = "Skip what is older than this (unix seconds)." },
+        { "--timeout-sec", type = "integer", min = 1, max = 600, doc = "Stop watching after this long." },
+        { "--max-events", type = "integer", min = 0, doc = "Stop after so many events; 0 = no limit." },
+        { "--until-terminal", flag = true, doc = "Stop when the run has ended." },
+        { "--output", choices = { "json", "status" }, doc = "Lines also on a terminal." } } },
+    { "cancel", doc = "Cancel a run.", run = { "runs", "cancel" },
+      options = { { "--run-id", required = true, doc = "Id of the run." },
+        { "--wait", flag = true, doc = "Stay until the run has ended." },
+        { "--timeout-sec", type = "number", default = 30, min = 0, doc = "How long --wait may take." }, JSON_OUTPUT } },
+    { "workers", doc = "List the workers.", run = { "runs", "workers" },
+      options = {
+        { "--scope", choices = { "active", "all" }, default = "active", doc = "Also those that are gone: all." },
+        { "--state", choices = { "RUNNING", "IDLE", "STOPPED_GRACEFUL", "DISCONNECTED" }, doc = "Only these." },
+        { "--include-hidden", flag = true, doc = "Also hidden ones." },
+        { "--limit", type = "integer", min = 1, max = 500, doc = "At most so many." },
+        { "--output", choices = { "json", "table", "plugins" }, doc = "Table on a terminal, else JSON." } } },
+  },
+}
+
+local function command_row(name)
+  for _, row in ipairs(M.program.commands) do
+    if row[1] == name then return row end
+  end
+end
+
+--- Writes a failure and gives its exit code.
+local function failed(message, code, failure)
+  if code == "cancelled" then return 130 end
+  failure = failure or { shape = "unexpected", reason = message, hints = {} }
+  output.fail(failure.shape, failure.reason, failure.hints)
+  return 1
+end
+
+local function run_command(row, cfg, values)
+  local catch = interrupt.catch()
+  local terminal = output.is_terminal(1) and not values.output
+  local context = { terminal = terminal, interrupt = catch,
+    paint = output.painter(output.is_terminal(1) and cfg.no_color == nil) }
+  local api = require("pyoco.cli.api").new(cfg)
+  local command = require("pyoco.cli." .. row.run[1])[row.run[2]]
+  local fine, result, message, code, failure = xpcall(command, debug.traceback, api, values, context)
+  catch.close()
+  if not fine then return failed(result, "internal") end
+  if catch.seen then return 130 end
+  return result or failed(message, code, failure)
+end
+
+--- Runs one command line.
+---@param argv string[]
+---@return integer exit code: 0 done, 1 failed, 130 interrupted
+function M.main(argv)
+  local cfg, values = program.start(M.program, argv)
+  if not cfg then return values end
+  return run_command(command_row(values.command), cfg, values)
+end
+
+return M

@@ -1,0 +1,178 @@
+--- `client.lua get`, `tasks`, `cancel` and `workers`.
+local clock = require "host.clock"
+local json = require "host.json"
+local api_module = require "pyoco.cli.api"
+local output = require "pyoco.cli.output"
+local screen_module = require "pyoco.cli.screen"
+local text = require "pyoco.cli.text"
+local tree_module = require "pyoco.cli.tree"
+
+local M = {}
+
+local POLL_SEC = 0.25
+
+local function path_of(run_id, rest) return "/runs/" .. api_module.segment(run_id) .. (rest or "") end
+
+local function print_json(answer)
+  io.stdout:write(output.json_line(answer.body), "\n")
+  return 0
+end
+
+--- Prints a run as it is now, with its outputs.
+local function print_tree(api, answer, context)
+  local snapshot = json.decode(answer.body)
+  local graph = api:request("GET", path_of(snapshot.run_id, "/graph"))
+  local tree = tree_module.new(context.paint, graph and json.decode(graph.body))
+  tree:update(snapshot)
+  local screen = screen_module.open()
+  local columns = screen:size()
+  screen:close()
+  for _, lines in ipairs { tree:lines(clock.wall(), columns), tree:ending(columns) } do
+    for _, line in ipairs(lines) do io.stdout:write(line, "\n") end
+  end
+  return 0
+end
+
+--- get: one run.
+---@param api table
+---@param values table
+---@param context table { terminal, paint }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.get(api, values, context)
+  local is_person = context.terminal and not values.output and not values.records
+  local include = (values.records or is_person) and "records" or nil
+  local query = { { "include", include } }
+  local answer, message, code, failure = api:request("GET", path_of(values.run_id), { query = query })
+  if not answer then return nil, message, code, failure end
+  return is_person and print_tree(api, answer, context) or print_json(answer)
+end
+
+local function cell(value)
+  if value == nil then return "-" end
+  if value == json.null then return "None" end
+  return text.clean(tostring(value))
+end
+
+--- What a task gave, or why it failed, as text.
+local function result_of(record)
+  local result = type(record.error) == "string" and record.error or record.output
+  if result == nil or result == json.null then return "-" end
+  return type(result) == "string" and result or json.encode(result)
+end
+
+--- tasks: states and records of one run.
+---@param api table
+---@param values table
+---@param context table { terminal, paint }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.tasks(api, values, context)
+  local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/tasks"))
+  if not answer then return nil, message, code, failure end
+  if not context.terminal or values.output then return print_json(answer) end
+  local got, rows, names = json.decode(answer.body), {}, {}
+  for name in pairs(got.tasks) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local record = got.task_records[name] or {}
+    local ms = type(record.duration_ms) == "number" and output.duration(record.duration_ms / 1000) or "-"
+    rows[#rows + 1] = { text.clean(name), got.tasks[name], ms, text.cut(text.clean(result_of(record)), 80) }
+  end
+  io.stdout:write(output.table({ "task", "state", "duration", "output" }, rows))
+  return 0
+end
+
+--- Polls until the run has ended.
+local function wait_for_end(api, run_id, timeout_sec, context)
+  local deadline = clock.monotonic() + timeout_sec
+  while true do
+    local answer, message, code, failure = api:request("GET", path_of(run_id))
+    if not answer then return nil, message, code, failure end
+    if tree_module.is_terminal(json.decode(answer.body)) then return answer end
+    if clock.monotonic() >= deadline then
+      local reason = "cancel wait timeout for run_id=" .. run_id
+      return nil, reason, "timeout", { shape = "cancel", reason = reason, hints = {
+        "the cancel stands; look again with `client.lua get " .. run_id .. "`, or wait longer with --timeout-sec" } }
+    end
+    if not context.interrupt.sleep(POLL_SEC) then return nil, "interrupted", "cancelled" end
+  end
+end
+
+--- cancel: asks for it, and with --wait stays until the run has ended.
+---@param api table
+---@param values table
+---@param context table { terminal, paint, interrupt }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.cancel(api, values, context)
+  local answer, message, code, failure = api:request("POST", path_of(values.run_id, "/cancel"), { body = "{}" })
+  if answer and values.wait then
+    answer, message, code, failure = wait_for_end(api, values.run_id, values.timeout_sec, context)
+  end
+  if not answer then return nil, message, code, failure end
+  if not context.terminal or values.output then return print_json(answer) end
+  local snapshot = json.decode(answer.body)
+  io.stdout:write(("run %s is %s\n"):format(values.run_id, snapshot.status))
+  return 0
+end
+
+--- "name@1.0 name@2.0 name@3.0 +2" of the wheels of a worker.
+local function plugins_of(worker)
+  local sync = type(worker.wheel_sync) == "table" and worker.wheel_sync or {}
+  return type(sync.installed_wheels) == "table" and sync.installed_wheels or {}
+end
+
+local function preview(wheels)
+  local shown = {}
+  for i = 1, math.min(3, #wheels) do
+    shown[i] = ("%s@%s"):format(cell(wheels[i].package_name), cell(wheels[i].package_version))
+  end
+  if #wheels > 3 then shown[#shown + 1] = "+" .. #wheels - 3 end
+  return #shown > 0 and table.concat(shown, ",") or "-"
+end
+
+local function print_workers(workers, as)
+  local rows = {}
+  for _, worker in ipairs(workers) do
+    local wheels = plugins_of(worker)
+    local id, state, tags = cell(worker.worker_id), cell(worker.state), table.concat(worker.tags or {}, ",")
+    if as == "table" then
+      rows[#rows + 1] = { id, state, tags, tostring(#wheels), preview(wheels) }
+    else
+      for _, wheel in ipairs(#wheels > 0 and wheels or { {} }) do
+        rows[#rows + 1] = { id, state, tags, cell(wheel.package_name), cell(wheel.package_version),
+          cell(wheel.wheel_name) }
+      end
+    end
+  end
+  io.stdout:write(output.table(as == "table" and { "worker_id", "state", "tags", "plugins", "plugin_preview" }
+    or { "worker_id", "state", "tags", "package", "version", "wheel_name" }, rows))
+  return 0
+end
+
+--- workers: who is there.
+---@param api table
+---@param values table
+---@param context table { terminal }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.workers(api, values, context)
+  local query = { { "scope", values.scope }, { "state", values.state },
+    { "include_hidden", values.include_hidden and "true" or nil }, { "limit", values.limit } }
+  local answer, message, code, failure = api:request("GET", "/workers", { query = query })
+  if not answer then return nil, message, code, failure end
+  local as = values.output or (context.terminal and "table" or "json")
+  if as == "json" then return print_json(answer) end
+  return print_workers(json.decode(answer.body), as)
+end
+
+return M

@@ -1,0 +1,117 @@
+--- `client.lua submit`, `submit-yaml` and `check`.
+local http = require "host.http"
+local json = require "host.json"
+local output = require "pyoco.cli.output"
+local params = require "pyoco.cli.params"
+
+local M = {}
+
+local function bad_input(message, code)
+  local shape = code == "not_found" and "file" or "arguments"
+  local hint = shape == "file" and "check the path; it is taken from the current folder"
+    or "see `pyoco-host client.lua submit --help`"
+  return nil, message, code, { shape = shape, reason = message, hints = { hint } }
+end
+
+--- Prints the answer of a submit: the line of the contract, or sentences on a terminal.
+local function submitted(answer, flow_name, context)
+  if not context.terminal then
+    io.stdout:write(output.json_line(answer.body), "\n")
+    return 0
+  end
+  local run = json.decode(answer.body)
+  io.stdout:write(("%s is %s as run %s\n"):format(flow_name, run.status, run.run_id),
+    context.paint("dim", "see it run:  pyoco-host client.lua watch " .. run.run_id), "\n")
+  return 0
+end
+
+local function csv(text)
+  local list = json.array {}
+  for piece in (text or ""):gmatch("[^,]+") do
+    piece = piece:match("^%s*(.-)%s*$")
+    if piece ~= "" then list[#list + 1] = piece end
+  end
+  return list
+end
+
+--- submit: a flow that workers know by its name.
+---@param api table
+---@param values table
+---@param context table { terminal, paint }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.submit(api, values, context)
+  local collected, message, code = params.collect(values)
+  if not collected then return bad_input(message, code) end
+  local body = { flow_name = values.flow_name, params = collected, tag = values.tag }
+  if values.tags then body.tags = csv(values.tags) end
+  local answer, why, failed, failure = api:request("POST", "/runs",
+    { body = assert(json.encode(body, { order = { "flow_name", "params", "tag", "tags" } })) })
+  if not answer then return nil, why, failed, failure end
+  return submitted(answer, values.flow_name, context)
+end
+
+local function read_workflow(path)
+  local text, message, code = params.read_file(path)
+  if not text then return bad_input(message, code) end
+  return text
+end
+
+--- submit-yaml: a document that is sent along.
+---@param api table
+---@param values table
+---@param context table { terminal, paint }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.submit_yaml(api, values, context)
+  local text, message, code, failure = read_workflow(values.workflow_file)
+  if not text then return nil, message, code, failure end
+  local fields = { { "flow_name", values.flow_name }, { "tag", values.tag } }
+  if values.params_file or values.params or #(values.param or {}) > 0 then
+    local collected, why, failed = params.collect(values)
+    if not collected then return bad_input(why, failed) end
+    fields[#fields + 1] = { "params", assert(json.encode(collected)) }
+  end
+  local body, content_type = http.multipart(fields,
+    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } })
+  local answer
+  answer, message, code, failure = api:request("POST", "/runs/yaml",
+    { body = body, content_type = content_type, file = values.workflow_file })
+  if not answer then return nil, message, code, failure end
+  return submitted(answer, values.flow_name, context)
+end
+
+--- check: what is wrong with a document, without running it.
+---@param api table
+---@param values table
+---@param context table { terminal, paint }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.check(api, values, context)
+  local text, message, code, failure = read_workflow(values.workflow_file)
+  if not text then return nil, message, code, failure end
+  local answer
+  answer, message, code, failure = api:request("POST", "/check",
+    { body = text, content_type = "application/yaml", file = values.workflow_file })
+  if not answer then return nil, message, code, failure end
+  if not context.terminal then
+    io.stdout:write(output.json_line(answer.body), "\n")
+    return 0
+  end
+  local result = json.decode(answer.body)
+  for _, warning in ipairs(type(result.warnings) == "table" and result.warnings or {}) do
+    io.stdout:write(context.paint("yellow", "warning"), (" %s:%s:%s: %s\n"):format(values.workflow_file,
+      warning.line or "?", warning.column or "?", warning.message or json.encode(warning)))
+  end
+  io.stdout:write(values.workflow_file, " is fine; run it with:  pyoco-host client.lua submit-yaml --workflow-file ",
+    values.workflow_file, " --flow-name NAME --tag default\n")
+  return 0
+end
+
+return M

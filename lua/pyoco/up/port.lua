@@ -1,0 +1,54 @@
+--- Which ports are free, and who is on the others.
+local uv = require "luv"
+local wait = require "pyoco.up.wait"
+
+local M = {}
+
+--- Whether we could listen there.
+---@param host string IPv4 address
+---@param port integer
+---@return boolean
+function M.is_free(host, port)
+  local socket = uv.new_tcp()
+  local fine = socket:bind(host, port) and socket:listen(1, function() end)
+  socket:close()
+  uv.run("nowait")
+  return fine ~= nil and fine ~= false
+end
+
+--- A free port: the wanted one, or the first free one of the hundred after it.
+---@param host string
+---@param wanted integer
+---@return integer|nil
+function M.first_free(host, wanted)
+  for port = wanted, math.min(wanted + 100, 65535) do
+    if M.is_free(host, port) then return port end
+  end
+end
+
+--- Connects and waits a moment for what the other side says of itself.
+---@param host string IPv4 address
+---@param port integer
+---@param seconds number|nil default 1
+---@return string|nil its first words ("" if it says nothing); nil when nobody answers
+function M.greeting(host, port, seconds)
+  local socket, state = uv.new_tcp(), {}
+  socket:connect(host, port, function(err)
+    if err then
+      state.refused = true
+      return
+    end
+    state.text = ""
+    socket:read_start(function(read_error, chunk)
+      state.text, state.ended = state.text .. (chunk or ""), read_error or not chunk
+    end)
+  end)
+  wait.until_true(function()
+    return state.refused or state.ended or (state.text and state.text:find("\n", 1, true))
+  end, seconds or 1)
+  socket:close()
+  uv.run("nowait")
+  return state.text
+end
+
+return M

@@ -1,0 +1,133 @@
+--- The parts that up.lua starts, in order, and how each shows that it is ready.
+local clock = require "host.clock"
+local host = require "host"
+local http = require "host.http"
+local json = require "host.json"
+local child = require "pyoco.up.child"
+local nats = require "pyoco.up.nats"
+local port = require "pyoco.up.port"
+local wait = require "pyoco.up.wait"
+
+local M = {}
+
+local READY_SEC = 30
+
+--- Flags that hand configuration values on to a program.
+local function flags_of(up, names)
+  local config, list = require "pyoco.config", {}
+  for _, name in ipairs(names) do
+    local given = up.flags[name]
+    if given ~= nil then table.move({ config.row(name).flag, given }, 1, 2, #list + 1, list) end
+  end
+  return list
+end
+
+--- A remark below a part's line.
+local function note_line(note) return note and "\n         " .. note or "" end
+
+local function start(up, name, script, arguments, env)
+  return child.start { name = name, death_signal = "sigkill", log_path = up.cfg.data_dir .. "/" .. name .. ".log",
+    command = { host.exe, script, table.unpack(arguments) }, env = env, on_exit = up.on_exit,
+    on_line = up.on_line(name) }
+end
+
+--- Waits until a part is ready, has died, or we are to stop.
+local function ready(up, started, condition)
+  local result = wait.until_true(function()
+    if started.exited or up.is_stopping() then return "ended" end
+    return condition() and "ready"
+  end, READY_SEC, 20)
+  if result == "ready" or up.is_stopping() then return true end
+  local log = up.cfg.data_dir .. "/" .. started.name .. ".log"
+  local what = started.exited and started:ending() or ("was not ready within %d s"):format(READY_SEC)
+  return nil, ("the %s %s; its last words (all of them: %s):\n  %s"):format(started.name, what, log,
+    table.concat(started.recent, "\n  ")), "unavailable"
+end
+
+--- NATS: our own, unless an address was given.
+---@param up table
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code
+function M.nats(up)
+  if up.origins.nats_url ~= "default" then
+    up.nats_url = up.cfg.nats_url
+    up.say("NATS     %s (%s)", up.nats_url, up.origins.nats_url)
+    return true
+  end
+  local server, message, code = nats.start { port = up.nats_port, store_dir = up.cfg.data_dir .. "/nats",
+    log_path = up.cfg.data_dir .. "/nats.log", on_exit = up.on_exit, is_stopping = up.is_stopping }
+  if not server then return nil, message, code end
+  table.insert(up.children, server.child)
+  up.nats_url = server.url
+  if server.url then
+    up.say("NATS     %s, store in %s/nats%s", server.url, up.cfg.data_dir, note_line(server.note))
+  end
+  return true
+end
+
+--- The gateway's port: the wanted one; when it is in use and nobody asked for it, the next free one.
+local function choose_port(up)
+  local wanted, address = up.cfg.http_port, up.cfg.http_host
+  if wanted == 0 then return port.first_free(address, 8000) end
+  if port.is_free(address, wanted) then return wanted end
+  if up.origins.http_port ~= "default" then
+    return nil, ("port %d on %s is in use (%s asks for it); stop what listens there, or choose another with --port N")
+      :format(wanted, address, up.origins.http_port), "conflict"
+  end
+  local other = port.first_free(address, wanted + 1)
+  if not other then return nil, ("no port is free from %d on; choose one with --port N"):format(wanted), "conflict" end
+  return other, ("port %d is in use by another program; it is left alone"):format(wanted)
+end
+
+--- The gateway.
+---@param up table
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code
+function M.gateway(up)
+  local number, note, code = choose_port(up)
+  if not number then return nil, note, code end
+  local arguments = { "--host", up.cfg.http_host, "--port", tostring(number),
+    table.unpack(flags_of(up, { "dashboard_lang" })) }
+  local started, message, failed = start(up, "gateway", "gateway.lua", arguments, { PYOCO_NATS_URL = up.nats_url })
+  if not started then return nil, message, failed end
+  table.insert(up.children, started)
+  local reachable = up.cfg.http_host == "0.0.0.0" and "127.0.0.1" or up.cfg.http_host
+  up.server_url = ("http://%s:%d"):format(reachable, number)
+  local fine, why, kind = ready(up, started, function()
+    local answer = http.request { url = up.server_url .. "/ready", timeout_sec = 2, connect_timeout_sec = 1 }
+    return answer and answer.status == 200
+  end)
+  if fine and not up.is_stopping() then up.say("gateway  %s/%s", up.server_url, note_line(note)) end
+  return fine, why, kind
+end
+
+--- The worker; ready once the gateway lists it with a heartbeat of this start.
+---@param up table
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code
+function M.worker(up)
+  local slots = up.origins.worker_slots == "default" and tostring(up.default_slots)
+  local arguments = { "--worker-id", up.cfg.worker_id, "--tags", table.concat(up.cfg.worker_tags, ","),
+    table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path" })) }
+  local since = clock.wall() - 0.5
+  local started, message, code = start(up, "worker", "worker.lua", arguments, { PYOCO_NATS_URL = up.nats_url,
+    PYOCO_WORKER_SLOTS = slots or nil })
+  if not started then return nil, message, code end
+  table.insert(up.children, started)
+  local fine, why, kind = ready(up, started, function()
+    local answer = http.request { url = up.server_url .. "/workers?include_hidden=true", timeout_sec = 2 }
+    for _, worker in ipairs(answer and answer.status == 200 and json.decode(answer.body) or {}) do
+      if worker.worker_id == up.cfg.worker_id and (worker.last_seen_at or 0) >= since then return true end
+    end
+  end)
+  if fine and not up.is_stopping() then
+    up.say("worker   %s: tags %s, slots %s", up.cfg.worker_id, table.concat(up.cfg.worker_tags, ", "),
+      slots or up.flags.worker_slots or tostring(up.cfg.worker_slots))
+  end
+  return fine, why, kind
+end
+
+return M

@@ -1,0 +1,85 @@
+--- pyoco.cli.tree: a run as lines.
+local json = require "host.json"
+local output = require "pyoco.cli.output"
+local tree = require "pyoco.cli.tree"
+
+local GRAPH = { nodes = { { name = "fetch" }, { name = "parse" }, { name = "stats" }, { name = "report" } },
+  edges = { { from = "fetch", to = "parse" }, { from = "fetch", to = "stats" }, { from = "parse", to = "report" },
+    { from = "stats", to = "report" } } }
+
+local function record(started_at, ended_at, more)
+  local value = { started_at = started_at, ended_at = ended_at or json.null, output = json.null, error = json.null }
+  for key, field in pairs(more or {}) do value[key] = field end
+  return value
+end
+
+local function snapshot(more)
+  local value = { run_id = "r-1", flow_name = "etl", status = "RUNNING", start_time = 100.0, end_time = json.null,
+    tasks = { fetch = "SUCCEEDED", parse = "RUNNING", stats = "FAILED", report = "PENDING" },
+    task_records = { fetch = record(100, 100.3, { output = { n = 1 } }),
+      parse = record(100.3, nil, { log_tail = "one\ntwo\27[2J\n" }),
+      stats = record(100.3, 100.4, { error = "boom", traceback = "flows/etl.lua:9: boom\n  in stats" }) } }
+  for key, field in pairs(more or {}) do value[key] = field end
+  return value
+end
+
+local function show(graph, snap, width, height)
+  local it = tree.new(output.painter(false), graph)
+  it:update(snap)
+  return it, it:lines(101.3, width or 80, height)
+end
+
+describe("tree", function()
+  it("shows each task once, below its deepest parent, with state, time and last words", function()
+    local _, lines = show(GRAPH, snapshot())
+    assert.equal("etl  RUNNING  1.3s  run r-1", lines[1])
+    assert.equal("└─ ✔ fetch         0.3s    ", lines[2])
+    assert.truthy(lines[3]:find("parse      1.0s    two", 1, true), lines[3])
+    assert.equal("   │  └─ ○ report          ", lines[4]:sub(1, #"   │  └─ ○ report          "))
+    assert.equal("   └─ ✘ stats      0.1s    boom", lines[5])
+    assert.equal(5, #lines)
+  end)
+
+  it("lists tasks by name while the graph is not known", function()
+    local _, lines = show(nil, snapshot())
+    assert.truthy(lines[2]:find("├─ ✔ fetch", 1, true))
+    assert.truthy(lines[5]:find("└─ ✘ stats", 1, true))
+  end)
+
+  it("never is wider or higher than the terminal; running and failed tasks come first", function()
+    local tasks = {}
+    for i = 1, 50 do tasks[("t%02d"):format(i)] = i == 40 and "RUNNING" or i == 45 and "FAILED" or "SUCCEEDED" end
+    local _, lines = show(nil, snapshot { tasks = tasks, task_records = {} }, 40, 10)
+    assert.equal(10, #lines)
+    local all = table.concat(lines, "\n")
+    assert.truthy(all:find("t40") and all:find("t45") and all:find("… and 42 more tasks"))
+  end)
+
+  it("cuts long logs to the width, counting wide characters twice", function()
+    local text = require "pyoco.cli.text"
+    local _, lines = show(nil, snapshot { tasks = { a = "RUNNING" },
+      task_records = { a = record(100, nil, { log_tail = ("日本"):rep(100) }) } }, 50)
+    assert.truthy(text.width(lines[2]) <= 50)
+  end)
+
+  it("ends with outputs, errors and the traceback of the user's code", function()
+    local it = show(GRAPH, snapshot { status = "FAILED", error = "boom" })
+    local text = table.concat(it:ending(80), "\n")
+    assert.truthy(text:find('outputs\n  fetch  {"n":1}', 1, true), text)
+    assert.truthy(text:find("error\n  boom\n  in task stats\n    flows/etl.lua:9: boom", 1, true), text)
+  end)
+
+  it("says when outputs were cut off", function()
+    local it = show(GRAPH, snapshot { task_records = {}, task_records_truncated = true })
+    assert.truthy(table.concat(it:ending(80)):find("PYOCO_MAX_RUN_SNAPSHOT_BYTES", 1, true))
+  end)
+
+  it("knows the terminal statuses", function()
+    for _, status in ipairs { "COMPLETED", "FAILED", "CANCELLED" } do
+      assert.is_true(tree.is_terminal { status = status })
+    end
+    for _, status in ipairs { "PENDING", "RUNNING", "CANCELLING", "x" } do
+      assert.is_false(tree.is_terminal { status = status })
+    end
+  end)
+end)
