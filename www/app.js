@@ -6,14 +6,14 @@ const $ = (id) => document.getElementById(id);
 const example = `version: 1
 flow:
   graph: |
-    greet >> (count & shout) >> report
+    meet >> (greet & count) >> celebrate
   defaults:
     name: world
 tasks:
-  greet:  { callable: "hello_tasks:greet" }
-  count:  { callable: "hello_tasks:count" }
-  shout:  { callable: "hello_tasks:shout" }
-  report: { callable: "hello_tasks:report" }
+  meet: { callable: "hello_tasks:meet" }
+  greet: { callable: "hello_tasks:greet" }
+  count: { callable: "hello_tasks:count" }
+  celebrate: { callable: "hello_tasks:celebrate" }
 `;
 
 let lang = localStorage.getItem("pyoco.lang") || document.documentElement.lang;

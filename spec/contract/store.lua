@@ -10,13 +10,15 @@ local CFG = {
 }
 
 --- Declares the suite.
+---@param busted table the spec file's _ENV: describe, it, before_each, after_each
 ---@param open function (cfg) -> store, with its resources made
 ---@param close function () ends what open began
-return function(open, close)
+return function(busted, open, close)
+  local describe, it, assert = busted.describe, busted.it, busted.assert
   local store
 
-  before_each(function() store = open(CFG) end)
-  after_each(function() close() end)
+  busted.before_each(function() store = open(CFG) end)
+  busted.after_each(function() close() end)
 
   describe("runs", function()
     it("are created once", function()

@@ -5,7 +5,7 @@ local jetstream = require "pyoco.store.jetstream"
 describe("store.jetstream", function()
   local server, store
 
-  require "spec.contract.store"(function(cfg)
+  require "spec.contract.store"(_ENV, function(cfg)
     server = nats.start { jetstream = true }
     cfg = setmetatable({ nats_url = server.url }, { __index = cfg })
     store = assert(jetstream.connect(cfg, { name = "spec" }))
@@ -28,6 +28,6 @@ describe("store.jetstream", function()
     off:close()
     assert.is_nil(ok)
     assert.equal("unavailable", code)
-    assert.truthy(message:find("JetStream is not enabled", 1, true), message)
+    assert.truthy(message:find("has no JetStream", 1, true), message)
   end)
 end)

@@ -2,5 +2,5 @@
 local memory = require "pyoco.store.memory"
 
 describe("store.memory", function()
-  require "spec.contract.store"(memory.open, function() end)
+  require "spec.contract.store"(_ENV, memory.open, function() end)
 end)

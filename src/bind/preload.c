@@ -13,6 +13,7 @@ int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
 int luaopen_host_shared(lua_State *L);
 int luaopen_host_nats(lua_State *L);
+int luaopen_host_tail(lua_State *L);
 int luaopen_host_yaml(lua_State *L);
 
 static const luaL_Reg modules[] = {
@@ -25,6 +26,7 @@ static const luaL_Reg modules[] = {
     {"host.nats", luaopen_host_nats},
     {"host.slot", luaopen_host_slot},
     {"host.slots", luaopen_host_slots},
+    {"host.tail", luaopen_host_tail},
     {"host.yaml", luaopen_host_yaml},
     {"luv", luaopen_luv},
     {NULL, NULL},

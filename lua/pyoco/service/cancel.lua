@@ -37,7 +37,9 @@ function M.run(app, caller, run_id)
     if at == nil or at == json.null then at = now end
     local effect, shown = (EFFECT[current.status] or EFFECT.RUNNING)(now, at)
     for key, value in pairs(effect) do current[key] = value end
-    if caller.api_key_id and effect.cancel_requested_at then current.cancel_requested_by = "api_key:" .. caller.api_key_id end
+    if caller.api_key_id and effect.cancel_requested_at then
+      current.cancel_requested_by = "api_key:" .. caller.api_key_id
+    end
     local written, message, write_code = app.store.runs:update(current, revision)
     if written then
       app.store.hints:cancel(run_id)

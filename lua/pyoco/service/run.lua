@@ -31,7 +31,7 @@ local function enrich(app, current)
 end
 
 --- GET /runs/{id}.
----@param app table { store, cfg }
+---@param app table { store, config }
 ---@param run_id string
 ---@param with_records boolean keep task_records
 ---@return table|nil snapshot
@@ -41,6 +41,18 @@ function M.get(app, run_id, with_records)
   local current, message, code = fetch(app, run_id)
   if not current then return nil, message, code end
   return enrich(app, with_records and current or snapshot.brief(current))
+end
+
+--- Whether there is such a run.
+---@param app table
+---@param run_id string
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code "not_found" | "unavailable"
+function M.exists(app, run_id)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  return true
 end
 
 --- GET /runs/{id}/tasks.

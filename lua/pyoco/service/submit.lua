@@ -4,6 +4,7 @@ local json = require "host.json"
 local clock = require "host.clock"
 local crypto = require "host.crypto"
 local shared = require "host.shared"
+local canonical = require "pyoco.flow.canonical"
 local document = require "pyoco.flow.document"
 local snapshot = require "pyoco.run.snapshot"
 local fault = require "pyoco.service.fault"
@@ -59,7 +60,7 @@ local function with(target, fields)
 end
 
 --- POST /runs: a run of a flow that a worker knows by name.
----@param app table { store, cfg }
+---@param app table { store, config }
 ---@param caller table { tenant_id, api_key_id } or empty
 ---@param request table { flow_name, params, tag, tags } already validated
 ---@return table|nil { run_id, status, bundle_hash }
@@ -67,7 +68,7 @@ end
 ---@return string|nil code
 function M.flow(app, caller, request)
   local tag = request.tag
-  if tag == nil or tag == json.null then tag = app.cfg.default_tag end
+  if tag == nil or tag == json.null then tag = app.config.default_tag end
   local tags = request.tags and #request.tags > 0 and request.tags or { tag }
   local run = identity(app, caller, { flow_name = request.flow_name, tag = tag, tags = json.array(tags),
     params = request.params or {} })
@@ -94,12 +95,12 @@ local function check(text)
   local known = checked[sha256]
   if known then return known end
   local doc, message, code, errors = document.read(text)
-  if not doc then return nil, message, code, { errors = errors } end
-  local graph = assert(json.encode(doc.graph, { sort = true }))
+  if not doc then return nil, message, code, errors end
+  local graph = canonical.encode(doc.graph)
   if #graph > GRAPH_MAX_BYTES then
-    return nil, "graph_too_large", "invalid", { errors = json.array { { line = 1, column = 1, path = "flow.graph",
+    return nil, "graph_too_large", "invalid", json.array { { line = 1, column = 1, path = "flow.graph",
       code = "graph_too_large", message = ("the compiled graph has %d bytes, the limit is %d"):format(#graph,
-      GRAPH_MAX_BYTES), hint = "split the flow into several" } } }
+      GRAPH_MAX_BYTES), hint = "split the flow into several" } }
   end
   if checked_count >= CHECKED_MAX then checked, checked_count = {}, 0 end
   known = { doc = doc, sha256 = sha256, graph = graph, graph_sha256 = crypto.sha256(graph) }
@@ -108,16 +109,16 @@ local function check(text)
 end
 
 --- Reads a document without any effect: POST /check.
----@param app table { cfg }
+---@param app table { config }
 ---@param text string the YAML document
 ---@return table|nil { graph, defaults, warnings, sha256, graph_sha256 }
 ---@return string|nil message
 ---@return string|nil code "invalid" | "too_large"
----@return table|nil { errors = {{line, column, path, code, message, hint}} }
+---@return table|nil errors list of {line, column, path, code, message, hint}
 function M.check(app, text)
-  if #text > app.cfg.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
-  local known, message, code, more = check(text)
-  if not known then return nil, message, code, more end
+  if #text > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
+  local known, message, code, errors = check(text)
+  if not known then return nil, message, code, errors end
   return { graph = known.doc.graph, defaults = known.doc.defaults, warnings = json.array(known.doc.warnings or {}),
     sha256 = known.sha256, graph_sha256 = known.graph_sha256 }
 end
@@ -125,7 +126,7 @@ end
 --- The tag of a form: blank means the default one.
 local function form_tag(app, tag)
   tag = (tag or ""):match("^%s*(.-)%s*$")
-  if tag == "" then return app.cfg.default_tag end
+  if tag == "" then return app.config.default_tag end
   if not tag:find(TAG) then return nil, "invalid tag", "invalid" end
   return tag
 end
@@ -136,20 +137,20 @@ local function overlay(defaults, params)
 end
 
 --- POST /runs/yaml: a run of a document. The order of the checks is the contract's.
----@param app table { store, cfg }
+---@param app table { store, config }
 ---@param caller table
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
 ---@return table|nil { run_id, status, bundle_hash }
 ---@return string|nil message
 ---@return string|nil code
----@return table|nil more { errors } for a document that is wrong
+---@return table|nil errors of a document that is wrong
 function M.yaml(app, caller, form)
   local tag, message, code = form_tag(app, form.tag)
   if not tag then return nil, message, code end
-  if #form.workflow > app.cfg.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
-  local known, more
-  known, message, code, more = check(form.workflow)
-  if not known then return nil, message, code, more end
+  if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
+  local known, errors
+  known, message, code, errors = check(form.workflow)
+  if not known then return nil, message, code, errors end
   local flow_name = form.flow_name:match("^%s*(.-)%s*$")
   if flow_name == "" then return nil, "missing flow_name", "invalid" end
 

@@ -38,7 +38,7 @@ local function normalise(app, key, record, created)
   if not present(record.heartbeat_at) then record.heartbeat_at = record.last_heartbeat_at end
   record.tags = clean_tags(record.tags)
   if M.STATES[record.state] == nil then record.state = "IDLE" end
-  local timeout = app.cfg.worker_disconnect_timeout_sec
+  local timeout = app.config.worker_disconnect_timeout_sec
   if M.STATES[record.state] and timeout > 0 and app.store:now() - created > timeout then
     record.state = "DISCONNECTED"
   end
@@ -46,7 +46,7 @@ local function normalise(app, key, record, created)
 end
 
 --- One worker's record with its effective state.
----@param app table { store, cfg }
+---@param app table { store, config }
 ---@param worker_id string
 ---@return table|nil record
 ---@return string|nil message
@@ -58,7 +58,7 @@ function M.get(app, worker_id)
 end
 
 --- GET /workers.
----@param app table { store, cfg }
+---@param app table { store, config }
 ---@param query table { scope "active"|"all", state (upper case) or nil, include_hidden, limit }
 ---@return table[]|nil records, last seen first
 ---@return string|nil message

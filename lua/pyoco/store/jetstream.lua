@@ -19,13 +19,23 @@ store.__index = store
 ---@return string|nil message says what is wrong and what to do ("JetStream is not enabled ...")
 ---@return string|nil code
 function store:ensure()
+  local account, message, code = self.js:account_info()
+  if not account then
+    if code == "unavailable" and self.conn:status() == "connected" then
+      message = ("NATS at %s has no JetStream: start it with `nats-server -js`, or let up.lua start one"):format(
+        self.conn:info().url or self.cfg.nats_url)
+    end
+    return nil, message, code
+  end
   for _, config in ipairs(resource.streams(self.cfg)) do
-    local info, message, code = self.js:stream_info(config.name)
+    local info
+    info, message, code = self.js:stream_info(config.name)
     if not info and code == "not_found" then info, message, code = self.js:stream_create(config) end
     if not info and code ~= "conflict" then return nil, message, code end
   end
   for _, row in ipairs(resource.buckets(self.cfg)) do
-    local ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
+    local ok
+    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
       replicas = self.cfg.nats_replicas }
     if not ok then return nil, message, code end
   end
@@ -39,9 +49,9 @@ function store:now()
 end
 
 --- Whether NATS is usable now.
----@return string "connected" | "reconnecting" | "closed"
+---@return string "connecting" | "connected" | "reconnecting" | "closed"
 function store:status()
-  return self.conn:status()
+  return self.conn:status() or "connecting"
 end
 
 --- Ends the connection. A shared one is ended by the VM that opened it only.
@@ -86,11 +96,26 @@ function M.connect(cfg, opts)
   return M.open(conn, cfg, opts.rpc)
 end
 
---- The store over the connection that the main VM has shared; for a gateway's pool VMs.
+--- A stand-in for the connection that the main VM shares, so that a pool VM may start before NATS is there:
+--- until then every call fails at once with "unavailable".
+local function lazy_connection()
+  local conn
+  local lazy = {}
+  for _, verb in ipairs { "request", "publish", "status", "clock_offset", "info" } do
+    lazy[verb] = function(_, ...)
+      conn = conn or nats.shared()
+      if not conn then return nil, "not connected yet", "unavailable" end
+      return conn[verb](conn, ...)
+    end
+  end
+  return lazy
+end
+
+--- The store over the connection that the main VM shares; for a gateway's pool VMs.
 ---@param cfg table
 ---@return table store
 function M.shared(cfg)
-  return M.open(nats.shared(), cfg)
+  return M.open(lazy_connection(), cfg)
 end
 
 return M

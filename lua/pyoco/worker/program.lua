@@ -95,7 +95,7 @@ local function start(cfg, options, log, store, on_end)
   local offset = registry:clock_offset()
   supervisor = supervisors.new {
     cfg = cfg, store = store, registry = registry, log = log, script = host.script, tags = cfg.worker_tags,
-    limits = limits, slots = cfg.worker_slots, inbox = "_INBOX." .. crypto.hex(crypto.random(11)),
+    limits = limits, slots = cfg.worker_slots, inbox = "_INBOX." .. (crypto.uuid4():gsub("-", "")),
     boot = function() return boot end, clock_offset = offset, quota = options.run_once and 1 or nil, on_end = on_end,
   }
   supervisor:start()
@@ -136,7 +136,8 @@ function M.run(cfg, options, warnings)
   local store, message = connect(cfg, log, function() return stopped end)
   if store then
     async.go(function()
-      local started, why = start(cfg, options, log, store, function() ended = true end)
+      local fine, started, why = xpcall(start, debug.traceback, cfg, options, log, store, function() ended = true end)
+      if not fine then started, why = nil, started end
       if not started then
         io.stderr:write("worker.lua: ", why, "\n")
         exit_code, ended = 1, true

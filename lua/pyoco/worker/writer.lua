@@ -196,10 +196,10 @@ local function nothing() end
 ---@param deps table
 ---  runs (store.runs), image (live table: the owner changes it), revision (integer, or nil to create),
 ---  ours {seq, delivery}, max_bytes (snapshot cap), now (function: server's unix seconds),
----  go (function(fn): runs fn in a coroutine), wait (function(start(resume)): suspends), sleep (function(sec): suspends),
+---  go (function(fn): runs fn in a coroutine), wait (function(start(resume)): suspends), sleep (function(sec)),
 ---  after (function(sec, fn): calls fn later), refresh (function: bring the image up to date),
----  on_cancel (function: a cancel was found), on_lost (function(how)), on_unwritable (function(message): the image cannot
----  be JSON; must mend it), log (function(message, fields))
+---  on_cancel (function: a cancel was found), on_lost (function(how)), on_unwritable (function(message): the image
+---  cannot be JSON; must mend it), log (function(message, fields))
 ---@return table writer: touch, flush, finish, check; fields lost, cancelled, puts
 function M.new(deps)
   local self = setmetatable({ retry_sec = RETRY_MIN_SEC, puts = 0, on_cancel = nothing, on_lost = nothing,
