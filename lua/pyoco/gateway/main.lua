@@ -97,24 +97,49 @@ local function serve(cfg)
   }
 end
 
---- Runs the loop until SIGINT or SIGTERM. A second signal ends the process at once.
----@return integer exit code
-local function wait_for_signal(on_tick)
-  local timer, signals, code = uv.new_timer(), {}, nil
-  timer:start(0, LINK_CHECK_MS, on_tick)
+--- Catches SIGINT and SIGTERM from now on, so that a stop during the start is orderly too. After wait() a further
+--- signal ends the process at once.
+---@return table signals with wait(on_tick) -> exit code
+local function catch_signals()
+  local handles, code = {}, nil
   for name, exit_code in pairs { sigint = 130, sigterm = 0 } do
-    local signal = uv.new_signal()
-    signals[#signals + 1] = signal
-    signal:start(name, function()
-      code = exit_code
+    local handle = uv.new_signal()
+    handles[#handles + 1] = handle
+    handle:start(name, function()
+      code = code or exit_code
       uv.stop()
     end)
   end
-  uv.run()
-  timer:close()
-  for _, signal in ipairs(signals) do signal:close() end -- the default action is back: a second signal kills
-  uv.run("nowait")
-  return code
+  local signals = {}
+
+  --- Turns the loop until a signal has come.
+  function signals.wait(on_tick)
+    local timer = uv.new_timer()
+    timer:start(0, LINK_CHECK_MS, on_tick)
+    while not code do uv.run() end
+    timer:close()
+    signals.close()
+    return code
+  end
+
+  --- Back to the default action.
+  function signals.close()
+    for _, handle in ipairs(handles) do handle:close() end
+    uv.run("nowait")
+  end
+  return signals
+end
+
+--- Everything that is started, started; nil and what is wrong otherwise, with nothing left behind.
+local function start(cfg, log)
+  local link, message = new_link(cfg, log)
+  if not link then return nil, message end
+  link.check()
+  local server
+  server, message = serve(cfg)
+  if server then return { link = link, server = server } end
+  link.close()
+  return nil, message
 end
 
 --- The whole life of the process.
@@ -126,24 +151,18 @@ function M.run(argv)
   cfg.dashboard_lang = locale.language(cfg.dashboard_lang)
   local log = gateway.new_log(cfg)
   for _, warning in ipairs(warnings or {}) do log:warning(warning) end
-  local link, message = new_link(cfg, log)
-  if not link then
+  local signals = catch_signals()
+  local running, message = start(cfg, log)
+  if not running then
+    signals.close()
     io.stderr:write("gateway.lua: ", message, "\n")
     return 1
   end
-  link.check()
-  local server
-  server, message = serve(cfg)
-  if not server then
-    link.close()
-    io.stderr:write("gateway.lua: ", message, "\n")
-    return 1
-  end
-  log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, server:port()) })
-  code = wait_for_signal(link.check)
+  log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, running.server:port()) })
+  code = signals.wait(running.link.check)
   log:info("gateway is stopping")
-  server:stop(DRAIN_SEC)
-  link.close()
+  running.server:stop(DRAIN_SEC)
+  running.link.close()
   return code
 end
 
