@@ -81,19 +81,20 @@ end
 --- Connects to NATS and opens the store.
 ---@param cfg table configuration (nats_url)
 ---@param opts table { name (connection name), share (bool: lend the connection to this process's other VMs),
----  retry (bool: no server yet is no failure) }
+---  retry (bool: no server yet is no failure), loop (bool: on the VM's event loop), rpc, many (functions, with loop) }
 ---@return table|nil store
 ---@return string|nil message
 ---@return string|nil code
 function M.connect(cfg, opts)
   local conn, message, code = nats.connect {
-    url = cfg.nats_url, name = opts.name, retry = opts.retry, user = cfg.nats_user, password = cfg.nats_password,
+    url = cfg.nats_url, name = opts.name, retry = opts.retry, loop = opts.loop,
+    user = cfg.nats_user, password = cfg.nats_password,
     token = cfg.nats_token, creds = cfg.nats_creds, tls_ca = cfg.nats_tls_ca, tls_cert = cfg.nats_tls_cert,
     tls_key = cfg.nats_tls_key,
   }
   if not conn then return nil, message, code end
   if opts.share then nats.share(conn) end
-  return M.open(conn, cfg)
+  return M.open(conn, cfg, opts.rpc, opts.many)
 end
 
 --- The store over the connection that the main VM shares; for a gateway's pool VMs.
