@@ -112,7 +112,7 @@ static hook *hook_of(lua_State *L) {
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-/* In place of Lua's own searcher of Lua files: searcher(name) -> loader, path | text. */
+/* Comes before Lua's own searcher of Lua files: searcher(name) -> loader, path | nothing. */
 static int search(lua_State *L) {
     hook *h = hook_of(L);
     const char *name = luaL_checkstring(L, 1);
@@ -122,7 +122,7 @@ static int search(lua_State *L) {
     lua_getfield(L, -3, "path");
     lua_call(L, 2, 2);
     if (lua_isnil(L, -2))
-        return 1; /* the text that says where it looked */
+        return 0; /* Lua's own searcher says where it looked */
     lua_pop(L, 1);
     const char *path = lua_tostring(L, -1);
     h->on_file(h->ctx, path);
@@ -175,6 +175,10 @@ void ph_image_install(lua_State *L, ph_image *image, void (*on_file)(void *ctx, 
     *h = (hook){image, on_file, ctx};
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "searchers");
+    for (lua_Integer i = luaL_len(L, -1); i >= 2; i--) { /* behind package.preload, before all that look for files */
+        lua_rawgeti(L, -1, i);
+        lua_rawseti(L, -2, i + 1);
+    }
     lua_pushvalue(L, top + 1);
     lua_pushcclosure(L, search, 1);
     lua_rawseti(L, -2, 2);

@@ -38,6 +38,10 @@ bool ph_json_is_array(lua_State *L, int idx);
 /* Bytes of the UTF-8 sequence at p (1 to 4), 0 when it is not one. p < end. */
 size_t ph_utf8_length(const unsigned char *p, const unsigned char *end);
 
+/* Puts ? in place of every byte that is not UTF-8: a message that was cut, or that quotes wrong text, stays
+ * text. */
+void ph_utf8_clean(char *text);
+
 /* Line and column (from 1; columns count characters) of an offset of a text. */
 void ph_text_place(const char *text, size_t offset, size_t *line, size_t *column);
 

@@ -6,6 +6,7 @@
 --- Tasks and what the operators make of them are nodes of the AST that flow/text.lua describes. They are never
 --- changed once made, so a fragment may be used in several flows.
 local compile = require "pyoco.flow.compile"
+local sandbox = require "pyoco.flow.sandbox"
 
 local M = {}
 
@@ -133,18 +134,6 @@ function M.task(name, fn, options)
     inputs = options.inputs or false, outputs = options.outputs or false }, TASK)
 end
 
---- Names of a function's parameters, in order.
----@param fn function
----@return table list of names; empty for C functions
-function M.parameters(fn)
-  local names = {}
-  while true do
-    local name = debug.getlocal(fn, #names + 1)
-    if not name then return names end
-    names[#names + 1] = name
-  end
-end
-
 --- The tasks of an expression as rows for the compiler, in declaration order. Raises if two of them share a name.
 local function collect_tasks(expr, flow_name, level)
   local numbers, by_number, by_name, seen, stack = {}, {}, {}, {}, { expr }
@@ -215,7 +204,7 @@ function M.flow(name, expr, opts)
     functions = {}, params = {}, warnings = problems }
   for _, task in ipairs(tasks) do
     flow.functions[task.name] = task.fn
-    flow.params[task.name] = M.parameters(task.fn)
+    flow.params[task.name] = sandbox.parameters(task.fn)
   end
   return setmetatable(flow, FLOW)
 end

@@ -146,6 +146,8 @@ describe("json.encode", function()
     local v = { c = 1, a = 2, b = { z = 1, y = 2 }, d = 4 }
     assert.equal('{"a":2,"b":{"y":2,"z":1},"c":1,"d":4}', json.encode(v, { sort = true }))
     assert.equal('{"d":4,"b":{"y":2,"z":1},"a":2,"c":1}', json.encode(v, { sort = true, order = { "d", "none", "b" } }))
+    local long = ("k"):rep(50)
+    assert.equal('{"' .. long .. '":1,"a":2}', json.encode({ a = 2, [long] = 1 }, { order = { ("k"):rep(50), "a" } }))
     assert.equal('{"d":4,"c":1', json.encode(v, { order = { "d", "c" } }):sub(1, 12))
   end)
 
@@ -191,6 +193,15 @@ describe("json.encode", function()
       assert.equal("invalid", code)
     end)
   end
+
+  it("names the path in UTF-8 even where the key is not", function()
+    assert.equal("a?.?: text that is not UTF-8 cannot be JSON (byte 1; encode bytes with crypto.base64_encode)",
+      (select(2, json.encode { ["a?"] = { ["\xff"] = 1 } })))
+    for n = 0, 3 do
+      local key = ("a"):rep(n) .. ("日本"):rep(200)
+      assert.truthy(utf8.len((select(2, json.encode { [key] = print }))))
+    end
+  end)
 
   it("refuses holes and what is nested too deeply, and takes one table twice", function()
     assert.truthy(select(2, json.encode { 1, nil, 3 }):find("hole", 1, true))

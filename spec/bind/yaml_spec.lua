@@ -158,6 +158,15 @@ describe("yaml errors", function()
     end)
   end
 
+  it("are UTF-8 wherever a long name is cut", function()
+    for n = 0, 3 do
+      local key = ("a"):rep(n) .. ("日本"):rep(200)
+      local _, errors = faults(("%s: {%s: .nan, x: !!int %s}\n%s: 1"):format(key, key, key, key))
+      assert.equal(3, #errors)
+      for _, e in ipairs(errors) do assert.truthy(utf8.len(e.message) and utf8.len(e.path)) end
+    end
+  end)
+
   it("stop at fifty", function()
     assert.equal(50, #faults(("- .nan\n"):rep(1000)))
   end)

@@ -33,6 +33,16 @@ size_t ph_utf8_length(const unsigned char *p, const unsigned char *end) {
     return n;
 }
 
+void ph_utf8_clean(char *text) {
+    unsigned char *p = (unsigned char *)text, *end = p + strlen(text);
+    while (p < end) {
+        size_t n = ph_utf8_length(p, end);
+        if (n == 0)
+            *p = '?';
+        p += n ? n : 1;
+    }
+}
+
 void ph_text_place(const char *text, size_t offset, size_t *line, size_t *column) {
     *line = *column = 1;
     for (size_t i = 0; i < offset; i++) {

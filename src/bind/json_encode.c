@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LONG_STRING 40  /* bytes; Lua 5.4 may keep several copies of a longer string */
 #define SHORTEST_TRY 15 /* digits: any decimal of so many comes back from a double */
 
 /* Where we are, from the value up to the root; lives on the C stack. */
@@ -47,6 +48,7 @@ static cJSON *refuse(encoder *e, const place *at, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(e->err->text + n, sizeof e->err->text - (size_t)n, fmt, ap);
     va_end(ap);
+    ph_utf8_clean(e->err->text);
     return NULL;
 }
 
@@ -301,11 +303,15 @@ static int by_rank(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
-/* Names mostly are the same interned Lua string, so the pointers are equal. */
+/* Lua keeps one copy of a short string, so that equal names are the same pointer. */
 static size_t rank_of(const char *name, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++)
-        if (names[i] == name || (names[i][0] == name[0] && strcmp(names[i], name) == 0))
+        if (names[i] == name)
             return i;
+    if (count > 0 && strlen(name) > LONG_STRING)
+        for (size_t i = 0; i < count; i++)
+            if (strcmp(names[i], name) == 0)
+                return i;
     return SIZE_MAX;
 }
 

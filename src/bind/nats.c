@@ -5,7 +5,8 @@
  *   nats.share(conn|nil), nats.shared() -> conn | nil, message, "unavailable"      one connection of the process
  *   nats.borrow(lightuserdata) -> loop-mode conn                                   a ph_nats_loop owned by C
  *   nats.inbox() -> string                                                         a unique reply subject
- *   host.nats.conn (blocking): request request_many publish subscribe status info flush close
+ *   host.nats.conn (blocking): request request_many publish subscribe status info flush clock_offset close
+ *        clock_offset() -> seconds from the monotonic clock to the server's unix time, nil while no tail measured it
  *   host.nats.sub:             next close
  *   host.nats.loop, host.nats.loop.sub: nats_loop.c
  * A message is a table { subject, data, reply|nil, headers|nil (name -> first value) }.
@@ -16,6 +17,7 @@
  */
 #include "nats_bind.h"
 #include "nats_msg.h"
+#include "tail.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -351,6 +353,20 @@ static int l_conn_flush(lua_State *L) {
     return 1;
 }
 
+natsConnection *lb_nats_check_raw(lua_State *L, int arg) {
+    conn *c = luaL_checkudata(L, arg, CONN);
+    luaL_argcheck(L, c->conn, arg, "the NATS connection is closed");
+    return ph_nats_raw(c->conn);
+}
+
+int lb_nats_clock_offset(lua_State *L) {
+    double seconds;
+    if (!ph_clock_offset(&seconds))
+        return 0;
+    lua_pushnumber(L, seconds);
+    return 1;
+}
+
 static int l_conn_tostring(lua_State *L) {
     conn *c = luaL_checkudata(L, 1, CONN);
     lua_pushfstring(L, CONN " (%s)", c->conn ? status_text(c) : "closed");
@@ -450,7 +466,8 @@ static const luaL_Reg conn_methods[] = {
     {"request", l_conn_request}, {"request_many", l_conn_request_many},
     {"publish", l_conn_publish}, {"subscribe", l_conn_subscribe},
     {"status", l_conn_status},   {"info", l_conn_info},
-    {"flush", l_conn_flush},     {"close", l_conn_close},
+    {"flush", l_conn_flush},     {"clock_offset", lb_nats_clock_offset},
+    {"close", l_conn_close},
     {NULL, NULL},
 };
 
@@ -470,20 +487,21 @@ static const luaL_Reg functions[] = {
     {"borrow", lb_nats_borrow},  {"inbox", l_nats_inbox}, {NULL, NULL},
 };
 
-static void new_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta) {
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, meta, 0);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
+void lb_nats_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta) {
+    if (luaL_newmetatable(L, name)) {
+        luaL_setfuncs(L, meta, 0);
+        lua_newtable(L);
+        luaL_setfuncs(L, methods, 0);
+        lua_setfield(L, -2, "__index");
+        lua_pushboolean(L, 0);
+        lua_setfield(L, -2, "__metatable");
+    }
     lua_pop(L, 1);
 }
 
 int luaopen_host_nats(lua_State *L) {
-    new_class(L, CONN, conn_methods, conn_meta);
-    new_class(L, SUB, sub_methods, sub_meta);
+    lb_nats_class(L, CONN, conn_methods, conn_meta);
+    lb_nats_class(L, SUB, sub_methods, sub_meta);
     luaL_newlib(L, functions);
     return 1;
 }

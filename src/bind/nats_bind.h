@@ -1,4 +1,4 @@
-/* What the two files of host.nats share. */
+/* What the files of host.nats and host.tail share. */
 #ifndef PH_BIND_NATS_H
 #define PH_BIND_NATS_H
 
@@ -9,5 +9,11 @@ int lb_nats_connect_loop(lua_State *L, const ph_nats_options *options);
 /* nats.borrow(lightuserdata) */
 int lb_nats_borrow(lua_State *L);
 void lb_nats_push_info(lua_State *L, const ph_nats_info *info);
+/* The natsConnection of the blocking-mode connection at arg, borrowed; raises for anything else and when closed. */
+natsConnection *lb_nats_check_raw(lua_State *L, int arg);
+/* conn:clock_offset() of both modes. */
+int lb_nats_clock_offset(lua_State *L);
+/* A metatable of that name with methods and metamethods kept apart; nothing happens when it exists. */
+void lb_nats_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta);
 
 #endif

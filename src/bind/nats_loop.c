@@ -5,7 +5,7 @@
  *   conn:publish(subject, data [, reply [, headers]]) -> true | nil, message, code
  *   conn:subscribe(subject, fn(msg) [, queue]) -> sub, which lives until sub:close() or the connection's end
  *   conn:on_status(fn(status)|nil)        "connected" | "reconnecting" | "closed"
- *   conn:status() conn:info() conn:close()
+ *   conn:status() conn:info() conn:clock_offset() conn:close()
  *   conn:flush()                          writes out now; else what is published waits for the turn's end
  * Ownership: an open connection is anchored in the registry, as luv anchors its handles. Its callbacks stand in
  * one table, registry[connection], by number. A borrowed connection's close() forgets this VM's callbacks only.
@@ -245,6 +245,7 @@ static const luaL_Reg loop_methods[] = {
     {"on_status", l_loop_on_status},
     {"status", l_loop_status},
     {"info", l_loop_info},
+    {"clock_offset", lb_nats_clock_offset},
     {"flush", l_loop_flush},
     {"close", l_loop_close},
     {NULL, NULL},
@@ -257,21 +258,9 @@ static const luaL_Reg sub_methods[] = {{"close", l_sub_close}, {NULL, NULL}};
 
 static const luaL_Reg sub_meta[] = {{"__close", l_sub_close}, {NULL, NULL}};
 
-static void new_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta) {
-    if (luaL_newmetatable(L, name)) {
-        luaL_setfuncs(L, meta, 0);
-        lua_newtable(L);
-        luaL_setfuncs(L, methods, 0);
-        lua_setfield(L, -2, "__index");
-        lua_pushboolean(L, 0);
-        lua_setfield(L, -2, "__metatable");
-    }
-    lua_pop(L, 1);
-}
-
 static loop_conn *new_loop(lua_State *L) {
-    new_class(L, LOOP, loop_methods, loop_meta);
-    new_class(L, LOOP_SUB, sub_methods, sub_meta);
+    lb_nats_class(L, LOOP, loop_methods, loop_meta);
+    lb_nats_class(L, LOOP_SUB, sub_methods, sub_meta);
     loop_conn *c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = (loop_conn){.status_ref = LUA_NOREF};
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);

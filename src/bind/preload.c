@@ -11,6 +11,7 @@ int luaopen_host_json(lua_State *L);
 int luaopen_host_task(lua_State *L);
 int luaopen_host_shared(lua_State *L);
 int luaopen_host_nats(lua_State *L);
+int luaopen_host_tail(lua_State *L);
 int luaopen_host_yaml(lua_State *L);
 
 static const luaL_Reg modules[] = {
@@ -21,6 +22,7 @@ static const luaL_Reg modules[] = {
     {"host.task", luaopen_host_task},
     {"host.shared", luaopen_host_shared},
     {"host.nats", luaopen_host_nats},
+    {"host.tail", luaopen_host_tail},
     {"host.yaml", luaopen_host_yaml},
     {"luv", luaopen_luv},
     {NULL, NULL},

@@ -1,7 +1,6 @@
 --- From what was submitted to a flow object that the engine runs: Lua flows by their declared name, documents by
 --- the callables they name. Everything comes from the task roots; nothing else can be reached.
 local uv = require "luv"
-local pyoco = require "pyoco"
 local sandbox = require "pyoco.flow.sandbox"
 
 local M = {}
@@ -19,7 +18,7 @@ local function lua_files(roots)
     while scan do
       local name, kind = uv.fs_scandir_next(scan)
       if not name then break end
-      if name:find("%.lua$") and kind ~= "directory" then names[#names + 1] = name end
+      if name:find("^[^.].*%.lua$") and kind ~= "directory" then names[#names + 1] = name end
     end
     table.sort(names)
     for _, name in ipairs(names) do files[#files + 1] = root .. "/" .. name end
@@ -34,7 +33,7 @@ local function flows_of(box, file)
     local line = tonumber(value:match("%.lua:(%d+):"))
     return nil, { file = file.path, line = line, message = value }
   end
-  local flows = {}
+  local pyoco, flows = require "pyoco", {}
   for _, flow in ipairs(pyoco.is_flow(value) and { value } or type(value) == "table" and value or {}) do
     if pyoco.is_flow(flow) then
       flow.file, flow.source = file.path, file.text
@@ -110,12 +109,18 @@ function M.flow(name, roots, opts)
   return not_declared(name, roots, declared, suspects, broken)
 end
 
+--- The function that a value of a task module is: itself, or that of a pyoco.task. A module without tasks does not
+--- need the Lua front end, which is then not loaded.
+local function function_of(value)
+  if type(value) == "function" then return value end
+  return type(value) == "table" and require("pyoco").function_of(value) or nil
+end
+
 --- Keys of a module's table that hold functions.
 local function function_names(module)
   local names = {}
   for key, value in pairs(module) do
-    local is_function = type(value) == "function" or pyoco.function_of(value)
-    if type(key) == "string" and is_function then names[#names + 1] = key end
+    if type(key) == "string" and function_of(value) then names[#names + 1] = key end
   end
   return names
 end
@@ -135,8 +140,7 @@ local function resolve(box, callable)
     return nil, ("callable '%s': module '%s' returns a %s, not a table of functions"):format(callable, module_name,
       type(module))
   end
-  local value = rawget(module, function_name)
-  local fn = type(value) == "function" and value or pyoco.function_of(value)
+  local fn = function_of(rawget(module, function_name))
   if fn then return fn end
   return nil, ("callable '%s': module '%s' has no function '%s'%s"):format(callable, module_name, function_name,
     near(function_name, function_names(module), "it has"))
@@ -157,7 +161,7 @@ function M.document(doc, roots, opts)
     local fn, message
     if node.callable then fn, message = resolve(box, node.callable) else message = "it has no callable" end
     if fn then
-      flow.functions[node.name], flow.params[node.name] = fn, pyoco.parameters(fn)
+      flow.functions[node.name], flow.params[node.name] = fn, sandbox.parameters(fn)
     else
       problems[#problems + 1] = ("task '%s': %s"):format(node.name, message)
     end

@@ -18,7 +18,7 @@ Sandbox.__index = Sandbox
 local function read_file(path)
   local file <close>, message = io.open(path, "rb")
   if not file then return nil, message end
-  return file:read("a") or "" -- a directory opens, but does not read
+  return file:read("a") -- nil and a message for a directory
 end
 
 --- Makes a sandbox.
@@ -74,7 +74,7 @@ end
 
 --- Finds a module of the task roots.
 ---@param name string dotted; each part a plain name, so that no module name can leave the roots
----@return string|nil path, string|nil message, string|nil code "invalid"|"not_found"
+---@return string|nil path, string|nil text_or_message, string|nil code "invalid"|"not_found": then `path` is nil
 function Sandbox:find(name)
   for part in (name .. "."):gmatch("([^.]*)%.") do
     if not part:find(MODULE) then return nil, ("'%s' is not a module name"):format(name), "invalid" end
@@ -83,11 +83,8 @@ function Sandbox:find(name)
   for _, root in ipairs(self.roots) do
     for _, suffix in ipairs { ".lua", "/init.lua" } do
       local path = ("%s/%s%s"):format(root, relative, suffix)
-      local file = io.open(path, "rb")
-      if file then
-        file:close()
-        return path
-      end
+      local text = read_file(path)
+      if text then return path, text end
     end
   end
   return nil, ("no module '%s' in %s"):format(name, table.concat(self.roots, ", ")), "not_found"
@@ -100,12 +97,12 @@ end
 function Sandbox:module(name)
   local done = self.loaded[name]
   if done then return done.value, done.message, done.code end
-  local path, message, code = self:find(name)
-  if not path then return nil, message, code end
+  local path, text, code = self:find(name)
+  if not path then return nil, text, code end
   if self.loading[name] then return nil, ("%s requires itself"):format(path), "invalid" end
   self.loading[name] = true
   local ok, value
-  ok, value, code = self:run(path, nil, name, path)
+  ok, value, code = self:run(path, text, name, path)
   self.loading[name] = nil
   if ok and value == nil then value = true end
   done = ok and { value = value } or { message = value, code = code }
@@ -124,5 +121,17 @@ function Sandbox:require(name)
 end
 
 M.read_file = read_file
+
+--- Names of a loaded function's parameters, in order: a task's arguments are wired by them.
+---@param fn function
+---@return table list of names; empty for C functions
+function M.parameters(fn)
+  local names = {}
+  while true do
+    local name = debug.getlocal(fn, #names + 1)
+    if not name then return names end
+    names[#names + 1] = name
+  end
+end
 
 return M

@@ -1,0 +1,45 @@
+--- document.read with a memory: what this process read a moment ago comes back as JSON from host.shared, and parser
+--- and compiler are not even loaded. For slots, whose every run has a fresh VM. Only good documents are kept.
+local crypto = require "host.crypto"
+local json = require "host.json"
+local shared = require "host.shared"
+
+local M = {}
+
+local PREFIX = "flow.document."
+local KEPT = 32            -- documents; the oldest makes room
+local KEPT_BYTES = 65536   -- of one document; larger ones are read anew
+local KEPT_SEC = 3600
+
+--- Keeps a packed document in the next place of the ring, in place of what was there.
+local function keep(key, packed)
+  local place = PREFIX .. "place." .. (shared.incr(PREFIX .. "next") or 0) % KEPT
+  local old = shared.get(place)
+  if old then shared.delete(old) end
+  shared.set(place, key, KEPT_SEC)
+  shared.set(key, packed, KEPT_SEC)
+end
+
+--- Reads a document, or remembers it.
+---@param text string YAML
+---@param opts table|nil { name, duplicate, max_bytes } as for document.read
+---@return table|nil doc { graph, defaults, expose_env, sha256, text }: what a run needs
+---@return string|nil message, string|nil code, table|nil errors as document.read
+function M.read(text, opts)
+  opts = opts or {}
+  local sha256 = crypto.sha256(text)
+  local key = PREFIX .. sha256 .. (opts.duplicate or "")
+  local packed = #text <= (opts.max_bytes or #text) and shared.get(key)
+  if packed then
+    local doc = json.decode(packed, { max_depth = 900 })
+    doc.graph.name, doc.sha256, doc.text = opts.name, sha256, text
+    return doc
+  end
+  local doc, message, code, errors = require("pyoco.flow.document").read(text, opts)
+  if not doc then return nil, message, code, errors end
+  packed = json.encode { graph = doc.graph, defaults = doc.defaults, expose_env = doc.expose_env }
+  if packed and #packed <= KEPT_BYTES then keep(key, packed) end
+  return doc
+end
+
+return M

@@ -1,0 +1,93 @@
+--- Reads form bodies: multipart/form-data and application/x-www-form-urlencoded, and query strings.
+local M = {}
+
+local MAX_PARTS, MAX_HEAD_BYTES = 100, 8192
+
+local function unescape(text)
+  return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+--- Reads "a=1&b=2". Repeated names keep all their values.
+---@param text string
+---@return table values name -> list of texts
+function M.query(text)
+  local values = {}
+  for pair in text:gmatch("[^&]+") do
+    local name, value = pair:match("^([^=]*)=?(.*)$")
+    name = unescape(name)
+    values[name] = values[name] or {}
+    table.insert(values[name], unescape(value))
+  end
+  return values
+end
+
+--- A parameter of a header: name=token or name="quoted".
+local function parameter(header, name)
+  local _, open = header:find(";%s*" .. name .. '="')
+  if not open then return header:match(";%s*" .. name .. "=([^;%s]+)") end
+  local close = open
+  repeat close = header:find('"', close + 1, true) until not close or header:sub(close - 1, close - 1) ~= "\\"
+  if not close then return nil end
+  return (header:sub(open + 1, close - 1):gsub('\\(["\\])', "%1"):gsub("%%22", '"'))
+end
+
+local function headers_of(text)
+  local headers = {}
+  for name, value in text:gmatch("([^\r\n:]+):%s*([^\r\n]*)") do headers[name:lower()] = value end
+  return headers
+end
+
+--- One part from its text, head and data.
+local function part_of(text)
+  local head_end, data_start = text:find("\r\n\r\n", 1, true)
+  if not head_end then return nil, "a part has no blank line after its headers" end
+  if head_end > MAX_HEAD_BYTES then return nil, "the headers of a part are too long" end
+  local headers = headers_of(text:sub(1, head_end - 1))
+  local disposition = headers["content-disposition"] or ""
+  local name = parameter(disposition, "name")
+  if not name or not disposition:lower():find("^form%-data") then
+    return nil, "a part has no content-disposition: form-data with a name"
+  end
+  return { name = name, filename = parameter(disposition, "filename"), content_type = headers["content-type"],
+    data = text:sub(data_start + 1) }
+end
+
+--- Reads a multipart/form-data body.
+---@param body string
+---@param content_type string the request's header, with the boundary
+---@return table|nil parts list of { name, filename|nil, content_type|nil, data }, as they came
+---@return string|nil message
+---@return string|nil code "invalid"
+function M.parse(body, content_type)
+  local boundary = parameter(content_type, "boundary")
+  if not boundary or #boundary > 200 then return nil, "multipart body: the content-type has no boundary", "invalid" end
+  local parts, delimiter = {}, "\r\n--" .. boundary
+  body = "\r\n" .. body
+  local _, at = body:find(delimiter, 1, true)
+  if not at then return nil, "multipart body: its boundary does not occur", "invalid" end
+  while body:sub(at + 1, at + 2) ~= "--" do
+    local _, line_end = body:find("^[ \t]*\r\n", at + 1)
+    local next_start, next_end = body:find(delimiter, line_end or at + 1, true)
+    if not line_end or not next_start then return nil, "multipart body: it ends within a part", "invalid" end
+    if #parts == MAX_PARTS then return nil, "multipart body: more than 100 parts", "invalid" end
+    local part, message = part_of(body:sub(line_end + 1, next_start - 1))
+    if not part then return nil, "multipart body: " .. message, "invalid" end
+    parts[#parts + 1] = part
+    at = next_end
+  end
+  return parts
+end
+
+--- Reads a urlencoded body as parts.
+---@param body string
+---@return table parts list of { name, data }
+function M.urlencoded(body)
+  local parts = {}
+  for pair in body:gmatch("[^&]+") do
+    local name, value = pair:match("^([^=]*)=?(.*)$")
+    parts[#parts + 1] = { name = unescape(name), data = unescape(value) }
+  end
+  return parts
+end
+
+return M

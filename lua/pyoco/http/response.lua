@@ -1,0 +1,83 @@
+--- What a handler may return when a plain value (sent as JSON with status 200) is not enough.
+local json = require "host.json"
+
+local M = {}
+
+local Response = {} -- its only use is to tell a response from a value
+
+--- A response as it is.
+---@param status integer
+---@param headers table name = text, or a list of texts
+---@param body string|nil
+---@return table response
+function M.new(status, headers, body)
+  return setmetatable({ status = status, headers = headers, body = body }, Response)
+end
+
+---@param value any
+---@return boolean whether value was made by this module
+function M.is(value) return getmetatable(value) == Response end
+
+--- A value as JSON. Raises when it cannot be: an answer is ours to get right.
+---@param value any
+---@param status integer|nil default 200
+---@param headers table|nil more headers
+---@return table response
+function M.json(value, status, headers)
+  local body, message = json.encode(value)
+  if not body then error("the answer is no JSON: " .. message, 2) end
+  local all = { ["content-type"] = "application/json" }
+  for name, text in pairs(headers or {}) do all[name] = text end
+  return M.new(status or 200, all, body)
+end
+
+--- JSON text that is there already, sent as it is.
+---@param text string
+---@param status integer|nil default 200
+---@return table response
+function M.json_text(text, status) return M.new(status or 200, { ["content-type"] = "application/json" }, text) end
+
+--- An error of the contract's shape: {"detail": ...}.
+---@param status integer
+---@param detail string|table
+---@param more table|nil further fields beside detail
+---@param headers table|nil
+---@return table response
+function M.error(status, detail, more, headers)
+  local body = { detail = detail }
+  for name, value in pairs(more or {}) do body[name] = value end
+  return M.json(body, status, headers)
+end
+
+---@param text string
+---@param status integer|nil default 200
+---@param content_type string|nil default text/plain
+---@return table response
+function M.text(text, status, content_type)
+  return M.new(status or 200, { ["content-type"] = content_type or "text/plain; charset=utf-8" }, text)
+end
+
+---@param text string
+---@return table response
+function M.html(text) return M.text(text, 200, "text/html; charset=utf-8") end
+
+--- Tells the client to ask elsewhere.
+---@param location string
+---@param status integer|nil default 307: same method and body there
+---@return table response
+function M.redirect(location, status) return M.new(status or 307, { location = location }, "") end
+
+--- The event stream of a run (contract 8a). C drives it; this VM is free at once. C answers 404 by itself when the
+--- run does not exist, and 503 over the cap of streams: a handler need not read the run, except to check its tenant.
+---@param opts table { run_id, brief = without task records, since = unix seconds, timeout_sec = 60,
+---   until_terminal = boolean, last_event_id = revision that the client has seen }
+---@return table response
+function M.watch(opts)
+  local stream = { stream = "watch" }
+  for _, key in ipairs { "run_id", "brief", "since", "timeout_sec", "until_terminal", "last_event_id" } do
+    stream[key] = opts[key]
+  end
+  return setmetatable(stream, Response)
+end
+
+return M
