@@ -35,6 +35,10 @@ MODULES  := $(foreach m,$(LOADABLE),$(if $(wildcard src/bind/$(m).c),$(BUILD)/li
 HOST     := $(BUILD)/pyoco-host
 
 .SECONDARY:
+# V=1 shows the whole commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1) $(2)')
+
 .DEFAULT_GOAL := help
 .PHONY: help deps build docs up test one lint format asan tsan bench night install clean
 
@@ -53,15 +57,18 @@ build: deps ## compile build/pyoco-host
 
 $(HOST): $(OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 	@mkdir -p $(@D)
-	$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
 
 $(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
 

@@ -165,7 +165,7 @@ const char *ph_nats_make_options(natsOptions **out, const ph_nats_options *o, ph
     if (s == NATS_OK)
         s = natsOptions_SetFailRequestsOnDisconnect(opts, true);
     if (s == NATS_OK)
-        s = natsOptions_SetPingInterval(opts, 20000);
+        s = natsOptions_SetPingInterval(opts, o->ping_interval_ms > 0 ? o->ping_interval_ms : 20000);
     if (s == NATS_OK)
         s = natsOptions_SetErrorHandler(opts, ignore_error, NULL);
     if (s == NATS_OK)
