@@ -119,7 +119,7 @@ local function say_next(up)
   local client = command_name() .. " client.lua"
   if up.server_url ~= "http://127.0.0.1:8000" then client = client .. " --server " .. up.server_url end
   up.say("\nAPI and dashboard: %s\nTry next, in another terminal:", up.paint("bold", up.server_url .. "/"))
-  up.say("  %s submit --flow-name word-report", client)
+  up.say("  %s submit --flow-name word-report --param limit=5", client)
   up.say("  %s workers", client)
   up.say("  curl %s/health", up.server_url)
   up.say("Ctrl-C stops everything.")
