@@ -1,10 +1,12 @@
 --- `make bench`: how fast and how big we are, beside the floor (spec/bench/floor.c) on the same nats-server.
 --- usage: pyoco-host spec/bench/bench.lua [--latency-runs 500] [--runs 5000] [--connections 16] [--slots 2]
----        [--repeat 3] [--starts 9] [--only floor|start|memory|latency|throughput]
+---        [--repeat 3] [--starts 9] [--only floor|start|memory|latency|throughput|profile]
+--- `--only profile` runs the throughput part under perf and prints the functions that took most in each process.
 local host = require "host"
 package.path = host.home .. "/?.lua;" .. package.path
 local system = require "spec.bench.system"
 local proc = require "spec.bench.proc"
+local profile = require "spec.bench.profile"
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,
   only = "" }
@@ -143,6 +145,23 @@ local function throughput(sys, sizes)
   show_floor(sys, options.connections, options.runs, sizes, running, got.runs_per_sec)
 end
 
+--- Prints the top of each process's profile; the whole is in the named files.
+local function show_profile(sys)
+  local _, reports = profile.during(sys:processes(), function()
+    return sys:load("throughput", { "--runs", tostring(options.runs), "--connections", tostring(options.connections) })
+  end)
+  for _, it in ipairs(reports) do
+    say("\n%s (more in %s, and with callees in .callers.txt)", it.name, it.file)
+    local shown = 0
+    for line in it.text:gmatch("[^\n]+") do
+      if not line:find("^#") and line:find("%%") and shown < 25 then
+        shown = shown + 1
+        say("%s", line)
+      end
+    end
+  end
+end
+
 local function main(sys)
   if options.only == "floor" then
     say("floor alone")
@@ -157,6 +176,7 @@ local function main(sys)
   if wanted "memory" then memory(sys, "idle") end
   if wanted "latency" then latency(sys, sizes) end
   if wanted "throughput" then throughput(sys, sizes) end
+  if options.only == "profile" then show_profile(sys) end
   if options.only == "" then memory(sys, "after the load") end
 end
 

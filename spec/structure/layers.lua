@@ -20,7 +20,9 @@ M.places = {
   ["lua/pyoco/routes/"] = "routes",
   ["lua/pyoco/cli/"] = "cli",
   ["lua/pyoco/up/"] = "up",
-  ["lua/"] = "script", -- gateway.lua, worker.lua ...: they put the layers together
+  ["lua/pyoco/gateway/"] = "program",
+  ["lua/pyoco/worker/init.lua"] = "program", -- worker.main: the command line, then the supervisor
+  ["lua/"] = "program", -- gateway.lua, worker.lua ...: they put the layers together
   ["flows/"] = "user",
 }
 
@@ -38,8 +40,8 @@ M.may = {
   routes = { "routes", "service", "http", "base", "host" },
   cli = { "cli", "service", "http", "engine", "flow", "run", "base", "host" },
   up = { "up", "cli", "http", "base", "host" },
-  script = { "up", "cli", "routes", "http", "service", "worker", "store", "nats", "engine", "flow", "run", "base",
-    "host" },
+  program = { "program", "up", "cli", "routes", "http", "service", "worker", "store", "nats", "engine", "flow", "run",
+    "base", "host" },
   user = { "user", "flow", "host" },
 }
 
@@ -47,7 +49,7 @@ M.may = {
 M.only = {
   { module = "host.nats", from = { "lua/pyoco/store/jetstream.lua", "lua/pyoco/nats/" },
     why = "only the store's JetStream side talks to NATS" },
-  { module = "host.httpd", from = { "lua/pyoco/http/", "lua/gateway.lua" },
+  { module = "host.httpd", from = { "lua/pyoco/http/", "lua/pyoco/gateway/" },
     why = "only the gateway serves HTTP" },
   { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/pyoco/up/",
     "lua/client.lua" }, why = "the store, flows and runs know nothing of HTTP" },
@@ -65,7 +67,7 @@ function M.of_file(path)
   for prefix in pairs(M.places) do
     if path:sub(1, #prefix) == prefix and #prefix > #(best or "") then best = prefix end
   end
-  -- a new folder of the library must be given its place here, not fall to the scripts
+  -- a new folder of the library must be given its place here, not fall to the programs
   if best == "lua/" and path:find("^lua/pyoco/") then return nil end
   return M.places[best]
 end
