@@ -167,19 +167,29 @@ ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const c
     return NULL;
 }
 
-/* Shuts every connection of ours: its local port is the one that we listen on. CivetWeb gives no access to them. */
-static void hang_up(int port) {
+/* Calls end for each connection of ours: a socket whose local port is the one that we listen on. CivetWeb gives no
+ * access to them. */
+static void each_connection(int port, void (*end)(int fd)) {
     DIR *dir = opendir("/proc/self/fd");
     for (struct dirent *e; dir && (e = readdir(dir));) {
-        int fd = atoi(e->d_name);
-        struct sockaddr_in us, them;
-        socklen_t n = sizeof us, m = sizeof them;
+        int fd = atoi(e->d_name), listens = 0;
+        struct sockaddr_in us;
+        socklen_t n = sizeof us, m = sizeof listens;
         if (getsockname(fd, (struct sockaddr *)&us, &n) == 0 && us.sin_family == AF_INET &&
-            us.sin_port == htons((uint16_t)port) && getpeername(fd, (struct sockaddr *)&them, &m) == 0)
-            shutdown(fd, SHUT_RDWR);
+            us.sin_port == htons((uint16_t)port) &&
+            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &m) == 0 && !listens)
+            end(fd);
     }
     if (dir)
         closedir(dir);
+}
+
+static void hang_up(int fd) {
+    shutdown(fd, SHUT_RDWR);
+}
+
+static void drop(int fd) {
+    close(fd);
 }
 
 /* CivetWeb's threads sleep in slices of 2 s and look at its stop flag between them: the accepting one is woken by a
@@ -193,7 +203,7 @@ static void *knock(void *arg) {
         sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     while (!atomic_load(&server->stopped)) {
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
-        hang_up(server->port);
+        each_connection(server->port, hang_up);
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
             continue;
@@ -227,5 +237,6 @@ void ph_httpd_stop(ph_httpd *server, double drain_sec) {
     atomic_store(&server->stopped, true);
     if (knocking)
         pthread_join(thread, NULL);
+    each_connection(server->port, drop); /* accepted, but no thread of CivetWeb's came to serve them */
     free_server(server);
 }

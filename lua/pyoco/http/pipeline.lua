@@ -41,10 +41,17 @@ local function content_type(req)
   return header and header:match("^%s*([^;%s]+)"):lower(), header
 end
 
+local id_prefix, id_count = nil, 0 -- random for each VM, then counted: an id costs next to nothing
+
 --- An id from the client is kept when it is a plain token.
 local function give_id(_, req)
   local given = req.headers["x-request-id"]
-  req.id = given and #given <= 128 and given:find("^[%w._-]+$") and given or crypto.uuid4()
+  if given and #given <= 128 and given:find("^[%w._-]+$") then
+    req.id = given
+    return
+  end
+  id_prefix, id_count = id_prefix or crypto.hex_encode(crypto.random(6)), id_count + 1
+  req.id = ("%s-%x"):format(id_prefix, id_count)
 end
 
 local function route(app, req)
