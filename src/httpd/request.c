@@ -10,7 +10,8 @@
 #define VM_WAIT_MS 1000           /* then 503: better told than kept waiting */
 #define MAX_HEADERS 64            /* CivetWeb drops what is above without a word */
 #define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
-#define DISCARD_BYTES (1 << 20)   /* of a refused body, so that the client reads our answer and no reset */
+#define DISCARD_SEC 2.0           /* a refused body is read for so long: closing at once would reset the connection,
+                                     and the client lose our answer */
 #define RETRY "retry-after: 1\r\n"
 
 static int bad_request(struct mg_connection *conn, const char *detail) {
@@ -46,15 +47,12 @@ static int check_head(struct mg_connection *conn, const struct mg_request_info *
 
 static int too_large(ph_exchange *x) {
     char detail[120], buf[4096];
-    mg_disable_connection_keep_alive(x->conn);
-    for (size_t n = 0; n < DISCARD_BYTES;) {
-        int r = mg_read(x->conn, buf, sizeof buf);
-        if (r <= 0)
-            break;
-        n += (size_t)r;
-    }
     snprintf(detail, sizeof detail, "body too large, the limit is %zu bytes", x->server->options.max_body_bytes);
-    return ph_httpd_error(x->conn, 413, detail, "", true);
+    ph_httpd_error(x->conn, 413, detail, "", true);
+    double last = ph_httpd_now() + DISCARD_SEC;
+    while (ph_httpd_now() < last && mg_read(x->conn, buf, sizeof buf) > 0)
+        ;
+    return 413;
 }
 
 static bool expects_continue(const ph_exchange *x) {

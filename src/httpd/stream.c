@@ -155,15 +155,14 @@ int ph_httpd_watch(ph_exchange *x) {
         return ph_httpd_error(x->conn, 503, "this server follows no bucket, so it has no event streams", "", false);
     if (!is_key(x->watch.run_id))
         return ph_httpd_error(x->conn, 404, "run not found", "", false);
-    int status;
-    ph_watcher *watcher = NULL;
-    if (atomic_fetch_add(&server->streams, 1) >= server->max_streams || !(watcher = ph_hub_watch(server->hub, x->watch.run_id))) {
-        atomic_fetch_add(&server->refused, 1);
-        status = ph_httpd_error(x->conn, 503, "too many event streams are open, try again", RETRY, false);
-    } else {
-        status = run(x, watcher);
-    }
+    bool fits = atomic_fetch_add(&server->streams, 1) < server->max_streams;
+    ph_watcher *watcher = fits ? ph_hub_watch(server->hub, x->watch.run_id) : NULL;
+    bool opened = watcher != NULL;
+    int status = opened ? run(x, watcher) : 503;
     ph_watcher_close(watcher);
     atomic_fetch_sub(&server->streams, 1);
-    return status;
+    if (opened)
+        return status;
+    atomic_fetch_add(&server->refused, 1);
+    return ph_httpd_error(x->conn, 503, "too many event streams are open, try again", RETRY, false);
 }
