@@ -108,6 +108,21 @@ describe("up.lua", function()
     assert.equal(2, #children_of(child.pid))
   end)
 
+  it("says what is missing when a given NATS is of no use, and stops", function()
+    local without = nats_server.start { jetstream = false }
+    later(function() without:stop() end)
+    local child = up { "--nats-url", without.url, "--ready-sec", "3" }
+    assert.equal(1, (child:wait(30000)))
+    assert.truthy(child.stdout:find("waiting for the gateway: NATS at " .. without.url .. " has no JetStream", 1, true),
+      child.stdout)
+    assert.truthy(child.stderr:find("^up.lua: the gateway was not ready within 3 s: NATS at %S+ has no JetStream"),
+      child.stderr)
+    without:stop()
+    local none = up { "--nats-url", without.url, "--ready-sec", "1" }
+    assert.equal(1, (none:wait(30000)))
+    assert.truthy(none.stderr:find("^up.lua: the gateway was not ready within 1 s: "), none.stderr)
+  end)
+
   it("refuses a port in use that was asked for, with nothing left running", function()
     local listener = uv.new_tcp()
     listener:bind("127.0.0.1", 0)

@@ -23,6 +23,7 @@ M.program = {
   options = {
     { "--nats-port", type = "integer", min = 1, max = 65535, default = 4222,
       doc = "Port for our own NATS; the next free one when it is in use." },
+    { "--ready-sec", type = "number", min = 1, default = 30, doc = "How long each part may take to get ready." },
     { "--demo", flag = true, doc = "Run flows/hello.yaml once, and show what to try next." },
   },
 }
@@ -152,6 +153,7 @@ end
 
 local function new_up(cfg, values, origins)
   local up = { cfg = cfg, origins = origins, flags = values.flags, nats_port = values.nats_port, children = {},
+    ready_sec = values.ready_sec,
     interrupt = interrupt.catch(), default_slots = math.min(cores(), 4),
     paint = output.painter(output.is_terminal(1) and cfg.no_color == nil) }
   function up.say(format, ...)
