@@ -106,6 +106,8 @@ local function no_key(kv, key) return nil, ("no key %s in bucket %s"):format(key
 ---@return string|nil value
 ---@return integer|string revision, or the message
 ---@return table|string entry {key, value, revision, created, operation}, or the code: "not_found", "invalid", ...
+---@return integer|nil err_code
+---@return table|nil marker the entry of a key that was deleted; nil when there never was one
 function Bucket:get(key)
   local ok, message, code = M.check_key(key)
   if not ok then return nil, message, code end
@@ -116,7 +118,10 @@ function Bucket:get(key)
     return nil, message, code, err_code
   end
   local entry = entry_of(self, msg)
-  if entry.operation ~= "PUT" then return no_key(self, key) end
+  if entry.operation ~= "PUT" then
+    message, code = select(2, no_key(self, key))
+    return nil, message, code, nil, entry
+  end
   return entry.value, entry.revision, entry
 end
 
