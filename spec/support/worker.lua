@@ -169,8 +169,10 @@ end
 
 --- Ends all of it.
 function World:stop()
-  for _, one in ipairs(self.workers) do one:kill("sigkill") end
-  for _, one in ipairs(self.workers) do one:wait() end
+  for _ = 1, 2 do -- twice: at once
+    for _, one in ipairs(self.workers) do one:kill("sigterm") end
+  end
+  for _, one in ipairs(self.workers) do one:stop() end
   self.store:close()
   self.server:stop()
   tmp.remove(self.flows)
