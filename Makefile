@@ -35,6 +35,10 @@ MODULES  := $(foreach m,$(LOADABLE),$(if $(wildcard src/bind/$(m).c),$(BUILD)/li
 HOST     := $(BUILD)/pyoco-host
 
 .SECONDARY:
+# V=1 shows the whole commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1) $(2)')
+
 .DEFAULT_GOAL := help
 .PHONY: help deps build docs up test one lint format asan tsan bench night install clean
 
@@ -53,15 +57,18 @@ build: deps ## compile build/pyoco-host
 
 $(HOST): $(OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 	@mkdir -p $(@D)
-	$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
 
 $(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
 
@@ -70,6 +77,9 @@ $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
 FORCE:
+
+up: build ## NATS, gateway and worker on this machine, with a first run to see; Ctrl-C stops all
+	@$(HOST) up.lua --demo || test $$? -eq 130
 
 test: build ## everything, ending with "N passed, N failed"
 	@$(HOST) spec/run.lua
@@ -101,6 +111,12 @@ $(BUILD)/bench/%: $(BUILD)/obj/spec/bench/%.o $(BUILD)/obj/spec/bench/common.o
 
 $(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
 .SECONDARY: # objects are kept, so that nothing is compiled twice
+
+install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
+	install -D -m 755 $(HOST) $(DESTDIR)$(PREFIX)/bin/pyoco-host
+	for f in $(MODULES); do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/lib/pyoco-host/host/$$(basename $$f); done
+	mkdir -p $(DESTDIR)$(PREFIX)/share/pyoco-host
+	cp -r lua flows www $(DESTDIR)$(PREFIX)/share/pyoco-host/
 
 clean: ## remove build/
 	rm -rf build

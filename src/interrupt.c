@@ -36,6 +36,17 @@ static bool is_due(const ph_watch *w) {
     return w->tick || w->cut || w->cancelled;
 }
 
+/* One shot: the next one is set when this one was served. A periodic timer would starve code with a very deep
+ * stack, for which setting a hook takes longer than the period. */
+void ph_start_tick(ph_vm *vm) {
+    ph_watch *w = ph_vm_watch(vm);
+    if (!w->attached || w->ticking)
+        return;
+    w->ticking = 1;
+    struct itimerspec once = {.it_value.tv_nsec = TICK_MS * 1000000L};
+    timer_settime(w->timer, 0, &once, NULL);
+}
+
 void ph_tick(ph_vm *vm, lua_State *L) {
     ph_watch *w = ph_vm_watch(vm);
     if (!w->tick)
@@ -52,6 +63,16 @@ void ph_tick(ph_vm *vm, lua_State *L) {
     ctx->mode = -1;
     w->task = task;
     w->running = running;
+    if (running)
+        ph_start_tick(vm);
+}
+
+static void arm(ph_watch *w);
+
+static void unhook(ph_watch *w, lua_State *L) {
+    if (w->hooked == L)
+        w->hooked = NULL; /* first: a signal from here on sets the hook again */
+    lua_sethook(L, NULL, 0, 0);
 }
 
 /* Fires at each instruction of the coroutine that it is set on; takes itself off when nothing is due. */
@@ -59,7 +80,7 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
     ph_vm *vm = ph_vm_of(L);
     ph_watch *w = ph_vm_watch(vm);
     if (L != w->running) { /* set on a coroutine that was suspended, or inherited from one that was hooked */
-        lua_sethook(L, NULL, 0, 0);
+        unhook(w, L);
         return;
     }
     lua_getinfo(L, "S", ar);
@@ -71,15 +92,16 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
         lua_pushstring(L, cut);
         lua_error(L);
     }
-    lua_sethook(L, NULL, 0, 0);
-    if (is_due(w)) /* a signal came in between */
-        lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+    unhook(w, L);
+    arm(w); /* a signal may have come in between */
 }
 
 static void arm(ph_watch *w) {
     lua_State *co = w->running;
-    if (co && is_due(w))
-        lua_sethook(co, on_hook, LUA_MASKCOUNT, 1);
+    if (!co || !is_due(w) || (w->hooked == co && lua_gethook(co) == on_hook))
+        return;
+    w->hooked = co;
+    lua_sethook(co, on_hook, LUA_MASKCOUNT, 1);
 }
 
 void ph_vm_interrupt(ph_vm *vm, ph_interrupt what) {
@@ -114,15 +136,9 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     if (!vm)
         return;
     int saved = errno;
-    ph_watch *w = ph_vm_watch(vm);
-    if (info->si_code == SI_TIMER && !w->running && w->seen == w->resumes) {
-        struct itimerspec off = {0}; /* nothing ran since the last tick: stay quiet until a task resumes */
-        timer_settime(w->timer, 0, &off, NULL);
-        w->ticking = 0;
-    } else {
-        w->seen = w->resumes;
-        ph_vm_interrupt(vm, PH_INTERRUPT_TICK);
-    }
+    if (info->si_code == SI_TIMER)
+        ph_vm_watch(vm)->ticking = 0;
+    ph_vm_interrupt(vm, PH_INTERRUPT_TICK);
     errno = saved;
 }
 
@@ -163,14 +179,4 @@ void ph_vm_detach(ph_vm *vm) {
     watched = NULL; /* first: a signal from here on finds nothing */
     timer_delete(w->timer);
     w->attached = false;
-}
-
-void ph_watch_resumed(ph_vm *vm) {
-    ph_watch *w = ph_vm_watch(vm);
-    w->resumes = w->resumes + 1;
-    if (!w->attached || w->ticking)
-        return;
-    w->ticking = 1;
-    struct itimerspec every = {.it_interval.tv_nsec = TICK_MS * 1000000L, .it_value.tv_nsec = TICK_MS * 1000000L};
-    timer_settime(w->timer, 0, &every, NULL);
 }

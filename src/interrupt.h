@@ -29,8 +29,7 @@ typedef struct ph_watch {
     volatile sig_atomic_t tick;      /* a turn of the loop is due */
     volatile sig_atomic_t cut;       /* a ph_cut for the one task that runs */
     volatile sig_atomic_t cancelled; /* sticky: every task of this run is cut */
-    volatile sig_atomic_t resumes;   /* task resumes so far; tells the timer that nothing goes on */
-    volatile sig_atomic_t seen;      /* resumes at the last tick */
+    lua_State *volatile hooked;      /* coroutine that has the hook */
     volatile sig_atomic_t ticking;   /* the timer is set */
     bool attached;                   /* timer exists, signals of this thread come here */
     timer_t timer;
@@ -38,8 +37,8 @@ typedef struct ph_watch {
 
 ph_watch *ph_vm_watch(ph_vm *vm);
 
-/* Makes vm the one that this thread's SIGUSR2 reaches (as a tick), and ticks it every 10 ms while user code
- * runs. One VM per thread; attaching another detaches the first. False and err when there is no timer. */
+/* Makes vm the one that this thread's SIGUSR2 reaches (as a tick), and ticks it 10 ms after user code started
+ * to run or had its last tick. One VM per thread; attaching another detaches the first. False and err when there is no timer. */
 bool ph_vm_attach(ph_vm *vm, ph_error *err);
 void ph_vm_detach(ph_vm *vm); /* no-op when not attached; ph_vm_close does it too */
 
@@ -54,8 +53,8 @@ const char *ph_cut_text(const ph_watch *w);
 lua_State *ph_user_enter(ph_vm *vm, lua_State *co);
 void ph_user_leave(ph_vm *vm, lua_State *previous);
 
-/* Says that a task is about to run: starts the ticks if they have stopped. Call after ph_user_enter. */
-void ph_watch_resumed(ph_vm *vm);
+/* Sets the timer for the next tick, unless it is set or vm is not attached. */
+void ph_start_tick(ph_vm *vm);
 
 /* A turn of the loop when a tick is due and nobody runs the loop already. Callbacks run as library code. */
 void ph_tick(ph_vm *vm, lua_State *L);

@@ -1,6 +1,7 @@
 /* argv -> script -> exit code; nothing else. */
 #include "child.h"
 #include "host.h"
+#include "slot.h"
 #include "vm.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,8 @@ int main(int argc, char **argv) {
             return complain("-e needs code, as in: pyoco-host -e 'print(1)'");
         return run(NULL, argv[2], argc - 3, argv + 3);
     }
+    if (strcmp(argv[1], "--slot") == 0)
+        return ph_slot_main(argc, argv);
     if (strcmp(argv[1], "--exec-child") == 0)
         return ph_exec_child(argc - 2, argv + 2);
     if (argv[1][0] == '-')

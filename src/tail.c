@@ -38,7 +38,7 @@ struct ph_tail {
     _Atomic int64_t seen_ms; /* the last sign of life while live; 0 = not live */
 };
 
-static _Atomic double clock_seconds;
+static _Atomic double server_minus_monotonic;
 static atomic_bool clock_known;
 
 static int64_t now_ms(void) {
@@ -54,7 +54,10 @@ static double now_sec(void) {
 }
 
 bool ph_clock_offset(double *seconds) {
-    *seconds = atomic_load(&clock_seconds);
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    double ours = (double)wall.tv_sec + (double)wall.tv_nsec / 1e9;
+    *seconds = now_sec() + atomic_load(&server_minus_monotonic) - ours;
     return atomic_load(&clock_known);
 }
 
@@ -133,7 +136,7 @@ static void take_clock(ph_tail *tail, const cJSON *consumer, double sent) {
     int64_t created_ns = ph_js_time(ph_js_string(consumer, "created"));
     if (created_ns == 0)
         return;
-    atomic_store(&clock_seconds, (double)created_ns / 1e9 - (sent + now_sec()) / 2);
+    atomic_store(&server_minus_monotonic, (double)created_ns / 1e9 - (sent + now_sec()) / 2);
     atomic_store(&clock_known, true);
     tail->clock_at_ms = now_ms();
 }

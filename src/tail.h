@@ -50,8 +50,9 @@ const char *ph_kv_get(natsConnection *nc, const char *bucket, const char *key, i
                       ph_error *err);
 void ph_entry_buf_free(ph_entry_buf *buf);
 
-/* Seconds to add to the monotonic clock (host.clock.monotonic) to get the NATS server's unix time. Measured by
- * tails, at each start of a consumer and every five minutes. False while no tail has measured it. Any thread. */
+/* Seconds to add to our wall clock, now, to get the NATS server's unix time. Measured against the monotonic clock, so
+ * that a step of the wall clock shows in the next call instead of falsifying it. Tails measure it at each start of
+ * a consumer and every five minutes. False while none has. Any thread. */
 bool ph_clock_offset(double *seconds);
 
 #endif

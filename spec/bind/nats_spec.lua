@@ -343,6 +343,20 @@ describe("host.nats", function()
       assert.are.equal(0, child.code)
     end)
 
+    it("may be left open, with requests pending, by a VM that ends", function()
+      local child = process.run({ "-e", [[
+        local uv = require "luv"
+        local conn = require("host.nats").connect { url = arg[1], loop = true }
+        conn:on_status(function() print("called after the end") end)
+        conn:subscribe("x", function() uv.stop() end)
+        conn:publish("x", "1")
+        conn:request_async("x", "", 60000, nil, function() print("called after the end") end)
+        uv.run()
+      ]], server.url })
+      assert.are.equal("", child.stdout .. child.stderr)
+      assert.are.equal(0, child.code)
+    end)
+
     it("is passed over by uv.walk", function()
       local seen = {}
       uv.walk(function(handle) seen[#seen + 1] = tostring(handle) end)
@@ -380,6 +394,49 @@ describe("host.nats", function()
       for i = 1, 20 do conn:publish("nest", tostring(i)) end
       wait_for(function() return #seen == 20 end)
     end)
+  end)
+end)
+
+describe("host.nats over TLS", function()
+  local cert = require("host").home .. "/spec/support/tls/cert.pem"
+  local key = require("host").home .. "/spec/support/tls/key.pem"
+  local other = require("host").home .. "/spec/support/tls/other.pem"
+  local server
+
+  setup(function()
+    server = support.start { jetstream = false, args = { "--tls", "--tlscert", cert, "--tlskey", key } }
+  end)
+  teardown(function() server:stop() end)
+
+  it("carries large messages both ways in loop mode", function()
+    local conn = assert(nats.connect { url = server.url, tls_ca = cert, loop = true })
+    local big = ("0123456789abcdef"):rep(60000)
+    conn:subscribe("big", function(msg) conn:publish(msg.reply, msg.data) end)
+    for _ = 1, 5 do assert.are.equal(big, ask(conn, "big", big, 10000).data) end
+    conn:close()
+    process.settle()
+  end)
+
+  it("answers in blocking mode", function()
+    local conn <close> = assert(nats.connect { url = server.url, tls_ca = cert })
+    assert.are.equal("unavailable", select(3, conn:request("nobody", "x", 2000)))
+  end)
+
+  it("refuses a server that the given authority has not signed", function()
+    for _, loop in ipairs { false, true } do
+      local conn, message, code = nats.connect { url = server.url, tls_ca = other,
+        loop = loop }
+      assert.is_nil(conn)
+      assert.is_string(message)
+      assert.are_not.equal("internal", code)
+    end
+    process.settle()
+  end)
+
+  it("names a file of an option that cannot be read", function()
+    local conn, message = nats.connect { url = server.url, tls_ca = "/nonexistent.pem" }
+    assert.is_nil(conn)
+    assert.is_truthy(message:find("not usable", 1, true))
   end)
 end)
 
@@ -474,6 +531,21 @@ describe("host.nats when the server goes", function()
     wait_for(is_down)
     conn:close()
     assert.are.same({ "reconnecting", "closed" }, statuses)
+  end)
+
+  it("takes a frozen server for gone after two missed pings, and comes back", function()
+    conn = assert(nats.connect { url = server.url, loop = true, ping_interval_ms = 20 })
+    conn:subscribe("silent", function() end)
+    local code
+    conn:request_async("silent", "x", 60000, nil, function(_, _, c) code = c end)
+    process.settle()
+    server:freeze()
+    wait_for(is_down)
+    assert.are.equal("unavailable", code)
+    server:thaw()
+    wait_for(is_up)
+    echo(conn, "echo")
+    assert.are.equal("aa", ask(conn, "echo", "a").data)
   end)
 
   it("subscribes while it reconnects", function()

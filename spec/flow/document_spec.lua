@@ -211,14 +211,19 @@ tasks:
       refuse "flow: {graph: a >> b}\ntasks: {a: {callable: 'm:a', inputs: {x: $node.b.output}}, b: {callable: m:b}}")
   end)
 
-  it("survives any single byte deleted from the example", function()
+  it("survives any single byte deleted, with errors that JSON can carry", function()
     local file <close> = assert(io.open(require("host").home .. "/flows/hello.yaml"))
-    local text = file:read("a")
-    assert.same({}, assert(document.read(text)).warnings)
-    for i = 1, #text do
-      local doc, _, _, errors = document.read(text:sub(1, i - 1) .. text:sub(i + 1))
-      assert.is_true(doc ~= nil or #errors > 0)
-      for _, found in ipairs(errors or {}) do assert.is_true(found.line >= 1 and found.column >= 1) end
+    local example = file:read("a")
+    assert.same({}, assert(document.read(example)).warnings)
+    local foreign = "flow:\n  graph: |\n    " .. ("データ & "):rep(20) .. "読む >> (書く | é)\n  defaults: {値: ö}\n" ..
+      "tasks:\n  読む: {callable: 'm:é'}\n  データ: {callable: 'm:d', inputs: {x: $node.読む.output.é}}\n"
+    for _, text in ipairs { example, foreign } do
+      for i = 1, #text do
+        local doc, _, _, errors = document.read(text:sub(1, i - 1) .. text:sub(i + 1))
+        assert.is_true(doc ~= nil or #errors > 0)
+        for _, found in ipairs(errors or {}) do assert.is_true(found.line >= 1 and found.column >= 1) end
+        assert(json.encode(errors or {}))
+      end
     end
   end)
 

@@ -51,3 +51,29 @@ describe("flows/", function()
     assert.equal("2 lines; most frequent: the (4), dog (2)", call.report(ctx, top, call.lines(ctx, text)))
   end)
 end)
+
+describe("flows/ on the engine", function()
+  local engine = require "pyoco.engine.local"
+
+  --- Runs a flow and returns the engine.
+  local function run(flow, params)
+    local eng = assert(engine.run(flow, { params = params }))
+    assert.is_nil(eng.error)
+    assert.equal("COMPLETED", eng.status)
+    return eng
+  end
+
+  it("greets whom it is given, with log lines", function()
+    local file <close> = assert(io.open(root .. "/hello.yaml"))
+    local flow = assert(load.document(assert(document.read(file:read("a"), { name = "hello" })), { root }))
+    local records = run(flow, { name = "Ada" }).records
+    assert.equal("Hello, Ada! Your name has 3 letters. Everything works.", records.celebrate.output)
+    assert.equal("looking for Ada ...\nthere you are!\n", records.meet.log_tail)
+    assert.same({ greet = "Hello, Ada!", count = 3 }, records.celebrate.inputs)
+  end)
+
+  it("reports the words of a text that comes with the run", function()
+    local flow = assert(load.flow("word-report", { root }))
+    assert.equal("1 lines; most frequent: b (2), a (1)", run(flow, { text = "a b b" }).records.report.output)
+  end)
+end)

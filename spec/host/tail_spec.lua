@@ -242,7 +242,7 @@ describe("host.tail", function()
     follow()
     assert.are.equal("live", event())
     local offset = assert(conn:clock_offset())
-    assert.is_true(math.abs(clock.monotonic() + offset - clock.wall()) < 1)
+    assert.is_true(math.abs(offset) < 1) -- the server shares our clock here
   end)
 
   it("needs a bucket name that may be one, and a blocking connection", function()

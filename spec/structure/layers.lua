@@ -9,7 +9,6 @@ M.places = {
   ["lua/pyoco/log.lua"] = "base",
   ["lua/pyoco/config"] = "base",
   ["lua/pyoco/nearest.lua"] = "base",
-  ["lua/pyoco/locale.lua"] = "base",
   ["lua/pyoco/flow/"] = "flow",
   ["lua/pyoco/run/"] = "run",
   ["lua/pyoco/nats/"] = "nats",
@@ -21,8 +20,7 @@ M.places = {
   ["lua/pyoco/routes/"] = "routes",
   ["lua/pyoco/cli/"] = "cli",
   ["lua/pyoco/up/"] = "up",
-  ["lua/pyoco/gateway.lua"] = "program",
-  ["lua/pyoco/gateway_main.lua"] = "program",
+  ["lua/pyoco/gateway/"] = "program",
   ["lua/pyoco/worker/init.lua"] = "program", -- worker.main: the command line, then the supervisor
   ["lua/"] = "program", -- gateway.lua, worker.lua ...: they put the layers together
   ["flows/"] = "user",
@@ -51,7 +49,7 @@ M.may = {
 M.only = {
   { module = "host.nats", from = { "lua/pyoco/store/jetstream.lua", "lua/pyoco/nats/" },
     why = "only the store's JetStream side talks to NATS" },
-  { module = "host.httpd", from = { "lua/pyoco/http/", "lua/pyoco/gateway" },
+  { module = "host.httpd", from = { "lua/pyoco/http/", "lua/pyoco/gateway/" },
     why = "only the gateway serves HTTP" },
   { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/pyoco/up/",
     "lua/client.lua" }, why = "the store, flows and runs know nothing of HTTP" },

@@ -29,34 +29,60 @@ function M.folder()
   end
 end
 
+local Connection = {}
+Connection.__index = Connection
+
+--- Opens a connection and sends bytes. What comes back gathers in `.text`; `.closed` says that the server has closed.
+--- @param port integer
+--- @param bytes string
+--- @return table connection with :wait(fn, deadline_ms), :send(bytes), :close()
+function M.connect(port, bytes)
+  local self = setmetatable({ tcp = uv.new_tcp(), text = "" }, Connection)
+  self.tcp:connect("127.0.0.1", port, function(failure)
+    self.closed = failure ~= nil
+    if failure then return end
+    self.tcp:write(bytes)
+    self.tcp:read_start(function(_, chunk)
+      self.text = self.text .. (chunk or "")
+      self.closed = self.closed or not chunk
+    end)
+  end)
+  return self
+end
+
+--- Turns the loop until fn(self) is true, the server has closed, or the deadline passes.
+--- @param fn function|nil default: wait for the close
+--- @param deadline_ms integer|nil default 10000
+--- @return boolean whether fn's condition (or the close) came about
+function Connection:wait(fn, deadline_ms)
+  local over
+  local timer = uv.new_timer()
+  timer:start(deadline_ms or 10000, 0, function() over = true end)
+  while not over and not self.closed and not (fn and fn(self)) do uv.run("once") end
+  timer:close()
+  return fn and fn(self) and true or not fn and self.closed or false
+end
+
+--- Sends more.
+function Connection:send(bytes) self.tcp:write(bytes) end
+
+--- Closes it.
+function Connection:close()
+  self.tcp:close()
+  uv.run("nowait")
+end
+
 --- Sends bytes on a new connection and collects what comes until the server closes it, `enough(text)` says true,
---- or the deadline passes.
+--- or 10 s have passed.
 --- @param port integer
 --- @param bytes string
 --- @param enough function|nil  text -> boolean
---- @param deadline_ms integer|nil  default 10000
 --- @return string text, boolean closed
-function M.raw(port, bytes, enough, deadline_ms)
-  local tcp, text, closed, over = uv.new_tcp(), "", false, false
-  local timer = uv.new_timer()
-  timer:start(deadline_ms or 10000, 0, function() over = true end)
-  tcp:connect("127.0.0.1", port, function(failure)
-    if failure then
-      over = true
-      return
-    end
-    tcp:write(bytes)
-    tcp:read_start(function(_, chunk)
-      text = text .. (chunk or "")
-      closed = closed or not chunk
-      over = over or closed or (enough and enough(text)) or false
-    end)
-  end)
-  while not over do uv.run("once") end
-  tcp:close()
-  timer:close()
-  uv.run("nowait")
-  return text, closed
+function M.raw(port, bytes, enough)
+  local c = M.connect(port, bytes)
+  c:wait(enough and function() return enough(c.text) end)
+  c:close()
+  return c.text, c.closed
 end
 
 --- Calls probe until it returns something true; fails after 10 s.

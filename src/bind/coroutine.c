@@ -196,6 +196,8 @@ static int l_coroutine_close(lua_State *L) {
     lua_State *co = check_coroutine(L);
     if (!is_closable(L, co))
         return luaL_error(L, "cannot close a %s coroutine", co == L ? "running" : "normal");
+    if (ph_is_waiting(co)) /* what it waits for will answer it */
+        return luaL_error(L, "cannot close a coroutine in a wait");
     if (close_coroutine(L, co) == LUA_OK) {
         lua_pushboolean(L, 1);
         return 1;

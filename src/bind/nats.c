@@ -1,12 +1,13 @@
 /* host.nats: core NATS, libnats >= 3.4.1. src/nats.h describes the two modes; this file is the blocking one.
  *
- *   nats.connect(opts) -> conn | nil, message, code       opts: url name connect_timeout_ms user password token
- *                                                         creds tls_ca tls_cert tls_key loop
+ *   nats.connect(opts) -> conn | nil, message, code       opts: url name connect_timeout_ms
+ *              ping_interval_ms user password token creds tls_ca tls_cert tls_key loop
+ *              retry (blocking mode: no server yet is no failure, the connection is made when there is one)
  *   nats.share(conn|nil), nats.shared() -> conn | nil, message, "unavailable"      one connection of the process
  *   nats.borrow(lightuserdata) -> loop-mode conn                                   a ph_nats_loop owned by C
  *   nats.inbox() -> string                                                         a unique reply subject
  *   host.nats.conn (blocking): request request_many publish subscribe status info flush clock_offset close
- *        clock_offset() -> seconds from the monotonic clock to the server's unix time, nil while no tail measured it
+ *        clock_offset() -> seconds to add to our wall clock for the server's; nil while no tail has measured it
  *   host.nats.sub:             next close
  *   host.nats.loop, host.nats.loop.sub: nats_loop.c
  * A message is a table { subject, data, reply|nil, headers|nil (name -> first value) }.
@@ -375,20 +376,22 @@ static int l_conn_tostring(lua_State *L) {
 
 /* --- the module --- */
 
-static const char *const option_names[] = {"url",   "name",   "connect_timeout_ms", "user",    "password", "token",
-                                           "creds", "tls_ca", "tls_cert",           "tls_key", "loop",     NULL};
+static const char *const option_names[] = {
+    "url",      "name",    "connect_timeout_ms", "ping_interval_ms", "user", "password", "token", "creds", "tls_ca",
+    "tls_cert", "tls_key", "loop",    "retry",
+};
 
 static void check_option_names(lua_State *L, int index) {
     lua_pushnil(L);
     while (lua_next(L, index)) {
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
         bool is_known = false;
-        for (int i = 0; option_names[i]; i++)
+        for (size_t i = 0; i < sizeof option_names / sizeof *option_names; i++)
             is_known = is_known || strcmp(name, option_names[i]) == 0;
         if (!is_known)
             luaL_error(L,
-                       "nats.connect: unknown option '%s' (known: url name connect_timeout_ms user password token "
-                       "creds tls_ca tls_cert tls_key loop)",
+                       "nats.connect: unknown option '%s' (known: url name connect_timeout_ms ping_interval_ms user "
+                       "password token creds tls_ca tls_cert tls_key loop retry)",
                        name);
         lua_pop(L, 1);
     }
@@ -423,6 +426,10 @@ static int l_nats_connect(lua_State *L) {
                          .tls_key = string_option(L, "tls_key")};
     lua_getfield(L, 1, "connect_timeout_ms");
     o.connect_timeout_ms = lb_nats_timeout(L, -1, 2000);
+    lua_getfield(L, 1, "retry");
+    o.is_retrying = lua_toboolean(L, -1);
+    lua_getfield(L, 1, "ping_interval_ms");
+    o.ping_interval_ms = lb_nats_timeout(L, -1, 20000);
     lua_getfield(L, 1, "loop");
     if (lua_toboolean(L, -1))
         return lb_nats_connect_loop(L, &o);

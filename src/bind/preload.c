@@ -5,10 +5,12 @@
 #include <luv/luv.h>
 
 int luaopen_host(lua_State *L);
+int luaopen_host_slot(lua_State *L);
+int luaopen_host_slots(lua_State *L);
+int luaopen_host_task(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
-int luaopen_host_task(lua_State *L);
 int luaopen_host_shared(lua_State *L);
 int luaopen_host_nats(lua_State *L);
 int luaopen_host_tail(lua_State *L);
@@ -22,6 +24,8 @@ static const luaL_Reg modules[] = {
     {"host.task", luaopen_host_task},
     {"host.shared", luaopen_host_shared},
     {"host.nats", luaopen_host_nats},
+    {"host.slot", luaopen_host_slot},
+    {"host.slots", luaopen_host_slots},
     {"host.tail", luaopen_host_tail},
     {"host.yaml", luaopen_host_yaml},
     {"luv", luaopen_luv},

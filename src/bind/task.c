@@ -23,7 +23,8 @@
 int luaopen_host_task(lua_State *L);
 
 static const char output_key = 0;
-enum { FRAMES_MAX = 24 };
+enum { FRAMES_MAX = 24, SPARE_MAX = 16 };
+#define SPARE "host.task.spare" /* registry: list of coroutines for the next tasks */
 #define TRACEBACKS "host.task.tracebacks" /* registry: { coroutine = text } between a failure and its report */
 
 /* --- running --- */
@@ -119,6 +120,35 @@ static void push_failed(lua_State *L, lua_State *co) {
     lua_pop(L, 1);
 }
 
+/* Pushes a coroutine: one that an earlier task has ended on, since making one costs more than a short task. */
+static lua_State *push_coroutine(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, SPARE);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    if (n == 0) {
+        lua_pop(L, 1);
+        return lua_newthread(L);
+    }
+    lua_rawgeti(L, -1, n);
+    lua_pushnil(L);
+    lua_rawseti(L, -3, n);
+    lua_remove(L, -2);
+    return lua_tothread(L, -1);
+}
+
+/* Keeps co, whose task_main returned, for the next task. */
+static void keep_coroutine(lua_State *L, lua_State *co) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, SPARE);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    if (n < SPARE_MAX) {
+        lua_settop(co, 0);
+        lua_sethook(co, NULL, 0, 0);
+        lua_pushthread(co);
+        lua_xmove(co, L, 1);
+        lua_rawseti(L, -2, n + 1);
+    }
+    lua_pop(L, 1);
+}
+
 /* Runs co, with nargs values on its stack, as the current task. Pushes state, a, b. */
 static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
     ph_vm *vm = ph_vm_of(L);
@@ -127,7 +157,7 @@ static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
     w->task = co;
     w->cut = cut;
     ph_user_enter(vm, co);
-    ph_watch_resumed(vm);
+    ph_start_tick(vm);
     int status = lua_resume(co, L, nargs, &n);
     ph_user_leave(vm, NULL);
     w->task = NULL;
@@ -136,6 +166,7 @@ static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
         lua_pushliteral(L, "ended");
         lua_settop(co, lua_gettop(co) - n + 3); /* true and two results, nil when there are fewer */
         lua_xmove(co, L, 2);
+        keep_coroutine(L, co);
     } else if (status == LUA_YIELD && ph_is_waiting(co)) {
         lua_pushliteral(L, "waits");
         lua_pushvalue(co, -2);
@@ -145,6 +176,10 @@ static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
         if (status == LUA_YIELD) /* a C function yielded on its own */
             lua_pushliteral(co, "the task yielded; to wait, use ctx:sleep");
         push_failed(L, co);
+        if (status == LUA_OK)
+            keep_coroutine(L, co);
+        else
+            lua_resetthread(co);
     }
     return 3;
 }
@@ -159,12 +194,12 @@ static int l_task_start(lua_State *L) {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     check_free(L);
     int values = lua_gettop(L); /* the function and its arguments */
-    lua_State *co = lua_newthread(L);
+    luaL_checkstack(L, 8, NULL);
+    lua_State *co = push_coroutine(L);
     lua_insert(L, 1);
     luaL_checkstack(co, values + 1, "too many arguments");
     lua_pushcfunction(co, task_main);
     lua_xmove(L, co, values);
-    luaL_checkstack(L, 8, NULL);
     return 1 + run_task(L, co, values, PH_CUT_NONE);
 }
 

@@ -1,5 +1,7 @@
 /* GET /health: composed here, so that it answers with NATS down, with all VMs busy and with a broken script. */
 #include "httpd.h"
+#include "../hub.h"
+#include "nats.h"
 #include "shared.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +36,20 @@ static void put_field(void *ctx, const char *key, const char *value, size_t len)
     fwrite(len ? value : "null", 1, len ? len : 4, f);
 }
 
+static const char *nats_status(void) {
+    natsConnection *nc = ph_nats_shared();
+    if (!nc)
+        return "none";
+    switch (natsConnection_Status(nc)) {
+    case NATS_CONN_STATUS_CONNECTED:
+        return "connected";
+    case NATS_CONN_STATUS_CLOSED:
+        return "closed";
+    default:
+        return "reconnecting";
+    }
+}
+
 int ph_httpd_health(ph_httpd *server, struct mg_connection *conn) {
     text t = {0};
     if (!(t.file = open_memstream(&t.data, &t.len)))
@@ -50,6 +66,9 @@ int ph_httpd_health(ph_httpd *server, struct mg_connection *conn) {
     fprintf(t.file, ",\"stopping\":%s,\"requests\":%llu,\"in_flight\":%d,\"streams\":%d,\"vms\":%d,\"vms_busy\":%d",
             atomic_load(&server->stopping) ? "true" : "false", atomic_load(&server->requests),
             atomic_load(&server->in_flight), atomic_load(&server->streams), s.vms, s.busy);
+    fprintf(t.file, ",\"nats\":\"%s\"", nats_status());
+    if (server->hub)
+        fprintf(t.file, ",\"runs_tail\":\"%s\"", ph_hub_is_live(server->hub) ? "live" : "waiting");
     ph_shared_each("health.", put_field, &t);
     fputc('}', t.file);
     fclose(t.file);

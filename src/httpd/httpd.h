@@ -38,6 +38,7 @@ typedef struct ph_httpd {
     ph_pool *pool;
     struct ph_hub *hub; /* NULL without a runs bucket */
     int port;
+    int max_streams;
     double started_at;
     atomic_int in_flight; /* requests being answered, streams included */
     atomic_int streams;

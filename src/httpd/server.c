@@ -1,9 +1,10 @@
 /* Life of the server: options to CivetWeb, start, drain, stop. */
 #include "httpd.h"
 #include "log.h"
+#include "../hub.h"
+#include "nats.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <nats/nats.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +101,20 @@ static int default_vms(void) {
     return n < 4 ? 4 : n > 16 ? 16 : (int)n;
 }
 
+static bool start_hub(ph_httpd *server, ph_error *err, const char **code) {
+    if (!server->options.runs_bucket)
+        return true;
+    natsConnection *nc = ph_nats_shared();
+    if (!nc) {
+        snprintf(err->text, sizeof err->text, "runs_bucket needs the process's NATS connection: nats.share(conn) first");
+        return false;
+    }
+    server->hub = ph_hub_start(nc, server->options.runs_bucket, err);
+    if (!server->hub)
+        *code = PH_UNAVAILABLE;
+    return server->hub != NULL;
+}
+
 ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const char **code) {
     *code = PH_INVALID;
     ph_httpd *server = calloc(1, sizeof *server);
@@ -132,12 +147,14 @@ ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const c
                                                     .vms = o->vms ? o->vms : default_vms(), .service = o->service},
                                  err);
     o->script = o->boot = NULL; /* the pool has copies; ours were borrowed */
-    if (!server->pool || !listen_on(server, err, code)) {
-        ph_pool_stop(server->pool);
-        free(server);
-        return NULL;
-    }
-    return server;
+    /* Streams are never more than leave 64 threads (half of a small number) for other requests. */
+    server->max_streams = o->threads >= 80 ? o->threads - 64 : o->threads / 2;
+    if (server->pool && start_hub(server, err, code) && listen_on(server, err, code))
+        return server;
+    ph_pool_stop(server->pool);
+    ph_hub_free(server->hub);
+    free(server);
+    return NULL;
 }
 
 /* CivetWeb's accept loop sleeps in slices of 2 s and looks at its stop flag between them; a connection wakes it. */
@@ -163,6 +180,8 @@ void ph_httpd_stop(ph_httpd *server, double drain_sec) {
     if (!server)
         return;
     atomic_store(&server->stopping, true);
+    if (server->hub)
+        ph_hub_close(server->hub);
     double last = ph_httpd_now() + drain_sec;
     while (atomic_load(&server->in_flight) > 0 && ph_httpd_now() < last)
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
@@ -173,5 +192,6 @@ void ph_httpd_stop(ph_httpd *server, double drain_sec) {
     if (knocking)
         pthread_join(thread, NULL);
     ph_pool_stop(server->pool);
+    ph_hub_free(server->hub);
     free(server);
 }

@@ -25,6 +25,7 @@ local M = {}
 
 local MAX_PARALLEL = 256
 local NO_ARTIFACTS <const> = {}
+local RESTART <const> = setmetatable({}, { __close = function() collectgarbage("restart") end })
 
 local Engine = {}
 Engine.__index = Engine
@@ -43,10 +44,10 @@ local function enter(eng, node, state, at)
   if on_event then on_event({ type = "task", task = node.name, state = state, at = at }) end
 end
 
---- The output target of a node: print and ctx:log of its task end here.
-local function emit_log(target, text)
-  local on_event = target.eng.on_event
-  if on_event then on_event({ type = "log", task = target.name, text = text, at = target.eng.now() }) end
+--- Output of a node's task: what print and ctx:log tell, see output.lua.
+function Engine:log(node, text)
+  local on_event = self.on_event
+  if on_event then on_event({ type = "log", task = node.name, text = text, at = self.now() }) end
 end
 
 --- Gives a node its end: state, times, and what follows from it.
@@ -72,7 +73,7 @@ local function succeed(eng, node, result, message)
   if result == nil and type(message) == "string" then -- Lua's way to fail: nil, message
     return finish(eng, node, "FAILED", output.clean(message))
   end
-  local copied, problem = value.copy(result, node.name .. ".output")
+  local copied, problem = value.copy(result, "output")
   if problem then return finish(eng, node, "FAILED", problem) end
   node.record.output = copied
   eng.results[node.name] = copied
@@ -83,7 +84,7 @@ local settle
 
 --- Runs a node's coroutine by start, answer or stop.
 local function step(eng, node, how, ...)
-  output.select(node.target)
+  output.select(node)
   settle(eng, node, how(...))
 end
 
@@ -131,9 +132,8 @@ local function launch(eng, node)
   if not arguments then return finish(eng, node, "FAILED", inputs) end
   record.inputs = inputs
   node.turn = 0
-  node.target = { eng = eng, name = node.name, record = record, emit = emit_log }
-  output.select(node.target)
-  local co, state, a, b = start(node.fn, unpack(arguments, 1, arguments.n))
+  output.select(node)
+  local co, state, a, b = start(node.fn, unpack(arguments, 1, #node.params))
   node.co = co
   settle(eng, node, state, a, b)
 end
@@ -213,7 +213,10 @@ function Engine:cancel() -- luacheck: ignore 212/self
 end
 
 --- A record of a task that has not started.
-local function new_record() return { state = "PENDING", artifacts = NO_ARTIFACTS } end
+local function new_record()
+  return { state = "PENDING", artifacts = NO_ARTIFACTS, started_at = nil, ended_at = nil, duration_ms = nil,
+    inputs = nil, output = nil, error = nil } -- named for their room in the table: fields are set later
+end
 
 --- The run's params over the flow's defaults, copied.
 local function merge_params(flow, params)
@@ -226,6 +229,13 @@ local function merge_params(flow, params)
   return merged
 end
 
+--- Stops the garbage collector until the result is closed.
+local function without_collector()
+  if not collectgarbage("isrunning") then return nil end
+  collectgarbage("stop")
+  return RESTART
+end
+
 --- Makes an engine for one run.
 ---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
 ---@param opts table? { params, run = table, on_event = fn(event), now = fn() -> unix seconds, after = fn(seconds, fn)
@@ -235,6 +245,7 @@ end
 ---  params, running = number of started tasks that have not ended, ended_at }
 function M.new(flow, opts)
   opts = opts or {}
+  local _ <close> = without_collector() -- it makes much and drops nothing
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, plan = planner.new(flow.graph), params = merge_params(flow, opts.params),
     tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,
@@ -246,7 +257,8 @@ function M.new(flow, opts)
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name
     node.fn = flow.functions[name] or error(("flow %s: no function for task %s"):format(flow.name, name), 2)
-    node.params, node.inputs, node.record = flow.params[name] or {}, wiring.inputs(node.spec), new_record()
+    node.eng, node.params, node.inputs = eng, flow.params[name] or {}, wiring.inputs(node.spec)
+    node.record = new_record()
     eng.tasks[name], eng.records[name] = "PENDING", node.record
     if node.left == 0 then push(eng.ready, node) end
   end

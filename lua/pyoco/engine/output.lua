@@ -9,7 +9,7 @@ local M = {}
 local TAIL_BYTES = 4096
 local REPLACEMENT = char(0xFFFD)
 
-local current -- { record, emit(text) } of the task that runs, or nil
+local current -- the node of the task that runs, or nil
 
 --- Text as UTF-8: bytes that are not become U+FFFD, so that JSON can carry it.
 ---@param text string
@@ -43,11 +43,11 @@ function M.write(text)
   text = M.clean(text)
   local record = target.record
   record.log_tail = M.tail((record.log_tail or "") .. text)
-  target.emit(target, text)
+  target.eng:log(target, text)
 end
 
 --- Says whose output follows.
----@param target table? { record = table, emit = function(target, text) }; nil: nobody's
+---@param target table? the engine's node { record, eng }; eng:log(node, text) is told. nil: nobody's
 function M.select(target) current = target end
 
 --- Connects print and io.write of this VM's tasks; the engine calls it once per run.

@@ -5,6 +5,16 @@
 --- starts a node, or makes a gate a source that is done. `any` is a gate that needs one: later ones pass 0.
 local M = {}
 
+--- Adds a waiter to a source.
+local function add_waiter(source, waiter)
+  local waiters = source.waiters
+  if waiters then
+    waiters[#waiters + 1] = waiter
+  else
+    source.waiters = { waiter }
+  end
+end
+
 --- The source that stands for a condition. Conditions are shared between nodes, so gates are too.
 local function source_of(cond, plan, gates)
   if type(cond) == "string" then
@@ -13,12 +23,9 @@ local function source_of(cond, plan, gates)
   local gate = gates[cond]
   if gate then return gate end
   local items = cond.all or cond.any
-  gate = { left = cond.all and #items or 1, waiters = {} }
+  gate = { left = cond.all and #items or 1 }
   gates[cond] = gate
-  for _, item in ipairs(items) do
-    local waiters = source_of(item, plan, gates).waiters
-    waiters[#waiters + 1] = gate
-  end
+  for _, item in ipairs(items) do add_waiter(source_of(item, plan, gates), gate) end
   return gate
 end
 
@@ -49,11 +56,12 @@ end
 
 --- Makes a plan.
 ---@param graph table as pyoco.flow.compile makes it
----@return table plan { nodes = { { name, index, spec = graph node, left, waiters } }, by_name }
+---@return table plan { nodes = { node }, by_name }; a node has room for all fields that the engine gives it
 function M.new(graph)
   local plan = { nodes = {}, by_name = {} }
   for i, spec in ipairs(graph.nodes) do
-    local node = { name = spec.name, index = i, spec = spec, left = 0, waiters = {}, state = "PENDING" }
+    local node = { name = spec.name, index = i, spec = spec, left = 0, state = "PENDING", waiters = nil, record = nil,
+      eng = nil, fn = nil, params = nil, inputs = nil, started = nil, turn = nil, co = nil } -- named for their room
     plan.nodes[i] = node
     plan.by_name[spec.name] = node
   end
@@ -61,8 +69,7 @@ function M.new(graph)
   for _, node in ipairs(plan.nodes) do
     if node.spec.needs then
       node.left = 1
-      local waiters = source_of(node.spec.needs, plan, gates).waiters
-      waiters[#waiters + 1] = node
+      add_waiter(source_of(node.spec.needs, plan, gates), node)
     end
   end
   add_alternatives(plan, graph.any_of)
@@ -74,7 +81,7 @@ end
 ---@param ready fun(node: table) called for each node that may now start
 function M.done(source, ready)
   local waiters = source.waiters
-  for i = 1, #waiters do
+  for i = 1, waiters and #waiters or 0 do
     local waiter = waiters[i]
     local left = waiter.left - 1
     waiter.left = left

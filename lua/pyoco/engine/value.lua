@@ -70,14 +70,14 @@ end
 
 --- Copies a value.
 ---@param value any
----@param name string? what it is called in messages, as `tasks.a.output`
+---@param name string? what it belongs to, for messages: a task's name gives `NAME.output[3].x: ...`
 ---@return any copy
 ---@return string? message when it is not JSON: names the place and what stands there
 ---@return string? code "invalid"
 function M.copy(value, name)
-  local copied, problem, path = copy(value, 1, {})
-  if problem then return nil, format("%s%s: JSON cannot carry %s", name or "value", path or "", problem), "invalid" end
-  return copied
+  local copied, problem, path = copy(value, 1, type(value) == "table" and {})
+  if not problem then return copied end
+  return nil, format("%s%s: JSON cannot carry %s", name or "value", path or "", problem), "invalid"
 end
 
 return M

@@ -6,9 +6,11 @@ local selector = require "pyoco.flow.selector"
 local value = require "pyoco.engine.value"
 
 local null, copy, resolve = json.null, value.copy, selector.resolve
-local type, next = type, next
+local type, next, ipairs = type, next, ipairs
 
 local M = {}
+
+local NONE <const> = {}
 
 --- Prepares a node's inputs: selectors are parsed once.
 ---@param spec table graph node
@@ -47,28 +49,42 @@ local function named(eng, name)
   return found
 end
 
---- Resolves the arguments of a task that is about to start.
----@param eng table the engine
----@param node table its node; node.params lists the parameter names
----@return table? arguments with field n; nil if an input has no value
----@return table|string inputs what the record shows; or the message
-function M.arguments(eng, node)
-  local recorded, arguments = {}, { n = #node.params }
-  for _, input in next, node.inputs or {} do
+--- Resolves the inputs of a node into `recorded`; returns a message if one has no value.
+local function resolve_inputs(eng, node, recorded)
+  for _, input in ipairs(node.inputs) do
     local found, message = input.literal
     if input.selector then
       found, message = resolve(input.selector, eng.sources)
-      if message then return nil, message end
+      if message then return message end
     end
     recorded[input.name] = found == nil and null or found
   end
-  for i = 1, arguments.n do
-    local name = node.params[i]
+end
+
+local arguments = {} -- of the task that starts now; used up before the next one is looked at
+
+--- Resolves the arguments of a task that is about to start.
+---@param eng table the engine
+---@param node table its node; node.params lists the parameter names
+---@return table? arguments #node.params values, valid until the next call; nil if an input has no value
+---@return table|string inputs what the record shows; or the message
+function M.arguments(eng, node)
+  local names = node.params
+  if not node.inputs and #names == 0 then return arguments, NONE end
+  local recorded = {}
+  local message = node.inputs and resolve_inputs(eng, node, recorded)
+  if message then return nil, message end
+  for i = 1, #names do
+    local name = names[i]
     if name == "ctx" then
       arguments[i] = context.new(eng, node)
     else
-      if recorded[name] == nil then recorded[name] = named(eng, name) end
-      arguments[i] = own(recorded[name])
+      local found = recorded[name]
+      if found == nil then
+        found = named(eng, name)
+        recorded[name] = found
+      end
+      arguments[i] = own(found)
     end
   end
   return arguments, recorded

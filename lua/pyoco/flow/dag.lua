@@ -42,26 +42,6 @@ local function add_edges(graph, d)
   return before
 end
 
---- Follows what `name` waits for until a task comes round again. Takes dead ends out of `stuck`.
---- Returns the path, each waiting for the next, and where in it the cycle starts; nil if there is none.
-local function find_cycle(before, stuck, name)
-  local path, position, cursor = { name }, { [name] = 1 }, {}
-  while #path > 0 do
-    local top = path[#path]
-    local i = (cursor[top] or 0) + 1
-    cursor[top] = i
-    local from = before[top][i]
-    if from == nil then
-      path[#path], position[top], stuck[top] = nil, nil, nil
-    elseif position[from] then
-      return path, position[from]
-    elseif stuck[from] then
-      path[#path + 1] = from
-      position[from] = #path
-    end
-  end
-end
-
 --- The mention that puts `name` behind `from`.
 local function place_of(d, name, from)
   for _, wait in ipairs(d.waits[name]) do
@@ -71,62 +51,41 @@ local function place_of(d, name, from)
   end
 end
 
---- Reports the cycle path[start..] and takes its tasks out of `stuck`.
-local function report_cycle(d, path, start, stuck)
+--- Reports the cycle path[start..], in which each task waits for the next, and the last for the first.
+local function report_cycle(d, path, start)
   local names = { path[start] }
-  for i = #path, start, -1 do
-    names[#names + 1] = path[i]
-    stuck[path[i]] = nil
-  end
+  for i = #path, start, -1 do names[#names + 1] = path[i] end
   local text = #names > 9 and table.concat(names, " >> ", 1, 4) .. " >> ... >> " .. names[#names]
     or table.concat(names, " >> ")
   d.fail(place_of(d, path[start], path[start + 1] or path[start]), "cycle", "cycle: " .. text,
     { hint = "a task cannot wait for itself" })
 end
 
---- Reports the cycles among the tasks that wait for ever.
-local function report_cycles(graph, d, before, stuck)
-  local reported = 0
+--- Sorts the tasks so that each comes after what it waits for. Goes down from each task to what it waits for; one
+--- that is met again on the way down closes a cycle, which is reported. Returns the names in order, or nil.
+local function sort(graph, d, before)
+  local order, is_done, depth, cursor, cycles = {}, {}, {}, {}, 0
   for _, node in ipairs(graph.nodes) do
-    while stuck[node.name] and reported < MAX_CYCLES do
-      local path, start = find_cycle(before, stuck, node.name)
-      if path then
-        report_cycle(d, path, start, stuck)
-        reported = reported + 1
+    local path = { not is_done[node.name] and node.name or nil }
+    if path[1] then depth[path[1]] = 1 end
+    while #path > 0 do
+      local top = path[#path]
+      local i = (cursor[top] or 0) + 1
+      cursor[top] = i
+      local from = before[top][i]
+      if from == nil then
+        order[#order + 1] = top
+        is_done[top], depth[top], path[#path] = true, nil, nil
+      elseif depth[from] then
+        cycles = cycles + 1
+        if cycles <= MAX_CYCLES then report_cycle(d, path, depth[from]) end
+      elseif not is_done[from] then
+        path[#path + 1] = from
+        depth[from] = #path
       end
     end
   end
-end
-
---- Sorts the nodes so that each comes after what it waits for. Returns the names in order, and the set of those that
---- wait for ever: cycles and what is behind them.
-local function sort(graph, before)
-  local after, missing, order, stuck = {}, {}, {}, {}
-  for _, node in ipairs(graph.nodes) do
-    after[node.name] = {}
-    missing[node.name] = #before[node.name]
-    stuck[node.name] = true
-  end
-  for _, edge in ipairs(graph.edges) do
-    local list = after[edge[1]]
-    list[#list + 1] = edge[2]
-  end
-  local function release(name)
-    order[#order + 1] = name
-    stuck[name] = nil
-  end
-  for _, node in ipairs(graph.nodes) do
-    if missing[node.name] == 0 then release(node.name) end
-  end
-  local done = 0
-  while done < #order do
-    done = done + 1
-    for _, name in ipairs(after[order[done]]) do
-      missing[name] = missing[name] - 1
-      if missing[name] == 0 then release(name) end
-    end
-  end
-  return order, stuck
+  return cycles == 0 and order or nil
 end
 
 --- Tells which of `wanted` (task -> set of tasks that it reads) do not come before. One pass over the edges for
@@ -190,9 +149,8 @@ function M.check(graph, d)
   local before = add_edges(graph, d)
   local targets = collect_reads(graph, d)
   if not before then return end
-  local order, stuck = sort(graph, before)
-  if #order < #graph.nodes then return report_cycles(graph, d, before, stuck) end
-  if d.opts.partial then return end
+  local order = sort(graph, d, before)
+  if not order or d.opts.partial then return end
   for _, read in ipairs(not_before(order, before, targets)) do
     local text, from = read.selector.text, read.selector.node
     d.fail(read.place, "bad_selector", ("%s: '%s' does not come before '%s'"):format(text, from, read.task),

@@ -114,20 +114,23 @@ local function locate(source, problem)
   end
 end
 
+--- The part of a long line around byte `at`, whole characters only. Returns it and where `at` is in it.
+local function window(line, at)
+  local from = math.max(1, at - EXCERPT // 2)
+  local to = math.min(#line, from + EXCERPT)
+  while line:find("^[\x80-\xbf]", from) do from = from + 1 end
+  while line:find("^[\x80-\xbf]", to + 1) do to = to - 1 end
+  return line:sub(from, to), at - from + 1
+end
+
 --- Two lines: the text of the line, and carets below the place. nil if there is no such place.
 local function caret(source, problem)
   local line = problem.column and line_text(source, problem.line)
-  if not line then return nil end
-  local column, width = problem.column, problem.width or 1
-  if #line > EXCERPT then -- a window around the place; cut bytes of a character are dropped
-    local at = byte_of(line, column)
-    local from = math.max(1, at - EXCERPT // 2)
-    line = line:sub(from, from + EXCERPT):gsub("^[\x80-\xbf]+", "")
-    column = at - from + 1
-  end
-  local prefix = line:sub(1, byte_of(line, column) - 1):gsub("[^\t]", " ")
-  if utf8.len(line) then prefix = line:sub(1, byte_of(line, column) - 1):gsub("[\x80-\xbf]", ""):gsub("[^\t]", " ") end
-  return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(width, EXCERPT - #prefix)))
+  if not line or not utf8.len(line) then return nil end -- what is not UTF-8 cannot be shown
+  local at = byte_of(line, problem.column)
+  if #line > EXCERPT then line, at = window(line, at) end
+  local prefix = line:sub(1, at - 1):gsub("[\x80-\xbf]", ""):gsub("[^\t]", " ")
+  return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(problem.width or 1, EXCERPT - #prefix)))
 end
 
 --- The known name that an unknown word was most likely meant to be. `budget.left` bounds the names that one report

@@ -118,7 +118,8 @@ local function got(p)
   if p.kind == "end" then return "the end of the graph" end
   if p.kind == "line" then return "the end of the line" end
   local text = p.text:sub(p.at, p.to)
-  return "'" .. (#text > 40 and text:sub(1, 37) .. "..." or text) .. "'"
+  if #text > 40 then text = text:sub(1, 37):gsub("[\xc2-\xff][\x80-\xbf]*$", "") .. "..." end -- no cut characters
+  return "'" .. text .. "'"
 end
 
 --- The Python word to blame for the current token: itself, or the one before it (`for x in`). nil if none.

@@ -41,7 +41,11 @@ end
 --- Shows a log line of a part, if it tells of trouble: JSON lines from WARNING up, and whatever is no log line.
 local function printer(up)
   return function(name)
+    local last
     return function(line)
+      local timeless = line:gsub('^{"ts":[^,]*,', "")
+      if timeless == last then return end -- the same again
+      last = timeless
       local record = line:sub(1, 1) == "{" and json.decode(line)
       if type(record) ~= "table" then
         if line:find("%S") and not line:find("^INFO ") and not line:find("^DEBUG ") then
@@ -50,7 +54,7 @@ local function printer(up)
       elseif record.level ~= "INFO" and record.level ~= "DEBUG" then
         local colour = record.level == "WARNING" and "yellow" or "red"
         up.say("%s  %s%s", up.paint(colour, name), text.clean(tostring(record.message)),
-          record.exc_message and ": " .. text.clean(tostring(record.exc_message)) or "")
+          record.exc_message and ": " .. text.cut(text.clean(tostring(record.exc_message)), 300) or "")
       end
     end
   end
@@ -115,7 +119,7 @@ local function say_next(up)
   local client = command_name() .. " client.lua"
   if up.server_url ~= "http://127.0.0.1:8000" then client = client .. " --server " .. up.server_url end
   up.say("\nAPI and dashboard: %s\nTry next, in another terminal:", up.paint("bold", up.server_url .. "/"))
-  up.say("  %s submit --flow-name hello_lua --param name=you", client)
+  up.say("  %s submit --flow-name word-report --param limit=5", client)
   up.say("  %s workers", client)
   up.say("  curl %s/health", up.server_url)
   up.say("Ctrl-C stops everything.")

@@ -31,15 +31,19 @@ local function start(up, name, script, arguments, env)
     on_line = up.on_line(name) }
 end
 
---- Waits until a part is ready, has died, or we are to stop.
+--- Waits until a part is ready, has died, or we are to stop. The condition gives true, or false and what is missing.
 local function ready(up, started, condition)
+  local missing
   local result = wait.until_true(function()
     if started.exited or up.is_stopping() then return "ended" end
-    return condition() and "ready"
+    local fine
+    fine, missing = condition()
+    return fine and "ready"
   end, READY_SEC, 20)
   if result == "ready" or up.is_stopping() then return true end
   local log = up.cfg.data_dir .. "/" .. started.name .. ".log"
-  local what = started.exited and started:ending() or ("was not ready within %d s"):format(READY_SEC)
+  local what = started.exited and started:ending()
+    or ("was not ready within %d s (%s)"):format(READY_SEC, missing or "no answer")
   return nil, ("the %s %s; its last words (all of them: %s):\n  %s"):format(started.name, what, log,
     table.concat(started.recent, "\n  ")), "unavailable"
 end
@@ -97,7 +101,7 @@ function M.gateway(up)
   up.server_url = ("http://%s:%d"):format(reachable, number)
   local fine, why, kind = ready(up, started, function()
     local answer = http.request { url = up.server_url .. "/ready", timeout_sec = 2, connect_timeout_sec = 1 }
-    return answer and answer.status == 200
+    return answer and answer.status == 200, answer and answer.body
   end)
   if fine and not up.is_stopping() then up.say("gateway  %s/%s", up.server_url, note_line(note)) end
   return fine, why, kind
@@ -122,6 +126,7 @@ function M.worker(up)
     for _, worker in ipairs(answer and answer.status == 200 and json.decode(answer.body) or {}) do
       if worker.worker_id == up.cfg.worker_id and (worker.last_seen_at or 0) >= since then return true end
     end
+    return false, "the gateway does not list it"
   end)
   if fine and not up.is_stopping() then
     up.say("worker   %s: tags %s, slots %s", up.cfg.worker_id, table.concat(up.cfg.worker_tags, ", "),

@@ -1,0 +1,43 @@
+--- The gateway: builds the app of the standard routes, and in the script role starts the server.
+--- The same script runs in three roles: "script" reads the command line and serves; "http" and "service" VMs only
+--- hand their app to the host, with the configuration that the script role has read.
+local host = require "host"
+local json = require "host.json"
+local http_app = require "pyoco.http.app"
+local store = require "pyoco.store.jetstream"
+local logger = require "pyoco.log"
+
+local M = {}
+
+--- What is mounted, in order. Each is a list of rows (pyoco.http.app).
+local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.workers" }
+
+local function new_log(cfg)
+  return logger.new { service = "pyoco-server:http", logger = "pyoco_server.http_api", config = cfg }
+end
+
+--- An app with the standard routes, to which a script adds its own.
+---@return table app (pyoco.http.app) with `store` and `config`
+function M.app()
+  local boot = host.boot()
+  local cfg = boot and assert(json.decode(boot)) or {}
+  local app = http_app.new { config = cfg, log = new_log(cfg) }
+  if boot then app.store = store.shared(cfg) end
+  for _, name in ipairs(ROUTES) do app:mount(require(name)) end
+  return app
+end
+
+--- Ends a gateway script. In the script role: reads the command line, serves until a signal, and returns the exit
+--- code. In a VM of the pool: returns the app.
+---@param app table
+---@param ... string the script's arguments
+---@return table|integer
+function M.main(app, ...)
+  if host.role ~= "script" then return app end
+  return require("pyoco.gateway.main").run { ... }
+end
+
+--- A logger as the gateway writes; for gateway.main.
+M.new_log = new_log
+
+return M

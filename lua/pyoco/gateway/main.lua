@@ -1,0 +1,169 @@
+--- The gateway's process: command line, server, the connection that its VMs share, and an orderly end.
+local host = require "host"
+local json = require "host.json"
+local shared = require "host.shared"
+local uv = require "luv"
+local args = require "pyoco.cli.args"
+local config = require "pyoco.config"
+local locale = require "pyoco.config_locale"
+local gateway = require "pyoco.gateway"
+local store = require "pyoco.store.jetstream"
+
+local M = {}
+
+local LINK_CHECK_MS = 250
+local DRAIN_SEC = 10
+
+--- The command line (also what --help shows).
+M.PROGRAM = {
+  name = "pyoco-host gateway.lua",
+  doc = "HTTP API and dashboard. Routes are Lua: edit gateway.lua while it runs.",
+  config = { "http_host", "http_port", "nats_url", "dashboard_lang" },
+}
+
+--- Reads command line and configuration, or says what is wrong.
+---@return table|nil cfg
+---@return integer|nil exit code when there is none
+local function read_config(argv)
+  local values, message, _, usage = args.parse(M.PROGRAM, argv)
+  if not values then
+    io.stderr:write(("gateway.lua: %s\n%s\n"):format(message, usage))
+    return nil, 1
+  end
+  if values.help then
+    io.stdout:write(values.help)
+    return nil, 0
+  end
+  local cfg, faults, warnings = config.load { flags = values.flags }
+  if not cfg then
+    io.stderr:write("gateway.lua: ", faults, "\n")
+    return nil, 1
+  end
+  return cfg, nil, warnings
+end
+
+--- Keeps the connection to NATS, and makes the resources on it as soon as they can be made, and again after each
+--- reconnect (a NATS may come back empty). The pool's VMs borrow the connection; /ready tells how it stands.
+---@param cfg table
+---@param log table
+---@return table|nil link with check() and close()
+---@return string|nil message: the address or the credentials cannot be used
+local function new_link(cfg, log)
+  local opened, reason = store.connect(cfg, { name = "pyoco-http-api", share = true, retry = true })
+  if not opened then return nil, reason end
+  local link = { store = opened, problem = "connecting to NATS" }
+
+  local function report(problem)
+    if problem == link.problem then return end
+    link.problem = problem
+    if problem then
+      shared.set("nats.problem", problem)
+      log:event("nats", problem, { nats_url = link.store.conn:info().url })
+    else
+      shared.delete("nats.problem")
+      log:info("connected to NATS", { nats_url = link.store.conn:info().url })
+    end
+  end
+
+  --- Nil when all is well, else what is wrong.
+  local function look()
+    if link.store:status() ~= "connected" then return "NATS does not answer; trying again" end
+    local reconnects = link.store.conn:info().reconnects
+    if link.ensured == reconnects then return nil end
+    local ok, message = link.store:ensure()
+    if not ok then return message end
+    link.ensured = reconnects
+    return nil
+  end
+
+  --- Called a few times a second.
+  function link.check() report(look()) end
+
+  --- Ends the connection.
+  function link.close()
+    link.store:close()
+  end
+
+  shared.set("nats.problem", link.problem)
+  return link
+end
+
+--- Starts the HTTP server with the script that is running now.
+local function serve(cfg)
+  return require("host.httpd").serve {
+    script = host.script, boot = assert(json.encode(cfg)), host = cfg.http_host, port = cfg.http_port,
+    threads = cfg.http_threads, vms = cfg.http_vms > 0 and cfg.http_vms or nil,
+    max_body_bytes = cfg.http_max_body_bytes, static_dir = host.home .. "/www", runs_bucket = cfg.runs_bucket,
+  }
+end
+
+--- Catches SIGINT and SIGTERM from now on, so that a stop during the start is orderly too. After wait() a further
+--- signal ends the process at once.
+---@return table signals with wait(on_tick) -> exit code
+local function catch_signals()
+  local handles, code = {}, nil
+  for name, exit_code in pairs { sigint = 130, sigterm = 0 } do
+    local handle = uv.new_signal()
+    handles[#handles + 1] = handle
+    handle:start(name, function()
+      code = code or exit_code
+      uv.stop()
+    end)
+  end
+  local signals = {}
+
+  --- Turns the loop until a signal has come.
+  function signals.wait(on_tick)
+    local timer = uv.new_timer()
+    timer:start(0, LINK_CHECK_MS, on_tick)
+    while not code do uv.run() end
+    timer:close()
+    signals.close()
+    return code
+  end
+
+  --- Back to the default action.
+  function signals.close()
+    for _, handle in ipairs(handles) do handle:close() end
+    uv.run("nowait")
+  end
+  return signals
+end
+
+--- Everything that is started, started; nil and what is wrong otherwise, with nothing left behind.
+local function start(cfg, log)
+  local link, message = new_link(cfg, log)
+  if not link then return nil, message end
+  link.check()
+  local server
+  server, message = serve(cfg)
+  if server then return { link = link, server = server } end
+  link.close()
+  return nil, message
+end
+
+--- The whole life of the process.
+---@param argv string[]
+---@return integer exit code: 0 after SIGTERM, 130 after Ctrl-C, 1 when it cannot start
+function M.run(argv)
+  local cfg, code, warnings = read_config(argv)
+  if not cfg then return code end
+  cfg.dashboard_lang = locale.language(cfg.dashboard_lang)
+  local log = gateway.new_log(cfg)
+  for _, warning in ipairs(warnings or {}) do log:warning(warning) end
+  local signals = catch_signals()
+  local running, message = start(cfg, log)
+  if not running then
+    signals.close()
+    io.stderr:write("gateway.lua: ", message, "\n")
+    return 1
+  end
+  log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, running.server:port()) })
+  code = signals.wait(running.link.check)
+  log:info("gateway is stopping")
+  running.server:stop(DRAIN_SEC)
+  running.link.close()
+  return code
+end
+
+return M

@@ -1,0 +1,107 @@
+--- Runs: submit, read, watch, cancel (CONTRACT 7.2 to 7.10).
+local json = require "host.json"
+local response = require "pyoco.http.response"
+local cancel = require "pyoco.service.cancel"
+local run = require "pyoco.service.run"
+local submit = require "pyoco.service.submit"
+
+local YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["text/yaml"] = true }
+local TAG_PATTERN = "^[A-Za-z0-9_-]+$"
+local INCLUDE = { "include", "string", list = true, doc = "`records` (or task_records, all, full) keeps task_records." }
+local RECORDS = { records = true, task_records = true, all = true, full = true }
+
+--- Whether any of the values asks for task records.
+local function with_records(include)
+  for _, value in ipairs(include or {}) do
+    if RECORDS[value] then return true end
+  end
+  return false
+end
+
+local function caller(req) return req.caller or {} end
+
+--- `params` of a form is a JSON object in a text part.
+local function form_params(text)
+  if text == nil or text == "" then return {} end
+  local value, message = json.decode(text)
+  if type(value) ~= "table" or json.is_array(value) then
+    return nil, "params: " .. (message or "must be a JSON object, as {\"k\": 1}"), "invalid"
+  end
+  return value
+end
+
+local function submit_yaml(app, req)
+  local params, message, code = form_params(req.body.params)
+  if not params then return nil, message, code end
+  return submit.yaml(app, caller(req), { workflow = req.body.workflow.data, flow_name = req.body.flow_name,
+    tag = req.body.tag, params = params })
+end
+
+local function watch(app, req)
+  local found, message, code = run.exists(app, req.params.id)
+  if not found then return nil, message, code end
+  local query = req.query
+  return response.watch { run_id = req.params.id, brief = not with_records(query.include), since = query.since,
+    timeout_sec = query.timeout_sec, until_terminal = query["until"] == "terminal",
+    last_event_id = tonumber(req.headers["last-event-id"]) }
+end
+
+--- Bytes of a stored document, or the failure.
+local function stored(content_type, read)
+  return function(app, req)
+    local bytes, message, code = read(app, req.params.id)
+    if not bytes then return nil, message, code end
+    return response.new(200, { ["content-type"] = content_type }, bytes)
+  end
+end
+
+return {
+  { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name.",
+    body = {
+      { "flow_name", "string", required = true, min_length = 1, doc = "Name of a flow that a worker knows." },
+      { "params", "object", default = {}, doc = "Parameters of the run." },
+      { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
+      { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
+    },
+    run = function(app, req) return submit.flow(app, caller(req), req.body) end },
+
+  { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document.",
+    form = {
+      { "workflow", "file", required = true, doc = "The document." },
+      { "flow_name", "string", required = true, doc = "Name of the run's flow." },
+      { "tag", "string", doc = "Which workers may take it." },
+      { "params", "string", doc = "JSON object laid over the document's defaults." },
+    },
+    raw = { part = "workflow", types = YAML },
+    run = submit_yaml },
+
+  { "POST", "/check", name = "check",
+    doc = "Check a workflow document: its graph, or all its errors. Nothing is stored.",
+    form = { { "workflow", "file", required = true, doc = "The document." } },
+    raw = { part = "workflow", types = YAML },
+    run = function(app, req) return submit.check(app, req.body.workflow.data) end },
+
+  { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { INCLUDE },
+    run = function(app, req) return run.get(app, req.params.id, with_records(req.query.include)) end },
+
+  { "GET", "/runs/:id/tasks", name = "runs.tasks", doc = "The tasks of a run, with their records.",
+    run = function(app, req) return run.tasks(app, req.params.id) end },
+
+  { "GET", "/runs/:id/graph", name = "runs.graph", doc = "The compiled graph of a run, once it is known.",
+    run = stored("application/json", run.graph) },
+
+  { "GET", "/runs/:id/source", name = "runs.source", doc = "The document or Lua file of a run, once it is known.",
+    run = stored("text/plain; charset=utf-8", run.source) },
+
+  { "GET", "/runs/:id/watch", name = "runs.watch", doc = "Changes of a run as server-sent events.",
+    query = {
+      INCLUDE,
+      { "since", "number", doc = "Skip snapshots older than this (unix seconds)." },
+      { "timeout_sec", "integer", default = 60, ge = 1, le = 600, doc = "How long the stream lasts." },
+      { "until", "string", choices = { "terminal" }, doc = "`terminal` ends the stream when the run has ended." },
+    },
+    run = watch },
+
+  { "POST", "/runs/:id/cancel", name = "runs.cancel", doc = "Cancel a run.",
+    run = function(app, req) return cancel.run(app, caller(req), req.params.id) end },
+}

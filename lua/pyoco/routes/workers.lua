@@ -1,0 +1,21 @@
+--- Workers (CONTRACT 7.12).
+local worker = require "pyoco.service.worker"
+
+return {
+  { "GET", "/workers", name = "workers.list", doc = "Workers, last seen first.",
+    query = {
+      { "scope", "string", default = "active", doc = "`active` or `all`." },
+      { "state", "string", doc = "Only workers of this state." },
+      { "include_hidden", "boolean", default = false, doc = "Also the hidden ones." },
+      { "limit", "integer", default = 100, ge = 1, le = 500, doc = "At most this many." },
+    },
+    run = function(app, req)
+      local scope = req.query.scope:lower()
+      local state = req.query.state and req.query.state ~= "" and req.query.state:upper() or nil
+      if (scope ~= "active" and scope ~= "all") or (state and worker.STATES[state] == nil) then
+        return nil, "invalid workers request", "invalid"
+      end
+      return worker.list(app, { scope = scope, state = state, include_hidden = req.query.include_hidden,
+        limit = req.query.limit })
+    end },
+}

@@ -1,0 +1,107 @@
+--- Reading one run: snapshot, tasks, graph, source.
+local json = require "host.json"
+local snapshot = require "pyoco.run.snapshot"
+local worker = require "pyoco.service.worker"
+local fault = require "pyoco.service.fault"
+
+local M = {}
+
+--- The stored snapshot, or the contract's words for why not.
+local function fetch(app, run_id)
+  local current, message, code = app.store.runs:get(run_id)
+  if current then return current end
+  if code == "not_found" or code == "invalid" then return nil, "run not found", "not_found" end
+  return fault.of_store(message, code)
+end
+
+--- Adds what the registry knows of the run's worker. Trouble with the registry adds nothing.
+local function enrich(app, current)
+  if type(current.worker_id) ~= "string" then return current end
+  local record, message, code = worker.get(app, current.worker_id)
+  if record then
+    current.worker_state = record.state
+    current.worker_alive = record.state == "RUNNING" or record.state == "IDLE"
+    current.worker_heartbeat_at = record.heartbeat_at
+    current.worker_hidden = record.hidden
+    current.worker_tags = record.tags
+  elseif message and code == "not_found" then
+    current.worker_state, current.worker_alive, current.worker_heartbeat_at = "DISCONNECTED", false, json.null
+  end
+  return current
+end
+
+--- GET /runs/{id}.
+---@param app table { store, config }
+---@param run_id string
+---@param with_records boolean keep task_records
+---@return table|nil snapshot
+---@return string|nil message
+---@return string|nil code "not_found" | "unavailable"
+function M.get(app, run_id, with_records)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  return enrich(app, with_records and current or snapshot.brief(current))
+end
+
+--- Whether there is such a run.
+---@param app table
+---@param run_id string
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code "not_found" | "unavailable"
+function M.exists(app, run_id)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  return true
+end
+
+--- GET /runs/{id}/tasks.
+---@param app table
+---@param run_id string
+---@return table|nil
+function M.tasks(app, run_id)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  return {
+    run_id = current.run_id, flow_name = current.flow_name, status = current.status,
+    tasks = current.tasks or {}, task_records = current.task_records or {},
+    task_records_truncated = current.task_records_truncated == true,
+  }
+end
+
+--- A stored document that a field of the snapshot points to.
+local function document(app, run_id, fields)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  for _, field in ipairs(fields) do
+    if type(current[field]) == "string" then
+      local bytes
+      bytes, message, code = app.store.documents:get(current[field])
+      if bytes then return bytes end
+      if code ~= "not_found" then return fault.of_store(message, code) end
+    end
+  end
+  return nil, "not known yet", "not_found"
+end
+
+--- GET /runs/{id}/graph: the compiled graph as it was stored (canonical JSON).
+---@param app table
+---@param run_id string
+---@return string|nil bytes
+---@return string|nil message "run not found" | "not known yet"
+---@return string|nil code
+function M.graph(app, run_id)
+  return document(app, run_id, { "graph_sha256" })
+end
+
+--- GET /runs/{id}/source: the document or the Lua file that ran.
+---@param app table
+---@param run_id string
+---@return string|nil bytes
+---@return string|nil message
+---@return string|nil code
+function M.source(app, run_id)
+  return document(app, run_id, { "source_sha256", "workflow_yaml_sha256" })
+end
+
+return M

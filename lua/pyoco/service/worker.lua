@@ -1,0 +1,85 @@
+--- Reading the worker registry (CONTRACT 12). Whether a worker is there is judged by the server's own timestamp of
+--- its record, so that a wrong clock on either side changes nothing.
+local json = require "host.json"
+local fault = require "pyoco.service.fault"
+
+local M = {}
+
+--- The states, and which of them count as active.
+M.STATES = { IDLE = true, RUNNING = true, STOPPED_GRACEFUL = false, DISCONNECTED = false }
+
+--- Fields that every served record has, with what stands in when they are missing.
+local DEFAULTS = {
+  instance_id = json.null, hidden = false, last_seen_at = 0.0, last_heartbeat_at = 0.0, current_run_id = json.null,
+  last_run_id = json.null, last_run_status = json.null, last_run_started_at = json.null,
+  last_run_finished_at = json.null, stopped_at = json.null, stop_reason = json.null, updated_at = 0.0,
+  wheel_sync = json.null,
+}
+
+local function present(value) return value ~= nil and value ~= json.null end
+
+local function clean_tags(tags)
+  local list = {}
+  if type(tags) == "table" then
+    for _, tag in ipairs(tags) do
+      if type(tag) == "string" and tag:find("%S") then list[#list + 1] = tag end
+    end
+  end
+  return json.array(list)
+end
+
+--- Fills in what is missing and derives DISCONNECTED.
+local function normalise(app, key, record, created)
+  if not present(record.worker_id) then record.worker_id = key end
+  if not present(record.last_seen_at) then record.last_seen_at = record.heartbeat_at end
+  for field, default in pairs(DEFAULTS) do
+    if not present(record[field]) then record[field] = default end
+  end
+  if not present(record.heartbeat_at) then record.heartbeat_at = record.last_heartbeat_at end
+  record.tags = clean_tags(record.tags)
+  if M.STATES[record.state] == nil then record.state = "IDLE" end
+  local timeout = app.config.worker_disconnect_timeout_sec
+  if M.STATES[record.state] and timeout > 0 and app.store:now() - created > timeout then
+    record.state = "DISCONNECTED"
+  end
+  return record
+end
+
+--- One worker's record with its effective state.
+---@param app table { store, config }
+---@param worker_id string
+---@return table|nil record
+---@return string|nil message
+---@return string|nil code "not_found" | "unavailable"
+function M.get(app, worker_id)
+  local record, message, code = app.store.workers:get(worker_id)
+  if not record then return fault.of_store(message, code) end
+  return normalise(app, worker_id, record, code.created)
+end
+
+--- GET /workers.
+---@param app table { store, config }
+---@param query table { scope "active"|"all", state (upper case) or nil, include_hidden, limit }
+---@return table[]|nil records, last seen first
+---@return string|nil message
+---@return string|nil code
+function M.list(app, query)
+  local entries, message, code = app.store.workers:list()
+  if not entries then return fault.of_store(message, code) end
+  local list = {}
+  for _, entry in ipairs(entries) do
+    local record = normalise(app, entry.key, entry.record, entry.created)
+    if (query.include_hidden or record.hidden ~= true)
+      and (query.scope == "all" or M.STATES[record.state])
+      and (not query.state or record.state == query.state) then
+      list[#list + 1] = record
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.last_seen_at ~= b.last_seen_at then return a.last_seen_at > b.last_seen_at end
+    return a.worker_id < b.worker_id
+  end)
+  return json.array(table.move(list, 1, math.min(#list, query.limit), 1, {}))
+end
+
+return M

@@ -1,0 +1,107 @@
+--- The store on NATS JetStream: the only module that opens NATS.
+--- It knows connections, streams and buckets; what they mean to a run is in store/verbs.lua.
+local clock = require "host.clock"
+local nats = require "host.nats"
+local jetstream = require "pyoco.nats.jetstream"
+local kv = require "pyoco.nats.kv"
+local rpcs = require "pyoco.nats.rpc"
+local resource = require "pyoco.store.resource"
+local verbs = require "pyoco.store.verbs"
+
+local M = {}
+
+local REQUEST_TIMEOUT_MS = 2000
+
+local store = {}
+store.__index = store
+
+--- Creates the streams and buckets that are missing.
+---@return boolean|nil
+---@return string|nil message says what is wrong and what to do ("JetStream is not enabled ...")
+---@return string|nil code
+function store:ensure()
+  local account, message, code = self.js:account_info()
+  if not account then
+    if code == "unavailable" and self.conn:status() == "connected" then
+      message = ("NATS at %s has no JetStream: start it with `nats-server -js`, or let up.lua start one"):format(
+        self.conn:info().url or self.cfg.nats_url)
+    end
+    return nil, message, code
+  end
+  for _, config in ipairs(resource.streams(self.cfg)) do
+    local info
+    info, message, code = self.js:stream_info(config.name)
+    if not info and code == "not_found" then info, message, code = self.js:stream_create(config) end
+    if not info and code ~= "conflict" then return nil, message, code end
+  end
+  for _, row in ipairs(resource.buckets(self.cfg)) do
+    local ok
+    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
+      replicas = self.cfg.nats_replicas, direct = self.cfg.nats_replicas == 1 }
+    if not ok then return nil, message, code end
+  end
+  return true
+end
+
+--- The NATS server's idea of now: ours plus the measured offset (DESIGN D9).
+---@return number unix seconds
+function store:now()
+  return clock.wall() + (self.conn:clock_offset() or 0)
+end
+
+--- Whether NATS is usable now.
+---@return string "connected" | "reconnecting" | "closed"
+function store:status()
+  return self.conn:status()
+end
+
+--- Ends the connection. A shared one is ended by the VM that opened it only.
+function store:close()
+  self.conn:close()
+end
+
+--- A store over an open connection.
+---@param conn userdata host.nats connection
+---@param cfg table configuration
+---@param rpc function|nil (subject, data, timeout_ms, headers) -> message; default: the connection's blocking request
+---@param many function|nil rpc for many requests at once (pyoco.nats.rpc gives both)
+---@return table store: the verbs of store/verbs.lua, with js, ensure, now, status, close
+function M.open(conn, cfg, rpc, many)
+  if not rpc then rpc, many = rpcs.blocking(conn) end
+  local js = jetstream.new(rpc, many, { timeout_ms = REQUEST_TIMEOUT_MS })
+  local self = verbs.new(cfg, {
+    kv = function(bucket) return kv.new(js, bucket) end,
+    publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
+    hint = function(subject, data) return conn:publish(subject, data) end,
+  })
+  self.conn, self.cfg, self.js = conn, cfg, js
+  return setmetatable(self, store)
+end
+
+--- Connects to NATS and opens the store.
+---@param cfg table configuration (nats_url)
+---@param opts table { name (connection name), share (bool: lend the connection to this process's other VMs),
+---  retry (bool: no server yet is no failure), loop (bool: on the VM's event loop), rpc, many (functions, with loop) }
+---@return table|nil store
+---@return string|nil message
+---@return string|nil code
+function M.connect(cfg, opts)
+  local conn, message, code = nats.connect {
+    url = cfg.nats_url, name = opts.name, retry = opts.retry, loop = opts.loop,
+    user = cfg.nats_user, password = cfg.nats_password,
+    token = cfg.nats_token, creds = cfg.nats_creds, tls_ca = cfg.nats_tls_ca, tls_cert = cfg.nats_tls_cert,
+    tls_key = cfg.nats_tls_key,
+  }
+  if not conn then return nil, message, code end
+  if opts.share then nats.share(conn) end
+  return M.open(conn, cfg, opts.rpc, opts.many)
+end
+
+--- The store over the connection that the main VM shares; for a gateway's pool VMs.
+---@param cfg table
+---@return table store
+function M.shared(cfg)
+  return M.open(assert(nats.shared()), cfg)
+end
+
+return M

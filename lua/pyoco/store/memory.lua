@@ -1,0 +1,138 @@
+--- The store in this VM's memory: the same verbs with no server, for specs and for local runs.
+--- It keeps what JetStream keeps: revisions that grow over the whole bucket, conflicts, delete markers, message ids.
+local clock = require "host.clock"
+local verbs = require "pyoco.store.verbs"
+
+local M = {}
+
+local KEY = "^[-/_=%.%w]+$" -- NATS KV's alphabet
+
+local kv = {}
+kv.__index = kv
+
+local function check_key(key)
+  if key:find(KEY) and not key:find("^%.") and not key:find("%.$") then return true end
+  return nil, ("key %q: use letters, digits and - / _ = . (no dot at either end)"):format(key), "invalid"
+end
+
+local function write(self, key, value, operation)
+  self.revision = self.revision + 1
+  self.entries_by_key[key] = { value = value, revision = self.revision, created = clock.wall(),
+    operation = operation or "put" }
+  return self.revision
+end
+
+--- The value of a key.
+---@param key string
+---@return string|nil value
+---@return integer|string revision or message
+---@return table|string entry {created, operation} or code
+function kv:get(key)
+  local ok, message, code = check_key(key)
+  if not ok then return nil, message, code end
+  local entry = self.entries_by_key[key]
+  if not entry or entry.operation ~= "put" then return nil, "no such key: " .. key, "not_found", nil, entry end
+  return entry.value, entry.revision, entry
+end
+
+--- Writes whatever is there.
+---@param key string
+---@param value string
+---@return integer|nil revision
+function kv:put(key, value)
+  local ok, message, code = check_key(key)
+  if not ok then return nil, message, code end
+  return write(self, key, value)
+end
+
+--- Writes only if the key has no value.
+function kv:create(key, value)
+  local ok, message, code = check_key(key)
+  if not ok then return nil, message, code end
+  local entry = self.entries_by_key[key]
+  if entry and entry.operation == "put" then return nil, "key exists: " .. key, "conflict" end
+  return write(self, key, value)
+end
+
+--- Writes only if the key is still at this revision.
+---@param revision integer
+function kv:update(key, value, revision)
+  local ok, message, code = check_key(key)
+  if not ok then return nil, message, code end
+  local entry = self.entries_by_key[key]
+  if (entry and entry.revision or 0) ~= revision then
+    return nil, ("wrong last sequence of %s"):format(key), "conflict"
+  end
+  return write(self, key, value)
+end
+
+--- Removes the value; the marker keeps the revision.
+---@param revision integer|nil
+function kv:delete(key, revision)
+  local ok, message, code = check_key(key)
+  if not ok then return nil, message, code end
+  local entry = self.entries_by_key[key]
+  if revision and (not entry or entry.revision ~= revision) then
+    return nil, ("wrong last sequence of %s"):format(key), "conflict"
+  end
+  return write(self, key, "", "delete")
+end
+
+--- All values, by revision.
+---@return table[] list of { key, value, revision, created }
+function kv:entries()
+  local list = {}
+  for key, entry in pairs(self.entries_by_key) do
+    if entry.operation == "put" then
+      list[#list + 1] = { key = key, value = entry.value, revision = entry.revision, created = entry.created }
+    end
+  end
+  table.sort(list, function(a, b) return a.revision < b.revision end)
+  return list
+end
+
+local store = {}
+store.__index = store
+
+--- Nothing to create.
+function store:ensure() return self ~= nil end
+
+--- This machine's clock.
+---@return number unix seconds
+function store:now() return self and clock.wall() end
+
+--- Always usable.
+---@return string "connected"
+function store:status() return self and "connected" end
+
+--- Nothing to end.
+function store:close() return self ~= nil end
+
+--- A new, empty store.
+---@param cfg table configuration: bucket and stream names
+---@return table store; store.messages lists what was published: { seq, subject, data, msg_id }
+function M.open(cfg)
+  local messages, hints, buckets, seen = {}, {}, {}, {}
+  local self = verbs.new(cfg, {
+    kv = function(bucket)
+      buckets[bucket] = buckets[bucket] or setmetatable({ entries_by_key = {}, revision = 0 }, kv)
+      return buckets[bucket]
+    end,
+    publish = function(subject, data, opts)
+      local known = opts.msg_id and seen[opts.msg_id]
+      if known then return { seq = known, duplicate = true } end
+      local seq = #messages + 1
+      messages[seq] = { seq = seq, subject = subject, data = data, msg_id = opts.msg_id }
+      if opts.msg_id then seen[opts.msg_id] = seq end
+      return { seq = seq, duplicate = false }
+    end,
+    hint = function(subject, data)
+      hints[#hints + 1] = { subject = subject, data = data }
+      return true
+    end,
+  })
+  self.cfg, self.messages, self.sent_hints = cfg, messages, hints
+  return setmetatable(self, store)
+end
+
+return M

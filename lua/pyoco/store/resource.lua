@@ -1,0 +1,32 @@
+--- The NATS resources that every process creates when they are missing (CONTRACT section 3).
+--- An existing stream or bucket is never altered: a fleet may be mixed, and the first one decides.
+local M = {}
+
+local NS_PER_SEC = 1000000000
+
+--- Streams, as JetStream's own configuration objects.
+---@param cfg table configuration (pyoco.config)
+---@return table[] stream configurations
+function M.streams(cfg)
+  return {
+    { name = cfg.work_stream, subjects = { cfg.work_subject_prefix .. ".>" }, retention = "workqueue",
+      storage = "file", num_replicas = cfg.nats_replicas },
+    { name = cfg.dlq_stream, subjects = { cfg.dlq_subject_prefix .. ".>" }, retention = "limits",
+      storage = "file", discard = "old", num_replicas = cfg.nats_replicas,
+      max_age = math.tointeger(cfg.dlq_max_age_sec * NS_PER_SEC // 1),
+      max_msgs = cfg.dlq_max_msgs, max_bytes = cfg.dlq_max_bytes },
+  }
+end
+
+--- Key-value buckets. The workers' bucket has no age limit (CONTRACT Part A, registry).
+---@param cfg table configuration
+---@return table[] rows { bucket, history }
+function M.buckets(cfg)
+  return {
+    { bucket = cfg.runs_bucket, history = 1 },
+    { bucket = cfg.workers_bucket, history = 1 },
+    { bucket = cfg.workflow_bundles_bucket, history = 1 },
+  }
+end
+
+return M

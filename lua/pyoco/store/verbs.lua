@@ -1,0 +1,226 @@
+--- The verbs that services and workers use: runs, jobs, dead letters, workers, documents, hints.
+--- Written once above the primitives that a backend supplies (jetstream.lua, memory.lua).
+--- Every verb answers a value, or nil, message, code (pyoco.err). Revisions are KV revisions.
+local json = require "host.json"
+local crypto = require "host.crypto"
+
+local M = {}
+
+local REQUEST_TIMEOUT_MS = 2000
+local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
+
+--- Decodes a stored JSON object.
+local function decode(bytes, what)
+  local value, message = json.decode(bytes)
+  if type(value) ~= "table" then
+    return nil, ("%s is not a JSON object: %s"):format(what, message or type(value)), "invalid"
+  end
+  return value
+end
+
+local runs = {}
+runs.__index = runs
+
+--- The snapshot's bytes as they are stored.
+---@param run_id string
+---@return string|nil bytes
+---@return integer|string revision or message
+---@return table|string entry {created (server's unix seconds)} or code
+---@return integer|nil err_code
+---@return table|nil marker of a run that was deleted
+function runs:get_raw(run_id)
+  return self.kv:get(run_id)
+end
+
+--- The latest snapshot of a run.
+---@param run_id string
+---@return table|nil snapshot
+---@return integer|string revision or message
+---@return table|string entry or code ("not_found", "invalid", "unavailable", "timeout")
+function runs:get(run_id)
+  local bytes, revision, entry = self.kv:get(run_id)
+  if not bytes then return nil, revision, entry end
+  local snapshot, message, code = decode(bytes, "snapshot of run " .. run_id)
+  if not snapshot then return nil, message, code end
+  return snapshot, revision, entry
+end
+
+--- Stores the first snapshot of a run.
+---@param run_id string
+---@param bytes string encoded snapshot
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code "conflict" if the run exists
+function runs:create_raw(run_id, bytes)
+  return self.kv:create(run_id, bytes)
+end
+
+--- Compare-and-set of the snapshot.
+---@param run_id string
+---@param bytes string
+---@param revision integer the one that the caller has read
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code "conflict" if another write came first
+function runs:update_raw(run_id, bytes, revision)
+  return self.kv:update(run_id, bytes, revision)
+end
+
+--- create_raw of a table.
+---@param snapshot table with run_id
+function runs:create(snapshot)
+  local bytes, message, code = json.encode(snapshot, ASCII)
+  if not bytes then return nil, message, code end
+  return self:create_raw(snapshot.run_id, bytes)
+end
+
+--- update_raw of a table.
+---@param snapshot table with run_id
+---@param revision integer
+function runs:update(snapshot, revision)
+  local bytes, message, code = json.encode(snapshot, ASCII)
+  if not bytes then return nil, message, code end
+  return self:update_raw(snapshot.run_id, bytes, revision)
+end
+
+--- Removes a run's key (a submit that could not be finished).
+---@param run_id string
+---@param revision integer|nil only if it is still this one
+function runs:delete(run_id, revision)
+  return self.kv:delete(run_id, revision)
+end
+
+local jobs = {}
+jobs.__index = jobs
+
+--- Queues a job under its tag. The message id is the run's, so that a repeated publish within two minutes
+--- is stored once.
+---@param job table with run_id and tag (CONTRACT 4)
+---@return integer|nil stream sequence
+---@return string|nil message
+---@return string|nil code "timeout": unknown fate, publish again; "too_large"; "unavailable"
+function jobs:publish(job)
+  local bytes, message, code = json.encode(job, ASCII)
+  if not bytes then return nil, message, code end
+  return self:publish_raw(job.run_id, job.tag, bytes)
+end
+
+--- publish of bytes that are encoded already.
+---@param run_id string|nil message id; nil for none (a republish whose first message may still be remembered)
+---@param tag string
+---@param bytes string
+function jobs:publish_raw(run_id, tag, bytes)
+  local ack, message, code = self.backend.publish(self.prefix .. "." .. tag, bytes,
+    { msg_id = run_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
+  if not ack then return nil, message, code end
+  return ack.seq
+end
+
+local dlq = {}
+dlq.__index = dlq
+
+--- Adds a dead letter.
+---@param token string last token of the subject: the job's tag
+---@param body table CONTRACT 11.2
+function dlq:publish(token, body)
+  local bytes, message, code = json.encode(body, ASCII)
+  if not bytes then return nil, message, code end
+  return self.backend.publish(self.prefix .. "." .. token, bytes,
+    { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
+end
+
+local workers = {}
+workers.__index = workers
+
+--- One registry record.
+---@param worker_id string
+---@return table|nil record
+---@return integer|string revision or message
+---@return table|string entry {created} or code
+function workers:get(worker_id)
+  local bytes, revision, entry = self.kv:get(worker_id)
+  if not bytes then return nil, revision, entry end
+  local record, message, code = decode(bytes, "record of worker " .. worker_id)
+  if not record then return nil, message, code end
+  return record, revision, entry
+end
+
+--- Writes a registry record whole.
+---@param record table with worker_id
+---@return integer|nil revision
+function workers:put(record)
+  local bytes, message, code = json.encode(record, ASCII)
+  if not bytes then return nil, message, code end
+  return self.kv:put(record.worker_id, bytes)
+end
+
+--- Compare-and-set of a record.
+---@param record table with worker_id
+---@param revision integer
+function workers:update(record, revision)
+  local bytes, message, code = json.encode(record, ASCII)
+  if not bytes then return nil, message, code end
+  return self.kv:update(record.worker_id, bytes, revision)
+end
+
+--- All records; one that cannot be read is left out.
+---@return table[]|nil list of { key, record, created (server's unix seconds) }
+function workers:list()
+  local entries, message, code = self.kv:entries()
+  if not entries then return nil, message, code end
+  local list = {}
+  for _, entry in ipairs(entries) do
+    local record = decode(entry.value, entry.key)
+    if record then list[#list + 1] = { key = entry.key, record = record, created = entry.created } end
+  end
+  return list
+end
+
+local documents = {}
+documents.__index = documents
+
+--- Stores bytes under their own sha256; storing them again changes nothing.
+---@param bytes string
+---@param sha256 string|nil hex, if known
+---@return string|nil sha256
+function documents:put(bytes, sha256)
+  sha256 = sha256 or crypto.sha256(bytes)
+  local revision, message, code = self.kv:create(sha256, bytes)
+  if not revision and code ~= "conflict" then return nil, message, code end
+  return sha256
+end
+
+--- Bytes by their sha256.
+---@param sha256 string hex
+---@return string|nil bytes
+function documents:get(sha256)
+  return self.kv:get(sha256)
+end
+
+local hints = {}
+hints.__index = hints
+
+--- Tells workers of a cancel at once. Only a hint: they find the same in KV at their next heartbeat.
+---@param run_id string
+function hints:cancel(run_id)
+  return self.backend.hint("pyoco.hint.cancel." .. run_id, run_id)
+end
+
+--- The verbs over one backend.
+---@param cfg table configuration: bucket and stream names
+---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), publish(subject, bytes, opts) -> {seq},
+---  hint(subject, data) }
+---@return table { runs, jobs, dlq, workers, documents, hints }
+function M.new(cfg, backend)
+  local function object(class, fields) return setmetatable(fields, class) end
+  return {
+    runs = object(runs, { kv = backend.kv(cfg.runs_bucket) }),
+    jobs = object(jobs, { backend = backend, prefix = cfg.work_subject_prefix, stream = cfg.work_stream }),
+    dlq = object(dlq, { backend = backend, prefix = cfg.dlq_subject_prefix, stream = cfg.dlq_stream }),
+    workers = object(workers, { kv = backend.kv(cfg.workers_bucket) }),
+    documents = object(documents, { kv = backend.kv(cfg.workflow_bundles_bucket) }),
+    hints = object(hints, { backend = backend }),
+  }
+end
+
+return M

@@ -1,0 +1,207 @@
+--- Which job is where: the supervisor's plan of its slots and of the jobs in hand. Pure data, no I/O.
+---
+--- A job is a table with `seq` and `tag`; a slot is known by any key. A slot takes a job while it is idle, and one more
+--- while it is putting the last one away (`ending`): that one waits in its socket, so the slot never idles.
+--- Jobs that found no place are held, in order of arrival.
+local M = {}
+
+local board = {}
+board.__index = board
+
+--- A board.
+---@param limits integer|table slots in all, or { tag = number of runs at once }
+---@return table
+function M.new(limits)
+  local by_tag = type(limits) == "table" and limits or nil
+  local total = by_tag and 0 or limits
+  for _, count in pairs(by_tag or {}) do total = total + count end
+  return setmetatable({ total = total, by_tag = by_tag, slots = {}, order = {}, held = {}, by_seq = {}, active = {} },
+    board)
+end
+
+--- Adds a slot, not yet able to work.
+---@param key any
+function board:add_slot(key)
+  self.slots[key] = { key = key, state = "starting" }
+  self.order[#self.order + 1] = key
+end
+
+--- Removes a slot that has died. Its jobs stay in hand until `drop` or `hold_first`.
+---@param key any
+---@return table|nil job that it was running
+---@return table|nil next job that it had not begun
+function board:remove_slot(key)
+  local slot = self.slots[key]
+  self.slots[key] = nil
+  for i, other in ipairs(self.order) do
+    if other == key then table.remove(self.order, i) break end
+  end
+  if slot.job and slot.state == "busy" then self:_count(slot.job.tag, -1) end
+  if slot.next then self:_count(slot.next.tag, -1) end
+  return slot.job, slot.next
+end
+
+--- A slot says that it can work.
+---@param key any
+function board:ready(key)
+  local slot = self.slots[key]
+  if slot.state == "starting" then slot.state = "idle" end
+end
+
+--- Takes an idle slot out of service until it is `ready` again.
+---@param key any
+---@return boolean done false when it is not idle
+function board:pause(key)
+  local slot = self.slots[key]
+  if not slot or slot.state ~= "idle" then return false end
+  slot.state = "starting"
+  return true
+end
+
+--- A slot that is idle, or nil.
+---@return any key
+function board:idle_slot()
+  for _, key in ipairs(self.order) do
+    if self.slots[key].state == "idle" then return key end
+  end
+end
+
+--- A slot's run is over but for its last answer.
+---@param key any
+function board:ending(key)
+  local slot = self.slots[key]
+  if slot.job and slot.state == "busy" then
+    slot.state = "ending"
+    self:_count(slot.job.tag, -1)
+  end
+end
+
+--- What a slot runs now.
+---@param key any
+---@return table|nil job
+function board:running(key)
+  return self.slots[key] and self.slots[key].job
+end
+
+--- A slot's run is over. The job stays in hand until `drop`.
+---@param key any
+---@return table|nil job the run's job
+function board:finish(key)
+  local slot = self.slots[key]
+  local job = slot.job
+  if not job then return nil end
+  self:ending(key)
+  slot.job, slot.next = slot.next, nil
+  slot.state = slot.job and "busy" or "idle"
+  return job
+end
+
+function board:_count(tag, change)
+  self.active[tag] = (self.active[tag] or 0) + change
+end
+
+--- Takes a job in hand.
+---@param job table
+function board:hold(job)
+  self.by_seq[job.seq] = job
+  self.held[#self.held + 1] = job
+end
+
+--- Takes a job in hand that comes before all held ones: one that a dead slot had not begun.
+---@param job table
+function board:hold_first(job)
+  self.by_seq[job.seq] = job
+  table.insert(self.held, 1, job)
+end
+
+--- Gives a job up that no slot has.
+---@param job table
+function board:drop(job)
+  self.by_seq[job.seq] = nil
+  for i, other in ipairs(self.held) do
+    if other == job then table.remove(self.held, i) return end
+  end
+end
+
+--- The job in hand of a stream sequence.
+---@param seq integer
+---@return table|nil
+function board:job(seq)
+  return self.by_seq[seq]
+end
+
+local function is_open(slot)
+  return slot.state == "idle" or (slot.state == "ending" and not slot.next)
+end
+
+--- A slot for a job: an idle one, else one that is ending.
+function board:_open_slot()
+  local ending
+  for _, key in ipairs(self.order) do
+    local slot = self.slots[key]
+    if slot.state == "idle" then return slot end
+    if not ending and is_open(slot) then ending = slot end
+  end
+  return ending
+end
+
+function board:_may_start(tag)
+  return not self.by_tag or (self.active[tag] or 0) < (self.by_tag[tag] or 0)
+end
+
+--- The next job to start and the slot for it; nil when nothing can start.
+---@return any slot key
+---@return table job
+function board:take()
+  local slot = self:_open_slot()
+  if not slot then return nil end
+  for i, job in ipairs(self.held) do
+    if self:_may_start(job.tag) then
+      table.remove(self.held, i)
+      if slot.state == "idle" then
+        slot.job, slot.state = job, "busy"
+      else
+        slot.next = job
+      end
+      self:_count(job.tag, 1)
+      return slot.key, job
+    end
+  end
+  return nil
+end
+
+--- How many more jobs of a tag could start now: what a pull may ask for.
+---@param tag string
+---@return integer
+function board:room(tag)
+  local open, held_of_tag = 0, 0
+  for _, slot in pairs(self.slots) do
+    if is_open(slot) then open = open + 1 end
+  end
+  for _, job in ipairs(self.held) do
+    if job.tag == tag then held_of_tag = held_of_tag + 1 end
+  end
+  local room = open - #self.held
+  if self.by_tag then
+    room = math.min(room, (self.by_tag[tag] or 0) - (self.active[tag] or 0) - held_of_tag)
+  end
+  return math.max(room, 0)
+end
+
+--- The jobs in hand, running, held, or of a slot that has died.
+---@return table[] list of jobs
+function board:jobs()
+  local list = {}
+  for _, job in pairs(self.by_seq) do list[#list + 1] = job end
+  return list
+end
+
+--- Number of jobs in hand.
+---@return integer
+function board:count()
+  local n = 0
+  for _ in pairs(self.by_seq) do n = n + 1 end
+  return n
+end
+
+return M

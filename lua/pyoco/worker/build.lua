@@ -1,0 +1,76 @@
+--- From a job to the flow object that the engine runs: a document that came with it, or a Lua flow of the task roots.
+--- Loading runs user code (the files' top level), so it happens under the engine's guard: it can be cancelled.
+local json = require "host.json"
+local crypto = require "host.crypto"
+local engine = require "pyoco.engine"
+local documents = require "pyoco.flow.document"
+local load = require "pyoco.flow.load"
+
+local M = {}
+
+local function present(value) return value ~= nil and value ~= json.null and value ~= "" end
+
+--- Reads the job's document, if it has one. Runs no user code, so it may be done before the snapshot is known.
+---@param job table
+---@return table|nil document { doc } or { message }; nil for a flow known by name
+function M.read(job)
+  if present(job.workflow_bundle) then
+    return { message = "this worker does not run workflow bundles; submit the workflow as YAML" }
+  end
+  if not present(job.workflow_yaml) then return nil end
+  local doc, message, _, errors = documents.read(job.workflow_yaml, { duplicate = "last" })
+  if doc then return { doc = doc } end
+  local first = errors and errors[1]
+  if first then message = ("%s: line %d:%d: %s"):format(message, first.line, first.column, first.message) end
+  return { message = message }
+end
+
+--- Builds the flow.
+---@param job table
+---@param document table|nil what `read` returned
+---@param roots string[] task roots
+---@param globals table|nil more globals for flow files
+---@return table|nil flow object
+---@return string|nil message the run's error
+---@return string|nil code "not_found" (no such flow) | "invalid" (it cannot be built)
+function M.flow(job, document, roots, globals)
+  if document and document.message then return nil, document.message, "invalid" end
+  local opts, code = { globals = globals }, nil
+  local ok, flow, message = engine.guard(function()
+    local found, text
+    if document then
+      found, text, code = load.document(document.doc, roots, opts)
+    else
+      found, text, code = load.flow(job.flow_name, roots, opts)
+    end
+    return found, text
+  end)
+  if not ok then return nil, flow, "invalid" end
+  if flow then return flow end
+  if code == "not_found" then
+    return nil, ("flow_not_found: '%s' (%s)"):format(job.flow_name, message), "not_found"
+  end
+  return nil, message, "invalid"
+end
+
+--- The Lua flows of the task roots, for the registry.
+---@param roots string[]
+---@return table { flows, errors }
+function M.list(roots)
+  local ok, list = engine.guard(load.list, roots)
+  return ok and list or { flows = {}, errors = { { message = list } } }
+end
+
+--- Stores what a Lua flow's run was made of, once for each version: its compiled graph and its source (DESIGN D15).
+---@param store table
+---@param flow table
+---@param image table gets graph_sha256 and source_sha256
+function M.publish(store, flow, image)
+  if not flow.source then return end
+  local graph = json.encode(flow.graph, { sort = true })
+  image.graph_sha256, image.source_sha256 = crypto.sha256(graph), crypto.sha256(flow.source)
+  store.documents:put(graph, image.graph_sha256)
+  store.documents:put(flow.source, image.source_sha256)
+end
+
+return M

@@ -1,0 +1,56 @@
+--- What a worker script calls:
+---
+---     local worker = require "pyoco.worker"
+---     return worker.main({}, ...)
+---
+--- The script is loaded twice over: by the user, where `main` is the program; and in every slot, for each run, where
+--- `main` only gives its first argument back. So nothing heavy is loaded here before it is known which it is.
+local host = require "host"
+
+local M = {}
+
+local PROGRAM = {
+  name = "worker.lua", doc = "Pulls jobs by tag and runs their flows.",
+  config = { "worker_tags", "worker_id", "worker_slots", "nats_url", "worker_drain_sec", "task_path" },
+  options = {
+    { "--run-once", flag = true, doc = "Take one job at most, then exit." },
+    { "--poll-timeout", type = "number", min = 0, default = 1.0, metavar = "<sec>",
+      doc = "With --run-once: how long to wait for the job." },
+  },
+}
+
+local function say(text) io.stderr:write(text, "\n") end
+
+--- Arguments and configuration, or the exit code.
+local function read_options(arguments)
+  local args = require "pyoco.cli.args"
+  local config = require "pyoco.config"
+  local values, message, _, usage = args.parse(PROGRAM, arguments)
+  if not values then
+    say(("worker.lua: %s\n%s"):format(message, usage or ""))
+    return nil, 1
+  end
+  if values.help then
+    io.stdout:write(values.help)
+    return nil, 0
+  end
+  local cfg, faults, warnings = config.load { flags = values.flags }
+  if not cfg then
+    say("worker.lua: " .. faults)
+    return nil, 1
+  end
+  return cfg, values, warnings
+end
+
+--- The worker's program in the script role; the spec itself in a slot.
+---@param spec table { globals = table of more globals for flow files }
+---@param ... string command-line arguments
+---@return table|integer spec, or the exit code
+function M.main(spec, ...)
+  if host.role ~= "script" then return spec end
+  local cfg, values, warnings = read_options { ... }
+  if not cfg then return values end
+  return require("pyoco.worker.program").run(cfg, values, warnings)
+end
+
+return M

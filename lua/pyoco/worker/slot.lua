@@ -1,0 +1,318 @@
+--- One run in a slot process: what happens between a job's arrival and its outcome. C (src/slot.c) makes a VM for
+--- each run, before its job comes, and calls `prepare`; then `run` once.
+---
+--- Two things go on side by side: the main course (read the snapshot, decide, build the flow, end it), a coroutine that
+--- waits for NATS; and the engine, which is pumped outside of it. The loop's callbacks may come in the middle of user
+--- code (a tick), so they only set things and resume coroutines of ours.
+local json = require "host.json"
+local clock = require "host.clock"
+local host = require "host"
+local slot = require "host.slot"
+local task = require "host.task"
+local uv = require "luv"
+local engine = require "pyoco.engine"
+local jobs = require "pyoco.run.job"
+local rpc = require "pyoco.nats.rpc"
+local snapshot = require "pyoco.run.snapshot"
+local store = require "pyoco.store.jetstream"
+local async = require "pyoco.worker.async"
+local attempt = require "pyoco.worker.attempt"
+local build = require "pyoco.worker.build"
+local writers = require "pyoco.worker.writer"
+
+local M = {}
+
+local null = json.null
+
+local RUNNING_DELAY_SEC = 0.005 -- a first delivery's RUNNING is written only if the run lasts longer
+
+local run = {}
+run.__index = run
+
+local function say(kind, fields)
+  slot.send(kind, fields and json.encode(fields) or "{}")
+end
+
+--- The engine's records as the contract has them: every field there, null where it has no value.
+local function fill_records(records)
+  local all = {}
+  for name, record in pairs(records) do
+    local copy = { started_at = null, ended_at = null, duration_ms = null, error = null, traceback = null,
+      inputs = {}, output = null }
+    for key, value in pairs(record) do copy[key] = value end
+    all[name] = copy
+  end
+  return all
+end
+
+--- The attempt is over: the engine stops as for a cancel, and nothing more is written.
+function run:lose(how)
+  self.lost = how
+  task.cancel()
+end
+
+--- A cancel was found in the snapshot, or the supervisor has seen one.
+function run:cancel()
+  if self.cancelled then return end
+  self.cancelled = true
+  say("L")
+  task.cancel()
+end
+
+--- A writer for this run's snapshot.
+function run:open_writer(image, revision)
+  self.image = image
+  self.writer = writers.new {
+    runs = self.store.runs, now = self.now, image = image, revision = revision, ours = self.ours,
+    max_bytes = self.boot.cfg.max_run_snapshot_bytes,
+    go = async.go, wait = async.wait, sleep = async.sleep, after = async.after,
+    refresh = function() self:refresh() end,
+    on_cancel = function() self:cancel() end,
+    on_lost = function(how) self:lose(how) end,
+    on_unwritable = function(message) self:mend(message) end,
+  }
+end
+
+--- Brings the image up to date with the engine.
+function run:refresh()
+  local eng = self.eng
+  if not eng then return end
+  self.image.tasks, self.image.task_records = eng.tasks, fill_records(eng.records)
+end
+
+--- Makes an image writable that JSON refused: its records go, and the run says why.
+function run:mend(message)
+  self.eng, self.broken = nil, message
+  self.image.task_records, self.image.params = {}, self.image.params
+end
+
+--- The terminal write. Returns the outcome that the supervisor settles.
+---@param outcome string name in worker/outcome when the write succeeds
+---@param mark function (image) sets status, error and times
+function run:finish(outcome, mark)
+  self.ending = true
+  local how = self.writer:finish(function(image)
+    if snapshot.is_cancel_requested(image) then
+      outcome = "cancelled"
+      return snapshot.mark_cancelled(image, self.now())
+    end
+    mark(image)
+  end)
+  if how == "written" then return outcome end
+  return how == "fenced" and "fenced" or "discarded"
+end
+
+--- Ends a run that never got to its tasks. end_time stays null, as the reference leaves it.
+function run:fail_early(outcome, text)
+  text = snapshot.short_error(text)
+  self.error = text
+  return self:finish(outcome, function(image)
+    image.status, image.error, image.end_time = "FAILED", text, null
+  end)
+end
+
+--- Tells the writer that a task has moved. On a first delivery the first write waits a little: most runs are over
+--- by then, and puts are what limits throughput.
+function run:on_event(event)
+  if event.type ~= "task" or self.ending then return end
+  if self.announced then return self.writer:touch() end
+  if self.announcing then return end
+  self.announcing = async.after(RUNNING_DELAY_SEC, function()
+    self.announced = true
+    if not self.ending then self.writer:touch() end
+  end)
+end
+
+--- Writes the heartbeat; a cancel or a newer attempt is found by its conflict.
+function run:start_heartbeat()
+  self.stop_heartbeat = async.every(self.boot.cfg.run_heartbeat_interval_sec, function()
+    say("T")
+    self.announced = true
+    self.writer:touch()
+  end)
+end
+
+--- Runs the flow to its end.
+function run:execute(flow)
+  local ok, eng = pcall(engine.new, flow, {
+    params = self.job.params, run = { run_id = self.job.run_id, flow_name = self.job.flow_name, tag = self.job.tag },
+    now = self.now, max_parallel = self.boot.cfg.run_max_parallel, env = self.boot.env,
+    on_event = function(event) self:on_event(event) end,
+  })
+  if not ok then return self:fail_early("invalid_flow", tostring(eng)) end
+  self.eng = eng
+  if self.cancelled then eng:cancel() end
+  if self.ours.delivery > 1 then
+    self.announced = true
+    self.writer:flush()
+  end
+  self:start_heartbeat()
+  async.wait(function(done) self.on_engine_end = done end)
+  self.stop_heartbeat()
+  if self.announcing then self.announcing() end
+  return self:conclude(eng)
+end
+
+--- From the engine's end to the stored one.
+function run:conclude(eng)
+  self:refresh()
+  self.error = eng.error
+  local outcome = ({ COMPLETED = "completed", FAILED = "failed", CANCELLED = "cancelled" })[eng.status]
+  return self:finish(outcome, function(image)
+    if self.broken then
+      image.status, image.error = "FAILED", snapshot.short_error(self.broken)
+      outcome = "failed"
+    else
+      image.status, image.error = eng.status, eng.error and snapshot.short_error(eng.error) or null
+    end
+    image.end_time = eng.ended_at
+  end)
+end
+
+--- The job is to be run: builds its flow, then executes it.
+function run:start(stored, revision, document)
+  local image = snapshot.image(stored, self.job, self.now())
+  image.status, image.worker_id, image.error = "RUNNING", self.boot.worker_id, null
+  image.start_time, image.end_time, image.tasks, image.task_records = self.started_at, null, {}, {}
+  self:open_writer(image, revision)
+  local flow, text, code = build.flow(self.job, document, self.boot.cfg.task_path, self.spec.globals)
+  if self.cancelled then
+    image.cancel_requested_at = image.cancel_requested_at ~= null and image.cancel_requested_at or self.now()
+    return self:finish("cancelled", function() end)
+  end
+  if not flow then return self:fail_early(code == "not_found" and "flow_not_found" or "invalid_flow", text) end
+  build.publish(self.store, flow, image)
+  return self:execute(flow)
+end
+
+--- What each act of worker/attempt means here.
+local ACTS = {
+  ack = function() return "skipped" end,
+  busy = function() return "busy" end,
+  fenced = function() return "fenced" end,
+  republish = function() return "republish" end,
+  cancelled = function(self, stored, revision)
+    self:open_writer(snapshot.image(stored, self.job, self.now()), revision)
+    return self:finish("cancelled", function(image) snapshot.mark_cancelled(image, self.now()) end)
+  end,
+  exhausted = function(self, stored, revision, _, doc)
+    local image = snapshot.image(stored, self.job, self.now())
+    self:open_writer(image, revision)
+    self.error = "max_attempts_exceeded: " .. doc
+    return self:finish("max_attempts", function()
+      image.status, image.error = "FAILED", self.error
+      snapshot.close(image, self.now(), "FAILED")
+    end)
+  end,
+  run = run.start,
+}
+
+--- Reads the snapshot and decides.
+function run:attempt(document, fault)
+  local bytes, revision, code, _, marker = self.store.runs:get_raw(self.job.run_id)
+  if not bytes and code ~= "not_found" then
+    if code == "invalid" then
+      self.error = "run_id: " .. revision
+      return "invalid_job"
+    end
+    self.error = revision
+    return "unavailable"
+  end
+  local stored = bytes and json.decode(bytes)
+  if type(stored) ~= "table" then stored = nil end
+  local found = { snapshot = stored, deleted = not bytes and marker ~= nil }
+  if stored then found.age_sec = self.now() - code.created end
+  local act, doc = attempt.decide(found, self.ours, self.head)
+  if fault and (act == "run" or act == "exhausted" or act == "republish") then
+    self:open_writer(snapshot.image(stored, self.job, self.now()), bytes and revision)
+    self:fail_early("invalid_job", "invalid_job: " .. fault)
+    return "invalid_job"
+  end
+  return ACTS[act](self, stored, bytes and revision, document, doc)
+end
+
+--- The main course. Returns the outcome's name.
+function run:main(body)
+  local job, fault, run_id = jobs.read(body)
+  self.started_at = self.now()
+  if not job then
+    self.error = fault
+    if not run_id then return "invalid_job" end
+    self.job = { run_id = run_id, flow_name = null, tag = null, tags = json.array {}, params = {} }
+    local outcome = self:attempt(nil, fault)
+    self.error = fault
+    return outcome == "skipped" and "skipped" or "invalid_job"
+  end
+  self.job = job
+  return self:attempt(build.read(job))
+end
+
+--- What the supervisor is told.
+function run:report(outcome)
+  local job, image = self.job or {}, self.image or {}
+  say("F", {
+    outcome = outcome, error = self.error, run_id = job.run_id, flow_name = job.flow_name, tag = job.tag,
+    tags = job.tags, tenant_id = image.tenant_id, api_key_id = image.api_key_id, status = image.status,
+    started_at = self.started_at, finished_at = self.now(), puts = self.writer and self.writer.puts,
+  })
+end
+
+--- Pumps the engine and turns the loop until the main course has ended. While the last answer is awaited, the next
+--- run's VM is made.
+function run:drive()
+  local told = false
+  while not self.outcome do
+    if self.on_engine_end and self.eng:pump() then
+      local done = self.on_engine_end
+      self.on_engine_end = nil
+      done()
+    elseif self.ending and not told then
+      told = true
+      self.conn:flush()
+      say("N")
+      slot.prepare()
+    else
+      uv.run("once")
+    end
+  end
+end
+
+--- Makes what a run needs: called when its VM is made, which is before there is a job.
+---@param spec table what the worker script returned
+---@return fun(head: string, body: string) run executes one job and reports its outcome to the supervisor
+---@return fun(type: string, head: string, body: string) on_frame takes the supervisor's other frames
+function M.prepare(spec)
+  local boot = json.decode(host.boot())
+  local conn = slot.nats()
+  local self = setmetatable({ boot = boot, spec = spec, conn = conn }, run)
+  self.store = store.open(conn, boot.cfg, rpc.loop(conn, async.wait))
+  self.store.runs.kv.is_direct = boot.is_direct -- known: a fresh VM must not ask again
+  self.store.documents.kv.is_direct = boot.is_direct
+
+  local function on_frame(kind, head)
+    if kind == "C" then
+      self:cancel()
+    elseif kind == "D" then
+      self.ours.delivery = json.decode(head).delivery
+      if self.writer then self.writer:adopt() end
+    end
+  end
+
+  local function execute(head, body)
+    head = json.decode(head)
+    if head.list then return say("W", build.list(boot.cfg.task_path)) end
+    self.head, self.ours = head, { seq = head.seq, delivery = head.delivery }
+    self.now = function() return clock.wall() + head.clock_offset end
+    async.go(function()
+      local ok, outcome = xpcall(self.main, debug.traceback, self, body)
+      if not ok then self.error = outcome end
+      self.outcome = ok and outcome or "internal"
+    end)
+    self:drive()
+    self:report(self.outcome)
+  end
+
+  return execute, on_frame
+end
+
+return M

@@ -1,0 +1,419 @@
+--- The supervisor of a worker: everything on JetStream's side of its runs. It pulls by tag, hands jobs to slot
+--- processes, keeps them alive with in-progress acks, and settles each as its outcome says. It reads a job only as far
+--- as it must: the body goes to the slot as it came.
+---
+--- A job in hand: { seq, delivery, reply, data, subject, tag, run_id, key (slot), started_at, beat_at, progress_at,
+--- killed (why its slot was killed), grace (stops the timer of a cancel) }.
+local clock = require "host.clock"
+local json = require "host.json"
+local jetstream = require "pyoco.nats.jetstream"
+local jobs = require "pyoco.run.job"
+local snapshot = require "pyoco.run.snapshot"
+local async = require "pyoco.worker.async"
+local boards = require "pyoco.worker.board"
+local consumer = require "pyoco.worker.consumer"
+local letters = require "pyoco.worker.letter"
+local outcomes = require "pyoco.worker.outcome"
+local pools = require "pyoco.worker.pool"
+local pulls = require "pyoco.worker.pulls"
+local rescue = require "pyoco.worker.rescue"
+
+local M = {}
+
+local SIGKILL, SIGUSR2 = 9, 12
+local TICK_SEC = 1.0
+local REREAD_SEC = 30     -- consumers' limits, clock offset, flows
+local SILENT_BEATS = 4    -- a slot that has missed so many heartbeats may not know of a cancel
+local RESCUE_STOP_SEC = 2 -- after the drain, hand-backs may take this long
+
+local supervisor = {}
+supervisor.__index = supervisor
+
+--- The run id of a message: our gateway's message id, else what the job says.
+local function run_id_of(message)
+  local id = message.headers and message.headers["Nats-Msg-Id"]
+  if id then return id end
+  local job, _, run_id = jobs.read(message.data)
+  return job and job.run_id or run_id
+end
+
+-- pulling ------------------------------------------------------------------------------------------------------
+
+--- Asks for as many jobs of each tag as could start now.
+function supervisor:pull()
+  if self.stopping or self.conn:status() ~= "connected" then return end
+  for _, tag in ipairs(self.tags) do
+    if self.limits[tag] then self.pulls:want(tag, math.min(self.board:room(tag), self.quota)) end
+  end
+end
+
+function supervisor:send_pull(tag, id, payload)
+  return self.conn:publish(jetstream.pull_subject(self.cfg.work_stream, consumer.name(self.cfg, tag)), payload,
+    self.inbox .. "." .. id)
+end
+
+--- A message in our inbox: a job, or the end of a pull.
+function supervisor:on_message(message)
+  local status = message.headers and message.headers.Status
+  if status and not message.reply then
+    self.pulls:ended(message.subject:sub(#self.inbox + 2), status, message.headers.Description)
+    return self:pull()
+  end
+  local info = message.reply and jetstream.parse_reply(message.reply)
+  if not info then return end
+  local tag = message.subject:sub(#self.cfg.work_subject_prefix + 2)
+  self.pulls:arrived(tag)
+  self:take(message, info, tag)
+end
+
+--- Takes a job in hand; one that we still have is adopted: nothing restarts.
+function supervisor:take(message, info, tag)
+  local known = self.board:job(info.stream_seq)
+  if known then
+    known.delivery, known.reply, known.progress_at = info.delivered, message.reply, clock.monotonic()
+    if known.key then self.pool:send(known.key, "D", { delivery = info.delivered }) end
+    return
+  end
+  if self.stopping then return self.conn:publish(message.reply, jetstream.NAK) end
+  local job = { seq = info.stream_seq, delivery = info.delivered, reply = message.reply, data = message.data,
+    subject = message.subject, tag = tag, run_id = run_id_of(message), progress_at = clock.monotonic() }
+  if self.quota ~= math.huge then self.quota = self.quota - 1 end
+  self.board:hold(job)
+  self:dispatch()
+end
+
+--- Gives held jobs to open slots.
+function supervisor:dispatch()
+  while not self.stopping do
+    local key, job = self.board:take()
+    if not key then break end
+    local limits = self.limits[job.tag]
+    job.key, job.beat_at = key, clock.monotonic()
+    self.pool:send(key, "R", { seq = job.seq, delivery = job.delivery, ack_wait_sec = limits.ack_wait_sec,
+      max_deliver = limits.max_deliver, clock_offset = self.clock_offset }, job.data)
+    self.registry:started(self.now())
+    self.is_changed = true
+  end
+  self:pull()
+end
+
+-- slots --------------------------------------------------------------------------------------------------------
+
+local FRAMES = {
+  I = function(self, key)
+    self.board:ready(key)
+    self:list_flows()
+    self:dispatch()
+  end,
+  W = function(self, _, head) -- the slot's 'I' follows
+    self.registry:flows(head)
+  end,
+  E = function(self, _, head)
+    self.log:error("slot cannot work", { reason = head.error })
+  end,
+  T = function(self, key)
+    local job = self.board:running(key)
+    if job then job.beat_at = clock.monotonic() end
+  end,
+  L = function(self, key)
+    local job = self.board:running(key)
+    if job then self:start_grace(job) end
+  end,
+  N = function(self, key)
+    self.board:ending(key)
+    self:pull()
+  end,
+  F = function(self, key, head)
+    local job = self.board:finish(key)
+    if job then self:settle(job, head.outcome, head) end
+    self:dispatch()
+  end,
+}
+
+function supervisor:on_frame(key, kind, head)
+  local handler = FRAMES[kind]
+  if handler then handler(self, key, head ~= "{}" and json.decode(head) or {}) end
+end
+
+--- Has an idle slot list the flows of the task roots, when the last list is old: that runs user code, so not here.
+function supervisor:list_flows()
+  if self.listed_at and clock.monotonic() - self.listed_at < REREAD_SEC then return end
+  local key = self.board:idle_slot()
+  if not key or not self.board:pause(key) then return end
+  self.listed_at = clock.monotonic()
+  self.pool:send(key, "R", { list = true })
+end
+
+--- A slot has died. What it ran is rescued; what it had not begun is the next to start.
+function supervisor:on_slot_exit(key, text, had_worked)
+  if not key then return self.log:error("slot cannot start", { reason = text }) end
+  local job, unbegun = self.board:remove_slot(key)
+  if unbegun then
+    unbegun.key = nil
+    self.board:hold_first(unbegun)
+  end
+  if job then
+    job.key = nil
+    self:rescue(job, text)
+  elseif not self.stopping or not had_worked then
+    self.log:error("slot died", { reason = text })
+  end
+  self:dispatch()
+end
+
+--- Ends a job whose slot is gone: writes what the slot cannot write any more.
+function supervisor:rescue(job, text)
+  if job.killed == nil then self.log:error("slot died", { run_id = job.run_id, reason = text }) end
+  local decoded, fault, run_id = jobs.read(job.data)
+  if not decoded and not run_id then return self:settle(job, "invalid_job", { error = fault }) end
+  async.go(function()
+    local case = { cause = job.killed or "crash", text = text, max_crashes = self.cfg.worker_max_crashes,
+      ours = job, job = decoded or { run_id = run_id }, worker_id = self.worker_id }
+    local outcome, message, image = rescue.run({ runs = self.store.runs, now = self.now, sleep = async.sleep,
+      max_bytes = self.cfg.max_run_snapshot_bytes, is_stopped = function() return self.is_ended end }, case)
+    local fields = { error = message, finished_at = self.now(), status = image and image.status }
+    for _, name in ipairs { "run_id", "flow_name", "tag", "tags", "tenant_id", "api_key_id" } do
+      fields[name] = case.job[name]
+    end
+    self:settle(job, outcome, fields)
+  end)
+end
+
+-- settling -----------------------------------------------------------------------------------------------------
+
+--- Acks, naks or terms a job as its outcome says, and leaves a dead letter where one is due.
+---@param job table
+---@param outcome string name in worker/outcome, or "republish"
+---@param fields table the slot's report
+function supervisor:settle(job, outcome, fields)
+  if job.grace then job.grace() end
+  if outcome == "republish" then return async.go(function() self:republish(job, fields) end) end
+  local limits = self.limits[job.tag]
+  local payload, reason = outcomes.settle(outcome, { ack_wait_sec = limits.ack_wait_sec,
+    execution_error_dlq = self.cfg.dlq_publish_execution_error })
+  if payload then self:acknowledge(job, payload) end
+  self.board:drop(job)
+  if reason then
+    local letter = letters.make(reason, job, fields, self.worker_id, self.now())
+    async.go(function() self.store.dlq:publish(letters.token(reason, job, fields), letter) end)
+  end
+  letters.log(self.log, outcome, job, fields)
+  if fields.status and fields.run_id then
+    self.registry:ended(fields.run_id, fields.status, fields.finished_at)
+  end
+  self.is_changed = true
+  self:after_job()
+end
+
+--- Sends an ack. One that cannot be sent now is sent after the reconnect if it ends the job: the run's end is stored,
+--- so it is right whoever has the message by then. A nak is not: the message comes again by itself.
+function supervisor:acknowledge(job, payload)
+  if self.conn:publish(job.reply, payload) then return end
+  if payload == jetstream.ACK or payload == jetstream.TERM then
+    self.unsent[#self.unsent + 1] = { reply = job.reply, payload = payload }
+  end
+end
+
+--- A job whose deliveries are used up though nobody has tried it: it becomes a new message.
+function supervisor:republish(job, fields)
+  local seq = self.store.jobs:publish_raw(nil, job.tag, job.data)
+  self:settle(job, seq and "republished" or "unavailable", fields)
+end
+
+-- cancel -------------------------------------------------------------------------------------------------------
+
+--- A run is being cancelled: it gets the grace period, then its slot is killed.
+function supervisor:start_grace(job)
+  if job.grace then return end
+  job.grace = async.after(self.cfg.cancel_grace_period_sec, function()
+    if not job.key or self.board:running(job.key) ~= job then return end
+    self.log:event("cancel_grace_exceeded", "cancel request timed out", { run_id = job.run_id })
+    job.killed = "cancel"
+    self.pool:signal(job.key, SIGKILL)
+  end)
+end
+
+--- Looks whether a run that we have is to be cancelled; the snapshot decides, a hint only makes us look.
+function supervisor:check_cancel(job)
+  local stored = self.store.runs:get(job.run_id)
+  if not stored or not snapshot.is_cancel_requested(stored) or not job.key then return end
+  self.pool:send(job.key, "C")
+  self.pool:signal(job.key, SIGUSR2) -- it may be computing: its loop gets a turn at once
+  self:start_grace(job)
+end
+
+function supervisor:on_hint(message)
+  for _, job in ipairs(self.board:jobs()) do
+    if job.run_id == message.data and job.key then async.go(function() self:check_cancel(job) end) end
+  end
+end
+
+-- periodic -----------------------------------------------------------------------------------------------------
+
+--- Renews the jobs in hand, and looks after slots that have fallen silent.
+function supervisor:tick()
+  local now = clock.monotonic()
+  self.pulls:expire()
+  for _, job in ipairs(self.board:jobs()) do
+    local limits = self.limits[job.tag]
+    if now - job.progress_at >= consumer.progress_interval(self.cfg, limits.ack_wait_sec) - TICK_SEC / 2 then
+      job.progress_at = now
+      self.conn:request_async(job.reply, jetstream.PROGRESS, 5000, nil, function() end)
+    end
+    if job.key and now - job.beat_at > math.max(SILENT_BEATS * self.cfg.run_heartbeat_interval_sec, TICK_SEC) then
+      job.beat_at = now
+      async.go(function() self:check_cancel(job) end)
+    end
+  end
+  self:pull()
+end
+
+--- Reads what may have changed on the server's side.
+function supervisor:reread()
+  for _, tag in ipairs(self.tags) do
+    local limits, message = consumer.ensure(self.store.js, self.cfg, tag)
+    if limits then
+      self.limits[tag] = limits
+    else
+      self.log:warning("consumer cannot be read", { tag = tag, reason = message })
+    end
+  end
+  self:list_flows()
+  local offset = self.registry:clock_offset()
+  if offset then self.clock_offset = offset end
+end
+
+--- Tells the registry which runs are in hand, when that has changed.
+function supervisor:report()
+  if not self.is_changed then return end
+  self.is_changed = false
+  local ids = {}
+  for _, job in ipairs(self.board:jobs()) do
+    if job.key and job.run_id then ids[#ids + 1] = job.run_id end
+  end
+  self.registry:runs(ids)
+end
+
+function supervisor:on_status(status)
+  if status ~= "connected" then
+    if status == "reconnecting" then self.log:warning("connection to NATS lost; runs go on") end
+    return
+  end
+  self.log:info("connected to NATS again")
+  local unsent = self.unsent
+  self.unsent = {}
+  for _, ack in ipairs(unsent) do self.conn:publish(ack.reply, ack.payload) end
+  self.pulls:reset()
+  for _, job in ipairs(self.board:jobs()) do job.progress_at = 0 end -- renewed at the next tick
+  self:tick()
+end
+
+-- life ---------------------------------------------------------------------------------------------------------
+
+--- Starts slots, pulls and timers.
+function supervisor:start()
+  self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
+  self.sub = self.conn:subscribe(self.inbox .. ".*", function(message) self:on_message(message) end)
+  self.conn:on_status(function(status) self:on_status(status) end)
+  self.timers = {
+    async.every(TICK_SEC, function() self:tick() end),
+    async.every(0.1, function() self:report() end),
+    async.every(self.cfg.worker_heartbeat_interval_sec, function()
+      async.go(function()
+        local ok, message, code = self.registry:write()
+        if not ok and code ~= "unavailable" then
+          self.log:warning("worker registry heartbeat failed", { reason = message })
+        end
+      end)
+    end),
+    async.every(REREAD_SEC, function() async.go(function() self:reread() end) end),
+  }
+  self.pool:start()
+end
+
+--- Ends the loop when nothing is in hand any more.
+function supervisor:after_job()
+  if self.stopping and self.board:count() == 0 then self:finish() end
+  if self.quota == 0 and self.board:count() == 0 and not self.stopping then self:stop(0) end
+end
+
+--- Stops pulling and hands back what has not begun; runs in hand get the time to end, then go back too.
+---@param drain_sec number
+function supervisor:stop(drain_sec)
+  if self.stopping then return self:stop_now() end
+  self.stopping = true
+  for _, job in ipairs(self.board:jobs()) do
+    if not job.key then self:settle(job, "handed_back", {}) end
+  end
+  if self.board:count() == 0 then return self:finish() end
+  self.log:info("stopping: waiting for runs in hand", { count = self.board:count(), drain_sec = drain_sec })
+  self.drain_timer = async.after(drain_sec, function() self:hand_back_all() end)
+end
+
+--- The drain is over: slots are killed, their jobs go back to the queue.
+function supervisor:hand_back_all()
+  self.pool.closed = true -- no new slots
+  for _, job in ipairs(self.board:jobs()) do
+    if job.key then
+      job.killed = job.killed or "drain"
+      self.pool:signal(job.key, SIGKILL)
+    end
+  end
+  self.drain_timer = async.after(RESCUE_STOP_SEC, function() self:stop_now() end)
+end
+
+--- Ends at once: jobs in hand are handed back if that needs no waiting.
+function supervisor:stop_now()
+  if self.is_ended then return end
+  self.pool:close()
+  for _, job in ipairs(self.board:jobs()) do self.conn:publish(job.reply, jetstream.NAK) end
+  self:finish()
+end
+
+--- The last write of the registry, then the end of the loop.
+function supervisor:finish()
+  if self.is_ended then return end
+  self.is_ended = true
+  for _, stop in ipairs(self.timers) do stop() end
+  if self.drain_timer then self.drain_timer() end
+  self.pool:close()
+  local over
+  local function done()
+    if over then return end
+    over = true
+    self.conn:flush()
+    self.on_end()
+  end
+  async.after(RESCUE_STOP_SEC, done)
+  async.go(function()
+    self.registry:stop()
+    done()
+  end)
+end
+
+--- A supervisor.
+---@param deps table
+---  cfg, store (over a loop-mode connection), registry, log, script (path of the worker script), tags,
+---  limits (tag -> { ack_wait_sec, max_deliver }), slots (number or { tag = number }), inbox (subject),
+---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
+---  on_end (function: it is over)
+---@return table supervisor: start, stop(drain_sec) (a second call ends at once)
+function M.new(deps)
+  local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
+    log = deps.log, tags = deps.tags, limits = deps.limits, inbox = deps.inbox, worker_id = deps.cfg.worker_id,
+    clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
+    board = boards.new(deps.slots) }, supervisor)
+  self.now = function() return clock.wall() + self.clock_offset end
+  self.pulls = pulls.new { now = clock.monotonic,
+    send = function(...) return self:send_pull(...) end,
+    on_refused = function(tag, status, text)
+      self.log:debug("pull refused", { tag = tag, reason = status .. " " .. tostring(text) })
+    end }
+  self.pool = pools.new { script = deps.script, count = self.board.total, boot = deps.boot, after = async.after,
+    on_start = function(key) self.board:add_slot(key) end,
+    on_frame = function(...) self:on_frame(...) end,
+    on_exit = function(...) self:on_slot_exit(...) end }
+  return self
+end
+
+return M

@@ -1,0 +1,276 @@
+local http = require "host.http"
+local httpd = require "host.httpd"
+local json = require "host.json"
+local nats = require "host.nats"
+local jetstream = require "pyoco.nats.jetstream"
+local kv = require "pyoco.nats.kv"
+local rpc = require "pyoco.nats.rpc"
+local support = require "spec.support.nats"
+local web = require "spec.support.web"
+
+local APP = [[
+local response = require "pyoco.http.response"
+local app = require("pyoco.http.app").new {}
+app:get("/runs/:id/watch", function(_, req)
+  local q = {}
+  for name, values in pairs(req.query) do q[name] = values[1] end
+  return response.watch { run_id = req.params.id, brief = not q.include, since = tonumber(q.since),
+    timeout_sec = tonumber(q.timeout_sec), until_terminal = q["until"] == "terminal",
+    last_event_id = tonumber(req.headers["last-event-id"]) }
+end)
+return app
+]]
+
+describe("event streams", function()
+  local server, bus, conn, bucket, remove
+
+  local function start(options)
+    bus = support.start()
+    conn = assert(nats.connect { url = bus.url })
+    nats.share(conn)
+    bucket = assert(kv.new(jetstream.new(rpc.blocking(conn)), "runs"))
+    assert(bucket:ensure {})
+    local dir
+    dir, remove = web.folder()
+    web.write(dir .. "/app.lua", APP)
+    local all = { script = dir .. "/app.lua", port = 0, threads = 8, service = false, runs_bucket = "runs" }
+    for key, value in pairs(options or {}) do all[key] = value end
+    server = assert(httpd.serve(all))
+  end
+
+  local function stop()
+    http.close()
+    if server then server:stop(5) end
+    nats.share(nil)
+    conn:close()
+    bus:stop()
+    remove()
+    server = nil
+  end
+
+  --- An `it` with a NATS server and ours, gone before the check for leaks.
+  local function streams(name, body, options)
+    it(name, function()
+      finally(stop)
+      start(options)
+      body()
+    end)
+  end
+
+  local function snapshot(status, updated_at, more)
+    local run = { run_id = "r1", status = status, updated_at = updated_at, task_records = { a = { output = "x" } },
+      task_records_truncated = true }
+    for key, value in pairs(more or {}) do run[key] = value end
+    return json.encode(run)
+  end
+
+  local function watch(path, headers)
+    return web.connect(server:port(), ("GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n"):format(path, headers or ""))
+  end
+
+  --- The events of a stream's text, without its chunk lines.
+  local function events(text)
+    local list = {}
+    local body = text:gsub("^.-\r\n\r\n", ""):gsub("%x+\r\n(.-\n\n)\r\n", "%1")
+    for block in body:gmatch("(.-)\n\n") do
+      local data = block:match("data: ([^\n]+)")
+      if data then
+        list[#list + 1] = { id = block:match("id: (%d+)"), event = block:match("event: (%w+)"),
+          data = json.decode(data) }
+      end
+    end
+    return list
+  end
+
+  local function count(n) return function(c) return #events(c.text) >= n end end
+
+  streams("send the run as it is, then each newest change, with ids", function()
+    local first = assert(bucket:put("r1", snapshot("PENDING", 1)))
+    local c = watch "/runs/r1/watch?timeout_sec=20"
+    assert.is_true(c:wait(count(1)))
+    assert.truthy(c.text:find("^HTTP/1.1 200 OK\r\n"))
+    for _, line in ipairs { "content-type: text/event-stream; charset=utf-8", "cache-control: no-cache",
+      "connection: keep-alive", "x-accel-buffering: no", "transfer-encoding: chunked" } do
+      assert.truthy(c.text:find("\r\n" .. line .. "\r\n", 1, true), line)
+    end
+    local second = assert(bucket:put("r1", snapshot("RUNNING", 2)))
+    assert.is_true(c:wait(count(2)))
+    bucket:put("other", snapshot("RUNNING", 3))
+    local third = assert(bucket:put("r1", snapshot("COMPLETED", 4)))
+    assert.is_true(c:wait(count(3)))
+    c:close()
+    local seen = events(c.text)
+    assert.same({ tostring(first), tostring(second), tostring(third) }, { seen[1].id, seen[2].id, seen[3].id })
+    assert.same({ "snapshot", "r1", "PENDING" },
+      { seen[1].event, seen[1].data.run_id, seen[1].data.snapshot.status })
+    assert.is_nil(seen[1].data.snapshot.task_records)
+    assert.is_nil(seen[1].data.snapshot.task_records_truncated)
+    assert.is_true(math.abs(seen[1].data.ts - os.time()) < 5)
+    assert.equal("COMPLETED", seen[3].data.snapshot.status)
+  end)
+
+  streams("include the records when asked", function()
+    bucket:put("r1", snapshot("PENDING", 1))
+    local c = watch "/runs/r1/watch?include=records"
+    c:wait(count(1))
+    c:close()
+    assert.equal("x", events(c.text)[1].data.snapshot.task_records.a.output)
+  end)
+
+  streams("end at the terminal status when asked, and leave the connection usable", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local c = watch "/runs/r1/watch?until=terminal"
+    c:wait(count(1))
+    bucket:put("r1", snapshot("FAILED", 2))
+    assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end))
+    c:send "GET /runs/nope/watch HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert.is_true(c:wait())
+    c:close()
+    assert.truthy(c.text:find('HTTP/1.1 404 Not Found.*{"detail":"run not found"}$'))
+  end)
+
+  streams("end at once for a run that has ended, when asked", function()
+    bucket:put("r1", snapshot("CANCELLED", 1))
+    local c = watch "/runs/r1/watch?until=terminal"
+    assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end))
+    c:close()
+    assert.equal("CANCELLED", events(c.text)[1].data.snapshot.status)
+  end)
+
+  streams("end after timeout_sec, terminal or not", function()
+    bucket:put("r1", snapshot("COMPLETED", 1))
+    local c = watch "/runs/r1/watch?timeout_sec=0.05"
+    assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end))
+    c:close()
+    assert.equal("COMPLETED", events(c.text)[1].data.snapshot.status)
+  end)
+
+  streams("send heartbeats while nothing changes", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local c = watch "/runs/r1/watch"
+    assert.is_true(c:wait(count(4)))
+    c:close()
+    local beat = events(c.text)[3]
+    assert.equal("heartbeat", beat.event)
+    assert.equal("r1", beat.data.run_id)
+    assert.is_nil(beat.id)
+  end, { heartbeat_ms = 20 })
+
+  streams("leave out what is older than since, and what the client has seen", function()
+    local revision = assert(bucket:put("r1", snapshot("RUNNING", 10)))
+    local since = watch "/runs/r1/watch?since=11"
+    local seen = watch("/runs/r1/watch", "Last-Event-ID: " .. revision .. "\r\n")
+    since:wait(function(c) return c.text:find("\r\n\r\n", 1, true) end)
+    seen:wait(function(c) return c.text:find("\r\n\r\n", 1, true) end)
+    bucket:put("r1", snapshot("RUNNING", 11))
+    assert.is_true(since:wait(count(1)))
+    assert.is_true(seen:wait(count(1)))
+    since:close()
+    seen:close()
+    assert.equal(11, events(since.text)[1].data.snapshot.updated_at)
+    assert.equal(11, events(seen.text)[1].data.snapshot.updated_at)
+  end)
+
+  streams("end silently when the key is deleted", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local c = watch "/runs/r1/watch"
+    c:wait(count(1))
+    bucket:delete("r1")
+    assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end))
+    c:close()
+    assert.equal(1, #events(c.text))
+  end)
+
+  streams("make one line of a snapshot that another program wrote on several", function()
+    bucket:put("r1", '{\n "run_id": "r1",\r\n "task_records": {"a": ["}", "\\"]"]},\n "status":\n"RUNNING" }\n')
+    local c = watch "/runs/r1/watch"
+    c:wait(count(1))
+    c:close()
+    assert.same({ run_id = "r1", status = "RUNNING" }, events(c.text)[1].data.snapshot)
+  end)
+
+  for text, expected in pairs { ["no json"] = json.null, ["[1]"] = json.null, ["{}"] = {}, ['{"a"'] = json.null,
+    ['{"a":1'] = json.null, ['{"a":"\\'] = json.null, ["{,}"] = json.null, ['{"a":1}}'] = json.null,
+    ['{"a":1,"task_records":[[]]}'] = { a = 1 } } do
+    streams("send " .. text .. " as " .. json.encode(expected), function()
+      bucket:put("r1", text)
+      local c = watch "/runs/r1/watch"
+      assert.is_true(c:wait(count(1)))
+      c:close()
+      assert.same(expected, events(c.text)[1].data.snapshot)
+    end)
+  end
+
+  streams("are 404 for a run that does not exist, as JSON", function()
+    for _, id in ipairs { "none", "a%20b", "..", "%00" } do
+      local text = web.raw(server:port(), ("GET /runs/%s/watch HTTP/1.1\r\nHost: a\r\n" ..
+        "Connection: close\r\n\r\n"):format(id))
+      assert.truthy(text:find("^HTTP/1.1 404 "), text)
+    end
+  end)
+
+  streams("are capped: the rest of the threads serves other requests", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local open = {}
+    for i = 1, 4 do
+      open[i] = watch "/runs/r1/watch"
+      assert.is_true(open[i]:wait(count(1)))
+    end
+    local answer = assert(http.request { url = ("http://127.0.0.1:%d/runs/r1/watch"):format(server:port()) })
+    assert.equal(503, answer.status)
+    assert.equal("1", answer.headers["retry-after"])
+    assert.equal(4, server:stats().streams)
+    for _, c in ipairs(open) do c:close() end
+    web.wait_for(function() return server:stats().streams == 0 end)
+  end, { heartbeat_ms = 20 })
+
+  streams("hold no VM", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local c = watch "/runs/r1/watch"
+    c:wait(count(1))
+    assert.equal(0, server:stats().busy)
+    c:close()
+  end, { vms = 1 })
+
+  streams("end when the server stops, within its drain time", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local c = watch "/runs/r1/watch"
+    c:wait(count(1))
+    server:stop(30)
+    server = nil
+    assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end))
+    c:close()
+  end)
+
+  streams("are 503 while NATS is away, and /health says so; open ones go on afterwards", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local c = watch "/runs/r1/watch?timeout_sec=60"
+    c:wait(count(1))
+    bus:kill()
+    local url = ("http://127.0.0.1:%d"):format(server:port())
+    web.wait_for(function()
+      return http.request { url = url .. "/health" }.body:find('"nats":"reconnecting"', 1, true)
+    end)
+    local answer = assert(http.request { url = url .. "/runs/r1/watch" })
+    assert.equal(503, answer.status)
+    assert.truthy(answer.body:find('{"detail":"nats unavailable: ', 1, true))
+    bus:restart()
+    web.wait_for(function() return bucket:put("r1", snapshot("COMPLETED", 2)) end)
+    assert.is_true(c:wait(function(s)
+      local list = events(s.text)
+      return list[#list].data.snapshot and list[#list].data.snapshot.status == "COMPLETED"
+    end, 20000))
+    c:close()
+  end, { heartbeat_ms = 100 })
+
+  streams("end when the bucket was made anew without the run", function()
+    bucket:put("r1", snapshot("RUNNING", 1))
+    local c = watch "/runs/r1/watch?timeout_sec=60"
+    c:wait(count(1))
+    local js = jetstream.new(rpc.blocking(conn))
+    assert(js:stream_delete("KV_runs"))
+    assert(bucket:ensure {})
+    assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end, 30000))
+    c:close()
+  end, { heartbeat_ms = 100 })
+end)

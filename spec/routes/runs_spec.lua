@@ -1,0 +1,318 @@
+--- Routes of runs, on a memory store: shapes of answers, snapshots and jobs as the contract has them.
+local json = require "host.json"
+local crypto = require "host.crypto"
+local shared = require "host.shared"
+local fixture = require "spec.support.fixture"
+local gateway_app = require "spec.support.gateway_app"
+
+local DOCUMENT = [[
+version: 1
+flow:
+  graph: |
+    add_one >> to_text
+  defaults:
+    x: 1
+tasks:
+  add_one:
+    callable: demo:add_one
+  to_text:
+    callable: demo:to_text
+]]
+
+local function keys(object)
+  local list = {}
+  for key in pairs(object) do list[#list + 1] = key end
+  table.sort(list)
+  return list
+end
+
+local function detail_types(answer)
+  local list = {}
+  for _, item in ipairs(answer.json.detail) do list[#list + 1] = item.type .. " " .. table.concat(item.loc, ".") end
+  table.sort(list)
+  return list
+end
+
+describe("routes.runs", function()
+  local app
+
+  before_each(function()
+    app = gateway_app.new()
+    for _, key in ipairs(shared.keys "document.") do shared.delete(key) end
+  end)
+
+  local function submit(body)
+    local answer = app:simulate { path = "/runs", json = body }
+    assert.equal(200, answer.status, answer.body)
+    return answer.json
+  end
+
+  describe("POST /runs", function()
+    it("stores the snapshot and queues the job of the contract", function()
+      local answer = submit { flow_name = "main", params = { a = 1 }, tag = "nobody", tags = { "x", "y" } }
+      assert.same({ "bundle_hash", "run_id", "status" }, keys(answer))
+      assert.equal("PENDING", answer.status)
+      assert.equal(json.null, answer.bundle_hash)
+      local snapshot = assert(app.store.runs:get(answer.run_id))
+      assert.same(keys(fixture "snapshot-initial-runs"), keys(snapshot))
+      local message = app.store.messages[1]
+      assert.equal("pyoco.work.nobody", message.subject)
+      assert.equal(answer.run_id, message.msg_id)
+      local job = assert(json.decode(message.data))
+      assert.same(keys(fixture "job-runs".body), keys(job))
+      assert.same({ "x", "y" }, job.tags)
+      assert.equal(snapshot.updated_at, job.submitted_at)
+    end)
+
+    it("takes the default tag", function()
+      local answer = submit { flow_name = "main" }
+      assert.equal("pyoco.work.default", app.store.messages[1].subject)
+      local snapshot = app.store.runs:get(answer.run_id)
+      assert.same({ "default" }, snapshot.tags)
+      assert.same({}, snapshot.params)
+    end)
+
+    it("refuses what does not fit, all at once", function()
+      local answer = app:simulate { path = "/runs", json = { flow_name = "", params = json.null, tag = "a.b" } }
+      assert.equal(422, answer.status)
+      assert.same({ "dict_type body.params", "string_pattern_mismatch body.tag", "string_too_short body.flow_name" },
+        detail_types(answer))
+      assert.same({ "missing body.flow_name" }, detail_types(app:simulate { path = "/runs", json = { tag = "a" } }))
+      for _, tag in ipairs { "a b", "a.b", "", ">" } do
+        assert.equal(422, app:simulate { path = "/runs", json = { flow_name = "f", tag = tag } }.status, tag)
+      end
+      assert.same({}, app.store.messages)
+    end)
+
+    it("says where JSON breaks", function()
+      local answer = app:simulate { path = "/runs", body = '{"flow_name": }',
+        headers = { ["content-type"] = "application/json" } }
+      assert.equal(422, answer.status)
+      assert.equal("json_invalid", answer.json.detail[1].type)
+      assert.equal("body", answer.json.detail[1].loc[1])
+    end)
+
+    it("refuses another content type and another method", function()
+      local answer = app:simulate { path = "/runs", body = "flow_name=x",
+        headers = { ["content-type"] = "text/plain" } }
+      assert.equal(415, answer.status)
+      answer = app:simulate { path = "/runs/yaml", method = "DELETE" }
+      assert.equal(405, answer.status)
+      assert.equal("Method Not Allowed", answer.json.detail)
+    end)
+
+    it("withdraws the run when the job cannot be queued", function()
+      app.store.jobs.publish = function() return nil, "no answer", "unavailable" end
+      local created
+      local create = app.store.runs.create
+      app.store.runs.create = function(self, snapshot)
+        created = snapshot.run_id
+        return create(self, snapshot)
+      end
+      local answer = app:simulate { path = "/runs", json = { flow_name = "f" } }
+      assert.equal(503, answer.status)
+      assert.equal("nats unavailable: no answer", answer.json.detail)
+      assert.equal("not_found", select(3, app.store.runs:get(created)))
+    end)
+
+    it("publishes again when the fate of the job is unknown", function()
+      local publish, calls = app.store.jobs.publish, 0
+      app.store.jobs.publish = function(self, job)
+        calls = calls + 1
+        if calls < 3 then return nil, "no answer in time", "timeout" end
+        return publish(self, job)
+      end
+      submit { flow_name = "f" }
+      assert.equal(3, calls)
+      assert.equal(1, #app.store.messages)
+    end)
+  end)
+
+  describe("POST /runs/yaml", function()
+    it("stores the snapshot and queues the job of the contract", function()
+      local answer = app:simulate { path = "/runs/yaml", form = gateway_app.form(DOCUMENT,
+        { flow_name = " train ", tag = " nobody " }) }
+      assert.equal(200, answer.status, answer.body)
+      local snapshot = assert(app.store.runs:get(answer.json.run_id))
+      local expected = fixture "snapshot-initial-yaml"
+      expected.graph_sha256 = "ours"
+      assert.same(keys(expected), keys(snapshot))
+      assert.equal("train", snapshot.flow_name)
+      assert.same({ x = 1 }, snapshot.params)
+      assert.equal(crypto.sha256(DOCUMENT), snapshot.workflow_yaml_sha256)
+      local job = assert(json.decode(app.store.messages[1].data))
+      assert.same(keys(fixture "job-yaml".body), keys(job))
+      assert.equal(DOCUMENT, job.workflow_yaml)
+      assert.equal(#DOCUMENT, job.workflow_yaml_bytes)
+    end)
+
+    it("takes a raw body, with its fields in the query", function()
+      local answer = app:simulate { path = "/runs/yaml?flow_name=train&params=%7B%22x%22%3A5%7D", body = DOCUMENT,
+        headers = { ["content-type"] = "application/yaml" } }
+      assert.equal(200, answer.status, answer.body)
+      assert.same({ x = 5 }, (app.store.runs:get(answer.json.run_id)).params)
+    end)
+
+    it("lays params over the defaults and refuses what is no object", function()
+      local function with(params)
+        return app:simulate { path = "/runs/yaml", form = gateway_app.form(DOCUMENT,
+          { flow_name = "f", params = params }) }
+      end
+      assert.same({ x = 2, y = "b" }, (app.store.runs:get(with('{"x":2,"y":"b"}').json.run_id)).params)
+      for _, params in ipairs { "[1]", "7", "{" } do
+        local answer = with(params)
+        assert.equal(422, answer.status)
+        assert.truthy(answer.json.detail:find "^params: ", answer.body)
+      end
+    end)
+
+    it("refuses in the contract's order", function()
+      local function status(form)
+        local answer = app:simulate { path = "/runs/yaml", form = form }
+        return answer.status .. " " .. (type(answer.json.detail) == "string" and answer.json.detail or "items")
+      end
+      assert.equal("422 invalid tag", status(gateway_app.form("x", { flow_name = "f", tag = "a.b" })))
+      assert.equal("413 workflow too large", status(gateway_app.form(("#"):rep(262145))))
+      assert.equal("422 invalid workflow yaml", status(gateway_app.form("x", { flow_name = " " })))
+      assert.equal("422 missing flow_name", status(gateway_app.form(DOCUMENT, { flow_name = " " })))
+      assert.equal("422 items", status(gateway_app.form(DOCUMENT, {})))
+      assert.same({}, app.store.messages)
+    end)
+
+    it("names every error of a document with its line", function()
+      local answer = app:simulate { path = "/runs/yaml", form = gateway_app.form [[
+flow:
+  graph: |
+    add_one >> (to_text
+    add_one >> nobody
+tasks:
+  add_one: { callable: "demo:add_one" }
+  to_text: { callable: "demo" }
+]] }
+      assert.equal(422, answer.status)
+      assert.equal("invalid workflow yaml", answer.json.detail)
+      assert.is_true(#answer.json.errors >= 2)
+      for _, item in ipairs(answer.json.errors) do
+        assert.is_true(item.line >= 1 and item.column >= 1)
+        assert.is_string(item.message)
+      end
+    end)
+
+    it("keeps document and graph, and serves them", function()
+      local run_id = app:simulate { path = "/runs/yaml", form = gateway_app.form(DOCUMENT) }.json.run_id
+      local source = app:simulate { path = "/runs/" .. run_id .. "/source" }
+      assert.equal(DOCUMENT, source.body)
+      local graph = app:simulate { path = "/runs/" .. run_id .. "/graph" }
+      assert.same({ "add_one", "to_text" }, { graph.json.nodes[1].name, graph.json.nodes[2].name })
+      local check = app:simulate { path = "/check", form = gateway_app.form(DOCUMENT, {}) }
+      assert.same(graph.json, check.json.graph)
+      assert.same({ x = 1 }, check.json.defaults)
+    end)
+
+    it("checks without any effect", function()
+      assert.equal(422, app:simulate { path = "/check", form = gateway_app.form("a: [", {}) }.status)
+      app:simulate { path = "/check", form = gateway_app.form(DOCUMENT, {}) }
+      assert.same({}, app.store.messages)
+      assert.equal("not_found", select(3, app.store.documents:get(crypto.sha256(DOCUMENT))))
+    end)
+  end)
+
+  describe("GET /runs/{id}", function()
+    it("leaves task records out unless asked for them", function()
+      local stored = fixture "snapshot-completed-yaml"
+      assert(app.store.runs:create(stored))
+      local answer = app:simulate { path = "/runs/" .. stored.run_id }
+      assert.same(keys(fixture "http-get-run"), keys(answer.json))
+      for _, include in ipairs { "records", "task_records", "all", "full" } do
+        local full = app:simulate { path = ("/runs/%s?include=%s"):format(stored.run_id, include) }
+        assert.same(stored, full.json)
+      end
+      assert.is_nil(app:simulate { path = "/runs/" .. stored.run_id .. "?include=other" }.json.task_records)
+      assert.same(fixture "http-get-tasks", app:simulate { path = "/runs/" .. stored.run_id .. "/tasks" }.json)
+    end)
+
+    it("adds what the registry knows of the worker", function()
+      local run_id = crypto.uuid4()
+      app.store.runs:create { run_id = run_id, status = "RUNNING", worker_id = "w1" }
+      assert.equal("DISCONNECTED", app:simulate { path = "/runs/" .. run_id }.json.worker_state)
+      app.store.workers:put { worker_id = "w1", state = "RUNNING", tags = { "gpu" }, heartbeat_at = 5.5 }
+      local answer = app:simulate { path = "/runs/" .. run_id }.json
+      assert.same({ true, "RUNNING", 5.5, false, { "gpu" } }, { answer.worker_alive, answer.worker_state,
+        answer.worker_heartbeat_at, answer.worker_hidden, answer.worker_tags })
+    end)
+
+    it("is 404 for a run that is not there, on every path", function()
+      for _, path in ipairs { "", "/tasks", "/graph", "/source", "/watch" } do
+        for _, id in ipairs { crypto.uuid4(), "a%20b", "..%2Fx" } do
+          local answer = app:simulate { path = "/runs/" .. id .. path }
+          assert.equal(404, answer.status)
+          assert.equal("run not found", answer.json.detail)
+        end
+      end
+      assert.equal(404, app:simulate { path = "/runs/x/cancel", method = "POST" }.status)
+      local run_id = submit { flow_name = "f" }.run_id
+      assert.equal("not known yet", app:simulate { path = "/runs/" .. run_id .. "/graph" }.json.detail)
+    end)
+
+    it("checks the watch's query", function()
+      local run_id = submit { flow_name = "f" }.run_id
+      assert.same({ "less_than_equal query.timeout_sec", "literal_error query.until" },
+        detail_types(app:simulate { path = "/runs/" .. run_id .. "/watch?timeout_sec=601&until=never" }))
+      local answer = app:simulate { path = "/runs/" .. run_id .. "/watch?until=terminal&include=records" }
+      assert.same({ "watch", run_id, false, 60, true }, { answer.stream, answer.run_id, answer.brief,
+        answer.timeout_sec, answer.until_terminal })
+    end)
+  end)
+
+  describe("POST /runs/{id}/cancel", function()
+    local function cancel(run_id)
+      return app:simulate { path = ("/runs/%s/cancel"):format(run_id), body = "{}" }.json
+    end
+
+    it("ends a run that has not begun, and says CANCELLING as clients expect", function()
+      local run_id = submit { flow_name = "f" }.run_id
+      local answer = cancel(run_id)
+      assert.equal("CANCELLING", answer.status)
+      assert.is_nil(answer.task_records)
+      local stored = app.store.runs:get(run_id)
+      assert.equal("CANCELLED", stored.status)
+      assert.equal(stored.end_time, stored.cancel_requested_at)
+    end)
+
+    it("asks a running run to end, keeps the first request's time, and hints the worker", function()
+      local run_id = crypto.uuid4()
+      app.store.runs:create { run_id = run_id, status = "RUNNING" }
+      local first = cancel(run_id)
+      local second = cancel(run_id)
+      assert.equal("CANCELLING", app.store.runs:get(run_id).status)
+      assert.equal(first.cancel_requested_at, second.cancel_requested_at)
+      assert.equal("pyoco.hint.cancel." .. run_id, app.store.sent_hints[1].subject)
+    end)
+
+    it("leaves a finished run and closes one that waits for approval", function()
+      local done = fixture "snapshot-completed-yaml"
+      app.store.runs:create(done)
+      assert.equal("COMPLETED", cancel(done.run_id).status)
+      local waiting = fixture "snapshot-pending-approval"
+      app.store.runs:create(waiting)
+      local answer = cancel(waiting.run_id)
+      assert.equal("CANCELLED", answer.status)
+      assert.is_nil(answer.cancel_requested_at)
+    end)
+
+    it("loses to nobody: a write in between is read again", function()
+      local run_id = crypto.uuid4()
+      app.store.runs:create { run_id = run_id, status = "PENDING" }
+      local get = app.store.runs.get
+      app.store.runs.get = function(self, id)
+        local snapshot, revision, entry = get(self, id)
+        app.store.runs.get = nil
+        self:update({ run_id = id, status = "RUNNING", worker_id = "w" }, revision)
+        return snapshot, revision, entry
+      end
+      assert.equal("CANCELLING", cancel(run_id).status)
+      local stored = app.store.runs:get(run_id)
+      assert.same({ "CANCELLING", "w" }, { stored.status, stored.worker_id })
+    end)
+  end)
+end)

@@ -1,0 +1,66 @@
+--- GET /workers on a memory store.
+local fixture = require "spec.support.fixture"
+local gateway_app = require "spec.support.gateway_app"
+
+describe("routes.workers", function()
+  local app
+
+  local function ids(query)
+    local answer = app:simulate { path = "/workers" .. (query or "") }
+    assert.equal(200, answer.status, answer.body)
+    local list = {}
+    for i, record in ipairs(answer.json) do list[i] = record.worker_id .. " " .. record.state end
+    return list
+  end
+
+  before_each(function()
+    app = gateway_app.new()
+    local function put(id, state, seen, more)
+      local record = { worker_id = id, state = state, last_seen_at = seen, tags = { "cpu", " " } }
+      for key, value in pairs(more or {}) do record[key] = value end
+      app.store.workers:put(record)
+    end
+    put("idle", "IDLE", 3.5)
+    put("busy", "RUNNING", 2.5)
+    put("hidden", "IDLE", 9.5, { hidden = true })
+    put("stopped", "STOPPED_GRACEFUL", 1.5)
+    put("odd", "SLEEPY", 0.5)
+  end)
+
+  it("lists active ones, last seen first", function()
+    assert.same({ "idle IDLE", "busy RUNNING", "odd IDLE" }, ids())
+    assert.same({ "hidden IDLE", "idle IDLE", "busy RUNNING", "odd IDLE" }, ids "?include_hidden=true")
+    assert.same({ "idle IDLE" }, ids "?limit=1")
+    assert.same({ "busy RUNNING" }, ids "?state=running")
+    assert.same({ "stopped STOPPED_GRACEFUL" }, ids "?scope=ALL&state=stopped_graceful")
+  end)
+
+  it("is empty on an empty bucket", function()
+    app = gateway_app.new()
+    assert.equal("[]", app:simulate { path = "/workers" }.body)
+  end)
+
+  it("shows a silent worker as DISCONNECTED, by the server's clock", function()
+    local now = app.store:now()
+    app.store.now = function() return now + 21 end
+    assert.same({}, ids())
+    assert.same({ "idle DISCONNECTED", "busy DISCONNECTED", "stopped STOPPED_GRACEFUL", "odd DISCONNECTED" },
+      ids "?scope=all")
+    app.config.worker_disconnect_timeout_sec = 0
+    assert.same({ "idle IDLE", "busy RUNNING", "odd IDLE" }, ids())
+  end)
+
+  it("has every field of the contract", function()
+    local record = app:simulate { path = "/workers" }.json[1]
+    for key in pairs(fixture "worker-record") do assert.is_not_nil(record[key], key) end
+    assert.same({ "cpu" }, record.tags)
+  end)
+
+  it("refuses other scopes, states and limits", function()
+    for _, query in ipairs { "?scope=some", "?state=asleep" } do
+      local answer = app:simulate { path = "/workers" .. query }
+      assert.same({ 422, "invalid workers request" }, { answer.status, answer.json.detail })
+    end
+    assert.equal("less_than_equal", app:simulate { path = "/workers?limit=501" }.json.detail[1].type)
+  end)
+end)

@@ -1,0 +1,46 @@
+/* The hub: changes of one bucket's keys, handed to whoever watches a key. One tail feeds it, whatever the number of
+ * watchers; a change is read once and shared. A watcher gets the newest change, not each of them. */
+#ifndef PH_HUB_H
+#define PH_HUB_H
+
+#include "host.h"
+#include "tail.h"
+
+typedef struct ph_hub ph_hub;
+typedef struct ph_watcher ph_watcher;
+
+/* One revision of a run's snapshot, ready to be sent. Counted references; never changed. */
+typedef struct ph_change {
+    uint64_t revision;
+    bool deleted;        /* the key is gone; no texts then */
+    bool terminal;       /* status COMPLETED, FAILED or CANCELLED */
+    double updated_at;   /* unix seconds; 0 when the snapshot has none */
+    const char *full;    /* JSON on one line, terminated; "null" when it is no JSON object */
+    const char *brief;   /* the same without task_records and task_records_truncated */
+    size_t full_len, brief_len;
+} ph_change;
+
+/* A hub that follows bucket on nc (which outlives it), new entries only. NULL and err on failure. */
+ph_hub *ph_hub_start(natsConnection *nc, const char *bucket, ph_error *err);
+/* Wakes all watchers for good: their next calls say PH_HUB_CLOSED. */
+void ph_hub_close(ph_hub *hub);
+/* Stops the tail and frees; all watchers have been closed by then. NULL is fine. */
+void ph_hub_free(ph_hub *hub);
+/* Whether the tail is live: what is written is seen within milliseconds. */
+bool ph_hub_is_live(ph_hub *hub);
+
+/* Starts watching a key. NULL when out of memory. Any thread. */
+ph_watcher *ph_hub_watch(ph_hub *hub, const char *key);
+void ph_watcher_close(ph_watcher *w); /* NULL is fine */
+
+/* Reads the key's value as it is now and takes it as seen. NULL and *out (release it), or a code and err:
+ * PH_NOT_FOUND, PH_TIMEOUT, PH_UNAVAILABLE. Watch first, then read: so no change is missed between the two. */
+const char *ph_watcher_read(ph_watcher *w, int64_t timeout_ms, ph_change **out, ph_error *err);
+
+typedef enum ph_hub_result { PH_HUB_CHANGE, PH_HUB_TIMEOUT, PH_HUB_CLOSED } ph_hub_result;
+/* Waits until monotonic time `until` (seconds) for a change newer than what was seen; *out is to be released. */
+ph_hub_result ph_watcher_next(ph_watcher *w, double until, ph_change **out);
+
+void ph_change_release(ph_change *change); /* NULL is fine */
+
+#endif

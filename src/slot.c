@@ -1,0 +1,325 @@
+/* The VM of a run comes from its script's chunk (role "slot"), whose result goes to
+ * require("pyoco.worker.slot").prepare(result) -> run(head, body), on_frame(type, head, body).
+ * An error that escapes from run is a bug of ours: it is reported with 'E' and the slot ends; the supervisor treats
+ * the job as a dead slot's. */
+#include "slot.h"
+#include "nats.h"
+#include "slots.h"
+#include "interrupt.h"
+#include "vm.h"
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    SLOT_FD = 3,
+    EXIT_BROKEN = 70,
+    GC_HEADROOM_KB = 2048, /* a run may allocate so much before the collector begins: most end before */
+};
+
+typedef struct job {
+    struct job *next;
+    size_t head_len, body_len;
+    char data[]; /* head, then body */
+} job;
+
+typedef struct slot_vm {
+    ph_vm *vm; /* NULL when there is none */
+    int run, on_frame; /* registry references */
+} slot_vm;
+
+struct ph_slot_self {
+    uv_loop_t loop;
+    ph_channel *channel;
+    ph_nats_loop *nats;
+    const char *script;
+    char *boot;
+    size_t boot_len;
+    size_t memory_limit;
+    job *jobs; /* in order; at most two: one may come while the last is still being put away */
+    slot_vm now, next;
+    bool ended;
+};
+
+static char *copy_bytes(const char *p, size_t n) {
+    char *copy = malloc(n + 1);
+    if (copy) {
+        memcpy(copy, p, n);
+        copy[n] = '\0';
+    }
+    return copy;
+}
+
+static void add_job(ph_slot_self *s, const ph_frame *f) {
+    job *j = malloc(sizeof *j + f->head_len + f->body_len);
+    if (!j)
+        return;
+    *j = (job){.head_len = f->head_len, .body_len = f->body_len};
+    memcpy(j->data, f->head, f->head_len);
+    memcpy(j->data + f->head_len, f->body, f->body_len);
+    job **end = &s->jobs;
+    while (*end)
+        end = &(*end)->next;
+    *end = j;
+}
+
+static void tell_vm(ph_slot_self *s, const ph_frame *f) {
+    if (!s->now.vm)
+        return; /* of a run that has ended: nothing to tell */
+    lua_State *L = ph_vm_state(s->now.vm);
+    int top = lua_gettop(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->now.on_frame);
+    lua_pushlstring(L, &f->type, 1);
+    lua_pushlstring(L, f->head, f->head_len);
+    lua_pushlstring(L, f->body, f->body_len);
+    if (ph_vm_call(L, 3, 0) != LUA_OK)
+        fprintf(stderr, "pyoco-host: error in a slot: %s\n", lua_tostring(L, -1));
+    lua_settop(L, top);
+}
+
+static void on_frame(void *ctx, const ph_frame *f) {
+    ph_slot_self *s = ctx;
+    if (f->type == 'R') {
+        add_job(s, f);
+    } else if (f->type == 'B' && !s->boot) {
+        s->boot = copy_bytes(f->head, f->head_len);
+        s->boot_len = f->head_len;
+    } else {
+        tell_vm(s, f);
+    }
+}
+
+static void on_end(void *ctx, const char *why) {
+    (void)why;
+    ph_slot_self *s = ctx;
+    s->ended = true;
+    if (s->now.vm)
+        _exit(0); /* the supervisor is gone: so is this run's right to go on */
+}
+
+static void say_error(ph_slot_self *s, const char *text) {
+    cJSON *head = cJSON_CreateObject();
+    cJSON_AddStringToObject(head, "error", text);
+    char *json = cJSON_PrintUnformatted(head);
+    if (json)
+        ph_channel_send(s->channel, 'E', json, strlen(json), NULL, 0);
+    cJSON_free(json);
+    cJSON_Delete(head);
+    ph_channel_flush(s->channel);
+}
+
+/* --- VMs --- */
+
+/* Runs the script, then the library's prepare; leaves the references in v. */
+static bool load_run(lua_State *L, const char *script, slot_vm *v) {
+    if (luaL_loadfile(L, script) != LUA_OK)
+        return false;
+    if (ph_vm_call(L, 0, 1) != LUA_OK)
+        return false;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "pyoco.worker.slot");
+    if (ph_vm_call(L, 1, 1) != LUA_OK)
+        return false;
+    lua_getfield(L, -1, "prepare");
+    lua_pushvalue(L, -3);
+    if (ph_vm_call(L, 1, 2) != LUA_OK)
+        return false;
+    v->on_frame = luaL_ref(L, LUA_REGISTRYINDEX);
+    v->run = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_settop(L, 0);
+    return true;
+}
+
+static bool prepare(ph_slot_self *s, slot_vm *v, ph_error *err) {
+    ph_vm_options options = {.role = "slot", .script = s->script, .boot = s->boot, .boot_len = s->boot_len,
+                             .memory_limit = s->memory_limit, .loop = &s->loop};
+    ph_vm *vm = ph_vm_new(&options, err);
+    if (!vm)
+        return false;
+    lua_State *L = ph_vm_state(vm);
+    lua_pushlightuserdata(L, s);
+    lua_setfield(L, LUA_REGISTRYINDEX, PH_SLOT_KEY);
+    lua_gc(L, LUA_GCSTOP); /* what is loaded stays anyway */
+    if (!load_run(L, s->script, v)) {
+        snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
+        ph_vm_close(vm);
+        return false;
+    }
+    v->vm = vm;
+    return true;
+}
+
+void ph_slot_self_prepare(ph_slot_self *s) {
+    ph_error err = {0};
+    if (!s->next.vm)
+        prepare(s, &s->next, &err); /* a failure shows again, and is told, when the VM is needed */
+}
+
+bool ph_slot_self_send(ph_slot_self *s, char type, const char *head, size_t head_len, const char *body,
+                       size_t body_len) {
+    return ph_channel_send(s->channel, type, head, head_len, body, body_len);
+}
+
+ph_nats_loop *ph_slot_self_nats(ph_slot_self *s) {
+    return s->nats;
+}
+
+/* --- runs --- */
+
+/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, theirs. */
+static void reap_processes(void) {
+    siginfo_t info;
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+        FILE *f = fopen(path, "re");
+        int pid;
+        while (f && fscanf(f, "%d", &pid) == 1) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+        if (f)
+            fclose(f);
+    }
+}
+
+static bool run_job(ph_slot_self *s, ph_error *err) {
+    job *j = s->jobs;
+    s->jobs = j->next;
+    s->now = s->next;
+    s->next = (slot_vm){0};
+    lua_State *L = ph_vm_state(s->now.vm);
+    bool ok = ph_vm_attach(s->now.vm, err);
+    if (ok) {
+        lua_gc(L, LUA_GCRESTART);
+        lua_gc(L, LUA_GCSTEP, -GC_HEADROOM_KB);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, s->now.run);
+        lua_pushlstring(L, j->data, j->head_len);
+        lua_pushlstring(L, j->data + j->head_len, j->body_len);
+        ok = ph_vm_call(L, 2, 0) == LUA_OK;
+        if (!ok)
+            snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
+    }
+    free(j);
+    ph_vm *vm = s->now.vm;
+    s->now = (slot_vm){0};
+    ph_vm_close(vm);
+    uv_run(&s->loop, UV_RUN_NOWAIT); /* the handles that the VM has closed go now */
+    reap_processes();
+    return ok;
+}
+
+/* Serves jobs until the supervisor is gone. False and err when the slot cannot work any more. */
+static bool serve(ph_slot_self *s, ph_error *err) {
+    while (!s->ended) {
+        if (!s->next.vm && !prepare(s, &s->next, err))
+            return false;
+        ph_channel_send(s->channel, 'I', "{}", 2, NULL, 0);
+        while (!s->jobs && !s->ended)
+            uv_run(&s->loop, UV_RUN_ONCE);
+        if (s->jobs && !s->ended && !run_job(s, err))
+            return false;
+    }
+    return true;
+}
+
+/* --- start --- */
+
+static const char *text_of(const cJSON *object, const char *key) {
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+}
+
+/* Connects as the boot text says: {"nats": {url, name, user, ...}, "memory_limit_bytes": n, ...}. */
+static bool start_nats(ph_slot_self *s, ph_error *err) {
+    cJSON *boot = cJSON_Parse(s->boot);
+    const cJSON *nats = cJSON_GetObjectItemCaseSensitive(boot, "nats");
+    const cJSON *limit = cJSON_GetObjectItemCaseSensitive(boot, "memory_limit_bytes");
+    if (cJSON_IsNumber(limit) && limit->valuedouble > 0)
+        s->memory_limit = (size_t)limit->valuedouble;
+    ph_nats_options options = {
+        .url = text_of(nats, "url"),           .name = text_of(nats, "name"),
+        .user = text_of(nats, "user"),         .password = text_of(nats, "password"),
+        .token = text_of(nats, "token"),       .creds = text_of(nats, "creds"),
+        .tls_ca = text_of(nats, "tls_ca"),     .tls_cert = text_of(nats, "tls_cert"),
+        .tls_key = text_of(nats, "tls_key"),
+    };
+    bool ok = ph_nats_loop_connect(&s->nats, &s->loop, &options, err) == NULL;
+    cJSON_Delete(boot);
+    return ok;
+}
+
+static void on_signal(int signal) {
+    (void)signal; /* the supervisor decides when a slot ends; a handler, since an ignored signal is inherited */
+}
+
+/* Ties this process to its supervisor. False when the supervisor has died already. */
+static bool adopt_role(const char *parent) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != (pid_t)strtol(parent, NULL, 10))
+        return false;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    fcntl(SLOT_FD, F_SETFD, FD_CLOEXEC);
+    char mark[16];
+    snprintf(mark, sizeof mark, "%d", (int)getpid());
+    setenv(PH_SLOT_MARK, mark, 1);
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    return true;
+}
+
+static bool live(ph_slot_self *s, ph_error *err) {
+    s->channel = ph_channel_open(&s->loop, SLOT_FD, (ph_channel_handlers){on_frame, on_end}, s, err);
+    if (!s->channel)
+        return false;
+    while (!s->boot && !s->ended)
+        uv_run(&s->loop, UV_RUN_ONCE);
+    return s->ended || (start_nats(s, err) && serve(s, err));
+}
+
+int ph_slot_main(int argc, char **argv) {
+    if (argc != 4) {
+        fputs("pyoco-host: --slot is for a worker's own use; start worker.lua instead\n", stderr);
+        return 1;
+    }
+    if (!adopt_role(argv[2]))
+        return 0;
+    ph_slot_self *s = calloc(1, sizeof *s);
+    ph_error err = {0};
+    if (!s || uv_loop_init(&s->loop) != 0)
+        return 1;
+    mallopt(M_TRIM_THRESHOLD, 64 << 20); /* VMs come and go: their pages stay ours */
+    mallopt(M_TOP_PAD, 4 << 20);
+    s->script = argv[3];
+    bool ok = live(s, &err);
+    if (!ok) {
+        if (s->channel)
+            say_error(s, err.text);
+        else
+            fprintf(stderr, "pyoco-host: %s\n", err.text);
+    }
+    ph_vm_close(s->now.vm);
+    ph_vm_close(s->next.vm);
+    while (s->jobs) {
+        job *j = s->jobs;
+        s->jobs = j->next;
+        free(j);
+    }
+    ph_nats_loop_close(s->nats);
+    ph_channel_close(s->channel);
+    while (uv_run(&s->loop, UV_RUN_NOWAIT))
+        ;
+    uv_loop_close(&s->loop);
+    free(s->boot);
+    free(s);
+    return ok ? 0 : EXIT_BROKEN;
+}

@@ -1,0 +1,227 @@
+/* The end of a slot is seen through a pidfd on the loop: no SIGCHLD handler, so nothing here is in the way of
+ * libuv's own child processes. */
+#include "slots.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SLOT_FD = 3 };
+
+struct ph_slot {
+    pid_t pid; /* 0 once reaped */
+    pid_t id; /* the pid, also after the end */
+    int pidfd;
+    uv_poll_t poll;
+    ph_channel *channel;
+    ph_slot_handlers handlers;
+    void *ctx;
+    int busy; /* callbacks on the stack */
+    bool closed, gone;
+};
+
+/* Whether pid is of the family of a slot: in its session, or started with its mark in the environment (a command in
+ * a session of its own). */
+static bool is_of_slot(pid_t pid, pid_t slot) {
+    if (getsid(pid) == slot)
+        return true;
+    char path[64], mark[64], env[65536];
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    int mark_len = snprintf(mark, sizeof mark, PH_SLOT_MARK "=%d", (int)slot) + 1; /* with its NUL */
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(env, 1, sizeof env, f) : 0;
+    if (f)
+        fclose(f);
+    return n > 0 && memmem(env, n, mark, (size_t)mark_len) != NULL;
+}
+
+/* Kills and reaps what a dead slot has left to us, its subreaper. */
+static void reap_inherited(pid_t slot) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    for (int round = 0; round < 100; round++) {
+        FILE *f = fopen(path, "re");
+        int pid, killed = 0;
+        while (f && fscanf(f, "%d", &pid) == 1) {
+            if (!is_of_slot(pid, slot))
+                continue;
+            kill(pid, SIGKILL);
+            if (waitpid(pid, NULL, 0) == pid)
+                killed++;
+        }
+        if (f)
+            fclose(f);
+        if (!killed)
+            return; /* a killed one's own children have come to us: look again until nothing is left */
+    }
+}
+
+static void on_channel_frame(void *ctx, const ph_frame *frame) {
+    ph_slot *slot = ctx;
+    if (!slot->closed)
+        slot->handlers.on_frame(slot->ctx, frame);
+}
+
+/* A slot that closes its socket or sends nonsense is of no use any more; its end is reported by its pidfd. */
+static void on_channel_end(void *ctx, const char *why) {
+    (void)why;
+    ph_slot_signal(ctx, SIGKILL);
+}
+
+static void release(ph_slot *slot) {
+    if (slot->gone && !slot->busy)
+        free(slot);
+}
+
+static void on_exit_ready(uv_poll_t *poll, int status, int events) {
+    (void)status, (void)events;
+    ph_slot *slot = poll->data;
+    int wait_status = 0;
+    if (!slot->pid || waitpid(slot->pid, &wait_status, WNOHANG) != slot->pid)
+        return;
+    slot->pid = 0;
+    uv_poll_stop(&slot->poll);
+    reap_inherited(slot->id);
+    slot->busy++;
+    ph_channel_drain(slot->channel);
+    if (!slot->closed)
+        slot->handlers.on_exit(slot->ctx, WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 0,
+                               WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0);
+    slot->busy--;
+    release(slot);
+}
+
+/* posix_spawn with the socket as descriptor 3, nothing else inherited but the standard three, no signal blocked. */
+static int spawn_process(pid_t *pid, int fd, const char *script) {
+    extern char **environ;
+    char parent[16], *argv[] = {(char *)(uintptr_t)ph_exe(), "--slot", parent, (char *)(uintptr_t)script, NULL};
+    snprintf(parent, sizeof parent, "%d", (int)getpid());
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    sigset_t none, usual;
+    sigemptyset(&none);
+    sigemptyset(&usual);
+    for (int s = 1; s < 32; s++)
+        if (s != SIGKILL && s != SIGSTOP && s != SIGPIPE)
+            sigaddset(&usual, s);
+    int rc = posix_spawn_file_actions_init(&actions);
+    if (rc != 0)
+        return rc;
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setsigdefault(&attr, &usual);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    rc = posix_spawn_file_actions_adddup2(&actions, fd, SLOT_FD);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addclosefrom_np(&actions, SLOT_FD + 1);
+    if (rc == 0)
+        rc = posix_spawn(pid, argv[0], &actions, &attr, argv, environ);
+    posix_spawnattr_destroy(&attr);
+    posix_spawn_file_actions_destroy(&actions);
+    return rc;
+}
+
+static bool start(ph_slot *slot, uv_loop_t *loop, const char *script, ph_error *err) {
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
+        snprintf(err->text, sizeof err->text, "cannot make a socket for a slot: %s", strerror(errno));
+        return false;
+    }
+    int theirs = fds[1];
+    if (theirs == SLOT_FD) /* dup2 onto itself would keep close-on-exec */
+        theirs = fcntl(fds[1], F_DUPFD_CLOEXEC, SLOT_FD + 1);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    int rc = theirs < 0 ? errno : spawn_process(&slot->pid, theirs, script);
+    if (theirs != fds[1])
+        close(theirs);
+    close(fds[1]);
+    slot->id = slot->pid;
+    slot->pidfd = rc == 0 ? (int)syscall(SYS_pidfd_open, slot->pid, 0) : -1;
+    if (rc == 0 && slot->pidfd < 0)
+        rc = errno;
+    if (rc != 0) {
+        snprintf(err->text, sizeof err->text, "cannot start a slot process: %s", strerror(rc));
+        close(fds[0]);
+        return false;
+    }
+    ph_channel_handlers handlers = {on_channel_frame, on_channel_end};
+    slot->channel = ph_channel_open(loop, fds[0], handlers, slot, err);
+    if (!slot->channel)
+        close(fds[0]);
+    return slot->channel != NULL;
+}
+
+static void on_closed(uv_handle_t *handle) {
+    ph_slot *slot = handle->data;
+    slot->gone = true;
+    release(slot);
+}
+
+static void kill_and_reap(ph_slot *slot) {
+    if (slot->pid <= 0)
+        return;
+    kill(slot->pid, SIGKILL);
+    while (waitpid(slot->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    reap_inherited(slot->id);
+    slot->pid = 0;
+}
+
+ph_slot *ph_slot_spawn(uv_loop_t *loop, const char *script, ph_slot_handlers handlers, void *ctx, ph_error *err) {
+    ph_slot *slot = calloc(1, sizeof *slot);
+    if (!slot) {
+        snprintf(err->text, sizeof err->text, "out of memory");
+        return NULL;
+    }
+    slot->handlers = handlers;
+    slot->ctx = ctx;
+    slot->pidfd = -1;
+    slot->poll.data = slot;
+    bool started = start(slot, loop, script, err);
+    if (started && uv_poll_init(loop, &slot->poll, slot->pidfd) == 0) {
+        uv_poll_start(&slot->poll, UV_READABLE, on_exit_ready);
+        return slot;
+    }
+    if (started)
+        snprintf(err->text, sizeof err->text, "cannot watch a slot process");
+    kill_and_reap(slot);
+    if (slot->pidfd >= 0)
+        close(slot->pidfd);
+    ph_channel_close(slot->channel);
+    free(slot);
+    return NULL;
+}
+
+int ph_slot_pid(const ph_slot *slot) {
+    return (int)slot->id;
+}
+
+bool ph_slot_send(ph_slot *slot, char type, const char *head, size_t head_len, const char *body, size_t body_len) {
+    return !slot->closed && ph_channel_send(slot->channel, type, head, head_len, body, body_len);
+}
+
+void ph_slot_signal(ph_slot *slot, int signal) {
+    if (slot->pid > 0)
+        kill(slot->pid, signal);
+}
+
+void ph_slot_close(ph_slot *slot) {
+    if (!slot || slot->closed)
+        return;
+    slot->closed = true;
+    kill_and_reap(slot);
+    ph_channel_close(slot->channel);
+    uv_poll_stop(&slot->poll);
+    close(slot->pidfd);
+    uv_close((uv_handle_t *)&slot->poll, on_closed);
+}

@@ -1,0 +1,20 @@
+/* Reading a run's snapshot just enough to send it on: no tree is built. */
+#ifndef PH_SNAPSHOT_H
+#define PH_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct ph_snapshot {
+    bool ok;           /* the text is a JSON object; the rest is unset when not */
+    bool terminal;     /* status COMPLETED, FAILED or CANCELLED */
+    double updated_at; /* 0 when absent */
+    size_t brief_len;  /* bytes written to brief */
+} ph_snapshot;
+
+/* Scans text (terminated at len) and copies it to brief, which has room for len + 1 bytes, without the members
+ * task_records and task_records_truncated. Line breaks between tokens become spaces, in text too: an event's data
+ * is one line. */
+ph_snapshot ph_snapshot_scan(char *text, size_t len, char *brief);
+
+#endif
