@@ -19,7 +19,8 @@ local wiring = require "pyoco.engine.wiring"
 local start, answer, stop, is_cancelled = task.start, task.answer, task.stop, task.cancelled
 local monotonic = clock.monotonic
 local push, pop = queue.push, queue.pop
-local pcall, type, pairs, unpack, pack = pcall, type, pairs, table.unpack, table.pack
+local pcall, type, pairs, ipairs = pcall, type, pairs, ipairs
+local unpack, pack, format = table.unpack, table.pack, string.format
 
 local M = {}
 
@@ -150,7 +151,7 @@ end
 local function apply_cancel(eng)
   eng.is_cancelling = true
   eng.answers, eng.ready = {}, {}
-  for _, node in pairs(eng.plan.nodes) do
+  for _, node in ipairs(eng.plan.nodes) do
     if node.state == "PENDING" then
       finish(eng, node, "CANCELLED")
     elseif node.co then
@@ -168,7 +169,7 @@ local function outcome(eng)
   end
   if eng.failed then return "FAILED", eng.failed.record.error end
   if not unreached then return "COMPLETED" end
-  return "FAILED", ("task '%s' could not start: a task before it failed"):format(unreached.name)
+  return "FAILED", format("task '%s' could not start: a task before it failed", unreached.name)
 end
 
 --- Closes the run.
