@@ -193,6 +193,12 @@ static natsStatus set_reconnect(natsOptions *opts) {
     return s;
 }
 
+/* Given so that the first connect is retried on nats.c's thread, not on the caller's. */
+static void ignore_connected(natsConnection *nc, void *closure) {
+    (void)nc;
+    (void)closure;
+}
+
 const char *ph_nats_connect(ph_nats_conn **out, const ph_nats_options *options, ph_error *err) {
     natsOptions *opts = NULL;
     const char *code = ph_nats_make_options(&opts, options, err);
@@ -207,10 +213,12 @@ const char *ph_nats_connect(ph_nats_conn **out, const ph_nats_options *options, 
     atomic_init(&conn->refs, 1);
     ph_nats_redact(options->url && *options->url ? options->url : DEFAULT_URL, conn->url, sizeof conn->url);
     natsStatus s = set_reconnect(opts);
+    if (s == NATS_OK && options->is_retrying)
+        s = natsOptions_SetRetryOnFailedConnect(opts, true, ignore_connected, NULL);
     if (s == NATS_OK)
         s = natsConnection_Connect(&conn->nc, opts);
     natsOptions_Destroy(opts);
-    if (s == NATS_OK) {
+    if (s == NATS_OK || s == NATS_NOT_YET_CONNECTED) {
         *out = conn;
         return NULL;
     }

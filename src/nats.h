@@ -22,6 +22,7 @@ typedef struct ph_nats_options {
     const char *url;           /* comma list of servers; NULL = nats://127.0.0.1:4222 */
     const char *name;          /* shown by the server's monitoring; NULL = pyoco-host */
     int64_t connect_timeout_ms; /* per server; 0 = 2000 */
+    bool is_retrying;           /* no server now is no failure: it connects as soon as one is there (blocking mode) */
     int64_t ping_interval_ms;   /* 0 = 20000; a server that misses two pings counts as gone */
     const char *user, *password, *token;
     const char *creds;         /* path of a .creds file */

@@ -10,6 +10,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SLOT_FD = 3, EXIT_BROKEN = 70 };
+enum {
+    SLOT_FD = 3,
+    EXIT_BROKEN = 70,
+    GC_HEADROOM_KB = 2048, /* a run may allocate so much before the collector begins: most end before */
+};
 
 typedef struct job {
     struct job *next;
@@ -142,6 +147,7 @@ static bool prepare(ph_slot_self *s, slot_vm *v, ph_error *err) {
     lua_State *L = ph_vm_state(vm);
     lua_pushlightuserdata(L, s);
     lua_setfield(L, LUA_REGISTRYINDEX, PH_SLOT_KEY);
+    lua_gc(L, LUA_GCSTOP); /* what is loaded stays anyway */
     if (!load_run(L, s->script, v)) {
         snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
         ph_vm_close(vm);
@@ -193,6 +199,8 @@ static bool run_job(ph_slot_self *s, ph_error *err) {
     lua_State *L = ph_vm_state(s->now.vm);
     bool ok = ph_vm_attach(s->now.vm, err);
     if (ok) {
+        lua_gc(L, LUA_GCRESTART);
+        lua_gc(L, LUA_GCSTEP, -GC_HEADROOM_KB);
         lua_rawgeti(L, LUA_REGISTRYINDEX, s->now.run);
         lua_pushlstring(L, j->data, j->head_len);
         lua_pushlstring(L, j->data + j->head_len, j->body_len);
@@ -289,6 +297,8 @@ int ph_slot_main(int argc, char **argv) {
     ph_error err = {0};
     if (!s || uv_loop_init(&s->loop) != 0)
         return 1;
+    mallopt(M_TRIM_THRESHOLD, 64 << 20); /* VMs come and go: their pages stay ours */
+    mallopt(M_TOP_PAD, 4 << 20);
     s->script = argv[3];
     bool ok = live(s, &err);
     if (!ok) {

@@ -2,6 +2,7 @@
  *
  *   nats.connect(opts) -> conn | nil, message, code       opts: url name connect_timeout_ms
  *              ping_interval_ms user password token creds tls_ca tls_cert tls_key loop
+ *              retry (blocking mode: no server yet is no failure, the connection is made when there is one)
  *   nats.share(conn|nil), nats.shared() -> conn | nil, message, "unavailable"      one connection of the process
  *   nats.borrow(lightuserdata) -> loop-mode conn                                   a ph_nats_loop owned by C
  *   nats.inbox() -> string                                                         a unique reply subject
@@ -377,7 +378,7 @@ static int l_conn_tostring(lua_State *L) {
 
 static const char *const option_names[] = {
     "url",      "name",    "connect_timeout_ms", "ping_interval_ms", "user", "password", "token", "creds", "tls_ca",
-    "tls_cert", "tls_key", "loop",
+    "tls_cert", "tls_key", "loop",    "retry",
 };
 
 static void check_option_names(lua_State *L, int index) {
@@ -390,7 +391,7 @@ static void check_option_names(lua_State *L, int index) {
         if (!is_known)
             luaL_error(L,
                        "nats.connect: unknown option '%s' (known: url name connect_timeout_ms ping_interval_ms user "
-                       "password token creds tls_ca tls_cert tls_key loop)",
+                       "password token creds tls_ca tls_cert tls_key loop retry)",
                        name);
         lua_pop(L, 1);
     }
@@ -425,6 +426,8 @@ static int l_nats_connect(lua_State *L) {
                          .tls_key = string_option(L, "tls_key")};
     lua_getfield(L, 1, "connect_timeout_ms");
     o.connect_timeout_ms = lb_nats_timeout(L, -1, 2000);
+    lua_getfield(L, 1, "retry");
+    o.is_retrying = lua_toboolean(L, -1);
     lua_getfield(L, 1, "ping_interval_ms");
     o.ping_interval_ms = lb_nats_timeout(L, -1, 20000);
     lua_getfield(L, 1, "loop");

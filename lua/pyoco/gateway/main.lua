@@ -12,7 +12,6 @@ local store = require "pyoco.store.jetstream"
 local M = {}
 
 local LINK_CHECK_MS = 250
-local RETRY_SEC = 1
 local DRAIN_SEC = 10
 
 --- The command line (also what --help shows).
@@ -43,52 +42,46 @@ local function read_config(argv)
   return cfg, nil, warnings
 end
 
---- Keeps the connection to NATS: makes it, and the resources on it, as soon as they can be made, and again after
---- each reconnect (a NATS may come back empty). The pool's VMs borrow the connection; /ready tells how it stands.
+--- Keeps the connection to NATS, and makes the resources on it as soon as they can be made, and again after each
+--- reconnect (a NATS may come back empty). The pool's VMs borrow the connection; /ready tells how it stands.
 ---@param cfg table
 ---@param log table
----@return table link with check() and close()
+---@return table|nil link with check() and close()
+---@return string|nil message: the address or the credentials cannot be used
 local function new_link(cfg, log)
-  local link = { retry_at = 0, problem = "connecting to NATS at " .. cfg.nats_url }
+  local opened, reason = store.connect(cfg, { name = "pyoco-http-api", share = true, retry = true })
+  if not opened then return nil, reason end
+  local link = { store = opened, problem = "connecting to NATS" }
 
   local function report(problem)
     if problem == link.problem then return end
     link.problem = problem
     if problem then
       shared.set("nats.problem", problem)
-      log:event("nats", problem, { nats_url = cfg.nats_url })
+      log:event("nats", problem, { nats_url = link.store.conn:info().url })
     else
       shared.delete("nats.problem")
       log:info("connected to NATS", { nats_url = link.store.conn:info().url })
     end
   end
 
-  local function open()
-    local message
-    if not link.store then
-      link.store, message = store.connect(cfg, { name = "pyoco-http-api", share = true })
-      if not link.store then return message end
-    end
-    if link.store:status() ~= "connected" then return "NATS is not connected; trying again" end
+  --- Nil when all is well, else what is wrong.
+  local function look()
+    if link.store:status() ~= "connected" then return "NATS does not answer; trying again" end
     local reconnects = link.store.conn:info().reconnects
     if link.ensured == reconnects then return nil end
-    local ok
-    ok, message = link.store:ensure()
+    local ok, message = link.store:ensure()
     if not ok then return message end
     link.ensured = reconnects
     return nil
   end
 
-  --- Called a few times a second. Trying costs a connect, so a failure is tried again after a second.
-  function link.check()
-    if link.problem and uv.now() < link.retry_at then return end
-    report(open())
-    if link.problem then link.retry_at = uv.now() + RETRY_SEC * 1000 end
-  end
+  --- Called a few times a second.
+  function link.check() report(look()) end
 
   --- Ends the connection.
   function link.close()
-    if link.store then link.store:close() end
+    link.store:close()
   end
 
   shared.set("nats.problem", link.problem)
@@ -104,24 +97,49 @@ local function serve(cfg)
   }
 end
 
---- Runs the loop until SIGINT or SIGTERM. A second signal ends the process at once.
----@return integer exit code
-local function wait_for_signal(on_tick)
-  local timer, signals, code = uv.new_timer(), {}, nil
-  timer:start(0, LINK_CHECK_MS, on_tick)
+--- Catches SIGINT and SIGTERM from now on, so that a stop during the start is orderly too. After wait() a further
+--- signal ends the process at once.
+---@return table signals with wait(on_tick) -> exit code
+local function catch_signals()
+  local handles, code = {}, nil
   for name, exit_code in pairs { sigint = 130, sigterm = 0 } do
-    local signal = uv.new_signal()
-    signals[#signals + 1] = signal
-    signal:start(name, function()
-      code = exit_code
+    local handle = uv.new_signal()
+    handles[#handles + 1] = handle
+    handle:start(name, function()
+      code = code or exit_code
       uv.stop()
     end)
   end
-  uv.run()
-  timer:close()
-  for _, signal in ipairs(signals) do signal:close() end -- the default action is back: a second signal kills
-  uv.run("nowait")
-  return code
+  local signals = {}
+
+  --- Turns the loop until a signal has come.
+  function signals.wait(on_tick)
+    local timer = uv.new_timer()
+    timer:start(0, LINK_CHECK_MS, on_tick)
+    while not code do uv.run() end
+    timer:close()
+    signals.close()
+    return code
+  end
+
+  --- Back to the default action.
+  function signals.close()
+    for _, handle in ipairs(handles) do handle:close() end
+    uv.run("nowait")
+  end
+  return signals
+end
+
+--- Everything that is started, started; nil and what is wrong otherwise, with nothing left behind.
+local function start(cfg, log)
+  local link, message = new_link(cfg, log)
+  if not link then return nil, message end
+  link.check()
+  local server
+  server, message = serve(cfg)
+  if server then return { link = link, server = server } end
+  link.close()
+  return nil, message
 end
 
 --- The whole life of the process.
@@ -133,19 +151,18 @@ function M.run(argv)
   cfg.dashboard_lang = locale.language(cfg.dashboard_lang)
   local log = gateway.new_log(cfg)
   for _, warning in ipairs(warnings or {}) do log:warning(warning) end
-  local link = new_link(cfg, log)
-  link.check()
-  local server, message = serve(cfg)
-  if not server then
-    link.close()
+  local signals = catch_signals()
+  local running, message = start(cfg, log)
+  if not running then
+    signals.close()
     io.stderr:write("gateway.lua: ", message, "\n")
     return 1
   end
-  log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, server:port()) })
-  code = wait_for_signal(link.check)
+  log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, running.server:port()) })
+  code = signals.wait(running.link.check)
   log:info("gateway is stopping")
-  server:stop(DRAIN_SEC)
-  link.close()
+  running.server:stop(DRAIN_SEC)
+  running.link.close()
   return code
 end
 

@@ -2,6 +2,7 @@
 --- Compare-and-set is a publish with the expected last sequence of its subject; a revision is a stream sequence.
 --- Failures are nil, message, code, err_code as in pyoco.nats.jetstream.
 local json = require "host.json"
+local shared = require "host.shared"
 local jetstream = require "pyoco.nats.jetstream"
 
 local M = {}
@@ -9,6 +10,7 @@ local Bucket = {}
 Bucket.__index = Bucket
 
 local OPERATION = "KV-Operation"
+local DIRECT_KNOWN_SEC = 60
 local CHUNK = 256 -- reads in flight while listing
 local WRONG_LAST_SEQUENCE = 10071
 
@@ -56,6 +58,13 @@ function M.stream_config(bucket, opts)
   }
 end
 
+--- Remembers, for all VMs of the process, whether DIRECT.GET may be used: a slot's VM lives for one run, and must
+--- not ask anew each time. A bucket may be made again with another setting, so not for ever.
+local function remember_direct(kv, config)
+  kv.is_direct = config.allow_direct == true
+  shared.set("nats.direct." .. kv.stream, kv.is_direct, DIRECT_KNOWN_SEC)
+end
+
 --- Creates the bucket unless it exists; an existing one is never altered.
 ---@param opts table|nil as M.stream_config
 ---@return table|nil info of the stream
@@ -63,16 +72,17 @@ end
 ---@return string|nil code
 function Bucket:ensure(opts)
   local info, message, code, err_code = self.js:stream_ensure(M.stream_config(self.bucket, opts))
-  if info then self.is_direct = info.config.allow_direct == true end
+  if info then remember_direct(self, info.config) end
   return info, message, code, err_code
 end
 
---- Whether DIRECT.GET may be used: asked once.
+--- Whether DIRECT.GET may be used.
 local function read_options(kv)
+  if kv.is_direct == nil then kv.is_direct = shared.get("nats.direct." .. kv.stream) end
   if kv.is_direct == nil then
     local info, message, code, err_code = kv.js:stream_info(kv.stream)
     if not info then return nil, message, code, err_code end
-    kv.is_direct = info.config.allow_direct == true
+    remember_direct(kv, info.config)
   end
   return { direct = kv.is_direct }
 end
@@ -96,6 +106,8 @@ local function no_key(kv, key) return nil, ("no key %s in bucket %s"):format(key
 ---@return string|nil value
 ---@return integer|string revision, or the message
 ---@return table|string entry {key, value, revision, created, operation}, or the code: "not_found", "invalid", ...
+---@return integer|nil err_code
+---@return table|nil marker the entry of a key that was deleted; nil when there never was one
 function Bucket:get(key)
   local ok, message, code = M.check_key(key)
   if not ok then return nil, message, code end
@@ -106,7 +118,10 @@ function Bucket:get(key)
     return nil, message, code, err_code
   end
   local entry = entry_of(self, msg)
-  if entry.operation ~= "PUT" then return no_key(self, key) end
+  if entry.operation ~= "PUT" then
+    message, code = select(2, no_key(self, key))
+    return nil, message, code, nil, entry
+  end
   return entry.value, entry.revision, entry
 end
 

@@ -119,7 +119,8 @@ function M.check(app, text)
   if #text > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
   local known, message, code, errors = check(text)
   if not known then return nil, message, code, errors end
-  return { graph = known.doc.graph, defaults = known.doc.defaults, warnings = json.array(known.doc.warnings or {}),
+  return { graph = json.decode(known.graph), defaults = known.doc.defaults,
+    warnings = json.array(known.doc.warnings or {}),
     sha256 = known.sha256, graph_sha256 = known.graph_sha256 }
 end
 

@@ -4,6 +4,7 @@ local clock = require "host.clock"
 local nats = require "host.nats"
 local jetstream = require "pyoco.nats.jetstream"
 local kv = require "pyoco.nats.kv"
+local rpcs = require "pyoco.nats.rpc"
 local resource = require "pyoco.store.resource"
 local verbs = require "pyoco.store.verbs"
 
@@ -36,7 +37,7 @@ function store:ensure()
   for _, row in ipairs(resource.buckets(self.cfg)) do
     local ok
     ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
-      replicas = self.cfg.nats_replicas }
+      replicas = self.cfg.nats_replicas, direct = self.cfg.nats_replicas == 1 }
     if not ok then return nil, message, code end
   end
   return true
@@ -49,9 +50,9 @@ function store:now()
 end
 
 --- Whether NATS is usable now.
----@return string "connecting" | "connected" | "reconnecting" | "closed"
+---@return string "connected" | "reconnecting" | "closed"
 function store:status()
-  return self.conn:status() or "connecting"
+  return self.conn:status()
 end
 
 --- Ends the connection. A shared one is ended by the VM that opened it only.
@@ -63,12 +64,11 @@ end
 ---@param conn userdata host.nats connection
 ---@param cfg table configuration
 ---@param rpc function|nil (subject, data, timeout_ms, headers) -> message; default: the connection's blocking request
+---@param many function|nil rpc for many requests at once (pyoco.nats.rpc gives both)
 ---@return table store: the verbs of store/verbs.lua, with js, ensure, now, status, close
-function M.open(conn, cfg, rpc)
-  rpc = rpc or function(subject, data, timeout_ms, headers)
-    return conn:request(subject, data, timeout_ms or REQUEST_TIMEOUT_MS, headers)
-  end
-  local js = jetstream.new(rpc)
+function M.open(conn, cfg, rpc, many)
+  if not rpc then rpc, many = rpcs.blocking(conn) end
+  local js = jetstream.new(rpc, many, { timeout_ms = REQUEST_TIMEOUT_MS })
   local self = verbs.new(cfg, {
     kv = function(bucket) return kv.new(js, bucket) end,
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
@@ -81,41 +81,27 @@ end
 --- Connects to NATS and opens the store.
 ---@param cfg table configuration (nats_url)
 ---@param opts table { name (connection name), share (bool: lend the connection to this process's other VMs),
----  loop (bool: on the VM's event loop), rpc (function, with loop) }
+---  retry (bool: no server yet is no failure), loop (bool: on the VM's event loop), rpc, many (functions, with loop) }
 ---@return table|nil store
 ---@return string|nil message
 ---@return string|nil code
 function M.connect(cfg, opts)
   local conn, message, code = nats.connect {
-    url = cfg.nats_url, name = opts.name, loop = opts.loop, user = cfg.nats_user, password = cfg.nats_password,
+    url = cfg.nats_url, name = opts.name, retry = opts.retry, loop = opts.loop,
+    user = cfg.nats_user, password = cfg.nats_password,
     token = cfg.nats_token, creds = cfg.nats_creds, tls_ca = cfg.nats_tls_ca, tls_cert = cfg.nats_tls_cert,
     tls_key = cfg.nats_tls_key,
   }
   if not conn then return nil, message, code end
   if opts.share then nats.share(conn) end
-  return M.open(conn, cfg, opts.rpc)
-end
-
---- A stand-in for the connection that the main VM shares, so that a pool VM may start before NATS is there:
---- until then every call fails at once with "unavailable".
-local function lazy_connection()
-  local conn
-  local lazy = {}
-  for _, verb in ipairs { "request", "publish", "status", "clock_offset", "info" } do
-    lazy[verb] = function(_, ...)
-      conn = conn or nats.shared()
-      if not conn then return nil, "not connected yet", "unavailable" end
-      return conn[verb](conn, ...)
-    end
-  end
-  return lazy
+  return M.open(conn, cfg, opts.rpc, opts.many)
 end
 
 --- The store over the connection that the main VM shares; for a gateway's pool VMs.
 ---@param cfg table
 ---@return table store
 function M.shared(cfg)
-  return M.open(lazy_connection(), cfg)
+  return M.open(assert(nats.shared()), cfg)
 end
 
 return M

@@ -31,7 +31,7 @@ function kv:get(key)
   local ok, message, code = check_key(key)
   if not ok then return nil, message, code end
   local entry = self.entries_by_key[key]
-  if not entry or entry.operation ~= "put" then return nil, "no such key: " .. key, "not_found" end
+  if not entry or entry.operation ~= "put" then return nil, "no such key: " .. key, "not_found", nil, entry end
   return entry.value, entry.revision, entry
 end
 

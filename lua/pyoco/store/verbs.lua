@@ -26,6 +26,8 @@ runs.__index = runs
 ---@return string|nil bytes
 ---@return integer|string revision or message
 ---@return table|string entry {created (server's unix seconds)} or code
+---@return integer|nil err_code
+---@return table|nil marker of a run that was deleted
 function runs:get_raw(run_id)
   return self.kv:get(run_id)
 end

@@ -79,12 +79,12 @@ end
 function M.run(deps, case)
   local last
   while not deps.is_stopped() do
-    local bytes, revision, code, entry = deps.runs:get_raw(case.job.run_id)
+    local bytes, revision, code, _, marker = deps.runs:get_raw(case.job.run_id)
     if last and bytes == last.bytes then return last.outcome, last.text, last.image end -- it did arrive
     if bytes or code == "not_found" then
       local stored = bytes and json.decode(bytes)
       if type(stored) ~= "table" then stored = nil end
-      local outcome, image, text = M.settle(stored, not bytes and entry ~= nil, case, deps.now())
+      local outcome, image, text = M.settle(stored, not bytes and marker ~= nil, case, deps.now())
       if not image then return outcome end
       local encoded = snapshot.encode(image, deps.max_bytes)
       local written, why

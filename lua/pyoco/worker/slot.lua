@@ -209,7 +209,7 @@ local ACTS = {
 
 --- Reads the snapshot and decides.
 function run:attempt(document, fault)
-  local bytes, revision, code, entry = self.store.runs:get_raw(self.job.run_id)
+  local bytes, revision, code, _, marker = self.store.runs:get_raw(self.job.run_id)
   if not bytes and code ~= "not_found" then
     if code == "invalid" then
       self.error = "run_id: " .. revision
@@ -220,7 +220,7 @@ function run:attempt(document, fault)
   end
   local stored = bytes and json.decode(bytes)
   if type(stored) ~= "table" then stored = nil end
-  local found = { snapshot = stored, deleted = not bytes and entry ~= nil and entry.operation ~= nil }
+  local found = { snapshot = stored, deleted = not bytes and marker ~= nil }
   if stored then found.age_sec = self.now() - code.created end
   local act, doc = attempt.decide(found, self.ours, self.head)
   if fault and (act == "run" or act == "exhausted" or act == "republish") then

@@ -1,0 +1,64 @@
+--- The gateway and a NATS that is missing, plain, restarted or empty.
+local clock = require "host.clock"
+local gateways = require "spec.support.gateway"
+local nats = require "spec.support.nats"
+local process = require "spec.support.process"
+
+describe("the gateway's NATS", function()
+  local gateway, server
+
+  after_each(function()
+    if gateway then gateway:stop() end
+    if server then server:stop() end
+    gateway, server = nil, nil
+  end)
+
+  local function is_ready(answer) return answer.status == 200 end
+
+  it("may be missing at the start: 503 with the reason at once, and all well when it comes", function()
+    server = nats.start()
+    server:halt()
+    gateway = gateways.start { nats_url = server.url }
+    assert.equal(200, gateway:fetch("/health").status)
+    local answer = gateway:fetch "/ready"
+    assert.equal(503, answer.status)
+    assert.truthy(answer.json.detail:find("NATS", 1, true), answer.body)
+    local before = clock.monotonic()
+    answer = gateway:fetch("/runs", { json = { flow_name = "f" } })
+    assert.equal(503, answer.status)
+    assert.truthy(answer.json.detail:find "^nats unavailable: ", answer.body)
+    assert.is_true(clock.monotonic() - before < 2) -- the contract's promise
+    server:restart()
+    gateway:wait("/ready", is_ready, "the gateway to be ready")
+    assert.equal(200, gateway:fetch("/runs", { json = { flow_name = "f" } }).status)
+  end)
+
+  it("must have JetStream: the answer says how", function()
+    server = nats.start { jetstream = false }
+    gateway = gateways.start { nats_url = server.url }
+    local answer = gateway:wait("/ready", function(answer) return answer.json.detail:find "JetStream" end, "the reason")
+    assert.equal(503, answer.status)
+    assert.truthy(answer.json.detail:find("nats-server -js", 1, true))
+    assert.equal(503, gateway:fetch("/runs", { json = { flow_name = "f" } }).status)
+  end)
+
+  it("may be restarted and come back empty", function()
+    server = nats.start()
+    gateway = gateways.start { nats_url = server.url }
+    local run_id = gateway:fetch("/runs", { json = { flow_name = "f" } }).json.run_id
+    server:kill()
+    process.wait_for(function() return gateway:fetch("/ready").status == 503 end, 10000, "the loss to be seen")
+    local before = clock.monotonic()
+    assert.equal(503, gateway:fetch("/runs/" .. run_id).status)
+    assert.is_true(clock.monotonic() - before < 2)
+    server:restart()
+    gateway:wait("/ready", is_ready, "the gateway to be ready")
+    assert.equal("PENDING", gateway:fetch("/runs/" .. run_id).json.status)
+    server:halt()
+    require("luv").fs_rename(server.dir .. "/jetstream", server.dir .. "/jetstream.old")
+    server:restart()
+    process.wait_for(function() return gateway:fetch("/runs", { json = { flow_name = "f" } }).status == 200 end,
+      10000, "a run on the empty NATS")
+    assert.equal(404, gateway:fetch("/runs/" .. run_id).status)
+  end)
+end)
