@@ -78,6 +78,9 @@ $(BUILD)/flags: FORCE
 	@echo '$(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' > $@
 FORCE:
 
+up: build ## NATS, gateway and worker on this machine, with a first run to see; Ctrl-C stops all
+	@$(HOST) up.lua --demo || test $$? -eq 130
+
 test: build ## everything, ending with "N passed, N failed"
 	@$(HOST) spec/run.lua
 
@@ -108,6 +111,12 @@ $(BUILD)/bench/%: $(BUILD)/obj/spec/bench/%.o $(BUILD)/obj/spec/bench/common.o
 
 $(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
 .SECONDARY: # objects are kept, so that nothing is compiled twice
+
+install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
+	install -D -m 755 $(HOST) $(DESTDIR)$(PREFIX)/bin/pyoco-host
+	for f in $(MODULES); do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/lib/pyoco-host/host/$$(basename $$f); done
+	mkdir -p $(DESTDIR)$(PREFIX)/share/pyoco-host
+	cp -r lua flows www $(DESTDIR)$(PREFIX)/share/pyoco-host/
 
 clean: ## remove build/
 	rm -rf build

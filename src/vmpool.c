@@ -9,6 +9,8 @@
 #include <nats/nats.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,7 @@
 
 #define LOAD_LIMIT_SEC 10.0 /* a script that takes longer to load is broken */
 #define QUIET_MS 5          /* a save is complete when nothing more is written for this long */
+#define CUT_SIGNAL (SIGRTMIN + 5)
 #define APP "host.app"      /* registry key of the script's result */
 
 typedef struct call {
@@ -27,6 +30,8 @@ typedef struct call {
     char *error; /* when it raised; owned until the caller takes it */
     enum { QUEUED, TAKEN, DONE, REFUSED } state;
     pthread_cond_t done;
+    struct worker *worker; /* since TAKEN */
+    double taken_at;
 } call;
 
 typedef struct worker {
@@ -42,6 +47,9 @@ typedef struct worker {
     bool quit;
     enum { BUILDING, READY, FAILED } state;
     call *call;    /* in progress; borrowed */
+    bool in_duty;  /* the service VM runs Lua */
+    atomic_uint turn;    /* number of what runs now; odd while something runs */
+    atomic_uint cut;     /* the turn that is to end */
     double limit;  /* while loading: monotonic deadline */
     char *error;   /* why it did not load; owned */
 } worker;
@@ -51,6 +59,7 @@ struct ph_pool {
     size_t boot_len, memory_limit;
     int max;
     bool has_service;
+    double call_limit; /* seconds; 0 = none */
 
     pthread_mutex_t lock;
     pthread_condattr_t monotonic;
@@ -156,9 +165,40 @@ static ph_vm *build(worker *w) {
     return NULL;
 }
 
+/* ---- cutting what runs too long: a signal to its thread arms a hook that raises at every line and call ---- */
+
+static _Thread_local lua_State *running; /* what this thread's signal may hook */
+static _Thread_local worker *self;
+
+static void on_cut(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    if (atomic_load(&self->cut) == atomic_load(&self->turn))
+        luaL_error(L, "cut: it ran longer than allowed, or the server is stopping");
+    lua_sethook(L, NULL, 0, 0); /* the signal was meant for what ran before */
+}
+
+static void on_cut_signal(int sig) {
+    (void)sig;
+    if (running)
+        lua_sethook(running, on_cut, LUA_MASKCALL | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static void install_cut(void) {
+    struct sigaction sa = {.sa_handler = on_cut_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    sigaction(CUT_SIGNAL, &sa, NULL);
+}
+
+/* Holds the lock, so that the thread is there. */
+static void cut(worker *w) {
+    atomic_store(&w->cut, atomic_load(&w->turn));
+    pthread_kill(w->thread, CUT_SIGNAL);
+}
+
 /* Runs a call on this thread's VM. Returns NULL, or the text of what it raised (owned by the caller). */
 static char *run(lua_State *L, lua_CFunction fn, void *ctx) {
     char *error = NULL;
+    running = L;
     lua_pushcfunction(L, fn);
     lua_getfield(L, LUA_REGISTRYINDEX, APP);
     lua_pushlightuserdata(L, ctx);
@@ -166,6 +206,8 @@ static char *run(lua_State *L, lua_CFunction fn, void *ctx) {
         const char *text = lua_tostring(L, -1);
         error = strdup(text ? text : "(no text)");
     }
+    running = NULL;
+    lua_sethook(L, NULL, 0, 0);
     lua_settop(L, 0);
     return error;
 }
@@ -183,7 +225,10 @@ static void take(worker *w) {
     pool->queued--;
     pool->busy++;
     c->state = TAKEN;
+    c->worker = w;
+    c->taken_at = pool->call_limit > 0 ? now() : 0;
     w->call = c;
+    atomic_fetch_add(&w->turn, 1);
 }
 
 static void offer(worker *w) {
@@ -258,8 +303,15 @@ ph_pool_result ph_pool_call(ph_pool *pool, lua_CFunction fn, void *ctx, int wait
             break;
         }
     }
-    while (c.state == TAKEN)
-        pthread_cond_wait(&c.done, &pool->lock);
+    double limit = c.taken_at + pool->call_limit;
+    while (c.state == TAKEN) {
+        if (pool->call_limit <= 0) {
+            pthread_cond_wait(&c.done, &pool->lock);
+        } else if (wait_until(&c.done, &pool->lock, limit) == ETIMEDOUT && c.state == TAKEN) {
+            cut(c.worker);
+            limit = now() + 1; /* again, should a C call have been in the way */
+        }
+    }
     pthread_mutex_unlock(&pool->lock);
     pthread_cond_destroy(&c.done);
     *error = c.error;
@@ -284,6 +336,7 @@ static void serve_calls(worker *w, lua_State *L) {
         c->error = run(L, c->fn, c->ctx);
         pthread_mutex_lock(&pool->lock);
         w->call = NULL;
+        atomic_fetch_add(&w->turn, 1);
         pool->calls++;
         if (w->version == pool->version)
             pool->busy--;
@@ -316,6 +369,8 @@ static void serve_duties(worker *w, lua_State *L) {
     pool->service = w;
     while (!w->quit) {
         double delay = 5;
+        w->in_duty = true;
+        atomic_fetch_add(&w->turn, 1);
         pthread_mutex_unlock(&pool->lock);
         char *error = run(L, run_duties, &delay);
         if (error) {
@@ -324,6 +379,8 @@ static void serve_duties(worker *w, lua_State *L) {
         }
         free(error);
         pthread_mutex_lock(&pool->lock);
+        w->in_duty = false;
+        atomic_fetch_add(&w->turn, 1);
         if (w->quit)
             break;
         if (delay < 0)
@@ -337,6 +394,7 @@ static void serve_duties(worker *w, lua_State *L) {
 static void *worker_main(void *arg) {
     worker *w = arg;
     ph_pool *pool = w->pool;
+    self = w;
     ph_vm *vm = build(w);
     pthread_mutex_lock(&pool->lock);
     w->state = vm ? READY : FAILED;
@@ -546,7 +604,8 @@ static void dismiss_all(ph_pool *pool) {
     pthread_cond_broadcast(&pool->changed);
 }
 
-static void end_workers(ph_pool *pool) {
+static void end_workers(ph_pool *pool, double grace_sec) {
+    double limit = now() + grace_sec;
     pthread_mutex_lock(&pool->lock);
     pool->stopping = true;
     for (call *c = pool->head; c; c = c->next) {
@@ -563,8 +622,14 @@ static void end_workers(ph_pool *pool) {
         pthread_join(pool->keeper, NULL);
     pthread_mutex_lock(&pool->lock);
     dismiss_all(pool); /* also those of a version that the keeper was just building */
-    while (pool->workers)
-        pthread_cond_wait(&pool->changed, &pool->lock);
+    while (pool->workers) {
+        if (wait_until(&pool->changed, &pool->lock, limit) != ETIMEDOUT)
+            continue;
+        for (worker *w = pool->workers; w; w = w->next)
+            if (w->call || w->in_duty)
+                cut(w);
+        limit = now() + 0.2;
+    }
     reap(pool);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -575,6 +640,8 @@ ph_pool *ph_pool_start(const ph_pool_options *o, ph_error *err) {
         snprintf(err->text, sizeof err->text, "out of memory");
         return NULL;
     }
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install_cut);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_condattr_init(&pool->monotonic);
     pthread_condattr_setclock(&pool->monotonic, CLOCK_MONOTONIC);
@@ -586,6 +653,7 @@ ph_pool *ph_pool_start(const ph_pool_options *o, ph_error *err) {
     pool->boot_len = o->boot_len;
     pool->memory_limit = o->memory_limit;
     pool->max = o->vms;
+    pool->call_limit = o->call_limit_ms / 1000.0;
     pool->has_service = o->service;
     pool->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pool->files = ph_files_new(err);
@@ -607,7 +675,7 @@ ph_pool *ph_pool_start(const ph_pool_options *o, ph_error *err) {
         return pool;
     }
     snprintf(err->text, sizeof err->text, "%s", pool->error ? pool->error : "cannot start a thread");
-    end_workers(pool);
+    end_workers(pool, 0);
     free_pool(pool);
     return NULL;
 }
@@ -628,9 +696,11 @@ ph_pool_stats ph_pool_get_stats(ph_pool *pool) {
     return s;
 }
 
-void ph_pool_stop(ph_pool *pool) {
-    if (!pool)
-        return;
-    end_workers(pool);
-    free_pool(pool);
+void ph_pool_stop(ph_pool *pool, double grace_sec) {
+    end_workers(pool, grace_sec);
+}
+
+void ph_pool_free(ph_pool *pool) {
+    if (pool)
+        free_pool(pool);
 }

@@ -18,6 +18,7 @@ typedef struct ph_pool_options {
     size_t boot_len;     /* bytes of boot */
     int vms;             /* the most VMs for calls; they are made as they are needed, the first at the start */
     bool service;        /* whether there is a service VM */
+    int call_limit_ms;   /* a call that runs longer is cut: it raises; 0 = none */
     size_t memory_limit; /* bytes per VM; 0 = none */
 } ph_pool_options;
 
@@ -48,7 +49,11 @@ bool ph_pool_reload_error(ph_pool *pool, char *out, size_t n);
 
 ph_pool_stats ph_pool_get_stats(ph_pool *pool);
 
-/* Refuses new calls, waits for those in progress and for a duty that runs, closes all VMs. NULL is fine. */
-void ph_pool_stop(ph_pool *pool);
+/* Refuses new calls, waits for those in progress and for a duty that runs, cuts what has not ended after grace_sec,
+ * closes all VMs. Calls that come later are told PH_POOL_STOPPED. */
+void ph_pool_stop(ph_pool *pool, double grace_sec);
+
+/* Frees a stopped pool. NULL is fine. */
+void ph_pool_free(ph_pool *pool);
 
 #endif

@@ -26,6 +26,9 @@ end
 return app
 ]]
 
+-- What an endless loop does: nothing, but ThreadSanitizer delivers signals only at calls of the C library.
+local LOOP = require("host").exe:find("/tsan/", 1, true) and 'local _ = ("x"):rep(200)' or ""
+
 describe("host.httpd", function()
   local server, script, remove
 
@@ -186,6 +189,44 @@ describe("host.httpd", function()
     blocked:close()
     uv.run("nowait")
     assert.equal(200, fetch("/x").status)
+  end)
+
+  serves("cuts a handler that runs for ever, pcall or not, and goes on", function()
+    assert(serve(([[return { handle = function(_, req)
+      if req.path == "/fine" then return { body = "fine" } end
+      while true do pcall(function() while true do LOOP end end) end
+    end }]]):gsub("LOOP", LOOP), { vms = 1, handler_timeout_ms = 100 }))
+    for _ = 1, 3 do
+      assert.equal(500, fetch("/loop").status)
+      assert.equal("fine", fetch("/fine").body)
+    end
+  end)
+
+  serves("stops though a duty runs for ever", function()
+    assert(serve(([[return { handle = function() end, run_duties = function()
+      require("host.shared").set("spec.duty", true)
+      while true do LOOP end
+    end }]]):gsub("LOOP", LOOP), { service = true }))
+    web.wait_for(function() return shared.get("spec.duty") end)
+    server:stop(0.05)
+    server = nil
+  end)
+
+  serves("lets requests end within the drain time, and cuts them after it", function()
+    for drain, status in pairs { [30] = "200", [0.05] = "500" } do
+      assert(serve())
+      shared.delete("spec.release")
+      shared.set("spec.blocked", 0)
+      local c = web.connect(server:port(), "GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+      c:wait(function() return shared.get("spec.blocked") == 1 end)
+      if drain == 30 then shared.set("spec.release", true) end
+      server:stop(drain)
+      server = nil
+      remove()
+      assert.is_true(c:wait(function() return c.text:find("^HTTP/1.1 " .. status) end))
+      c:close()
+    end
+    remove = nil
   end)
 
   serves("shows shared health.* keys and the reload error on /health", function()

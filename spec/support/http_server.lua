@@ -30,7 +30,8 @@ local function respond(socket, answer)
 end
 
 --- Starts a server on a free port.
----@param handler fun(request: table): table gets { method, path, headers, body }; gives { status = 200, headers, body,
+---@param handler fun(request: table): table gets { method, path, headers, body, and for a
+---  response that stays open: send(text), finish() }; gives { status = 200, headers, body,
 ---  stream = no content-length, stays_open }, or nil to cut the connection
 ---@return table { url, requests = what came so far, stop() }
 function M.start(handler)
@@ -50,6 +51,8 @@ function M.start(handler)
       local request = parse(buffer)
       if not request then return end
       buffer = ""
+      function request.send(text) socket:write(text) end
+      function request.finish() socket:shutdown(function() if not socket:is_closing() then socket:close() end end) end
       table.insert(self.requests, request)
       local answer = handler(request)
       if answer then respond(socket, answer) else socket:close() end

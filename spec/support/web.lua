@@ -55,11 +55,11 @@ end
 --- @param deadline_ms integer|nil default 10000
 --- @return boolean whether fn's condition (or the close) came about
 function Connection:wait(fn, deadline_ms)
-  local over
-  local timer = uv.new_timer()
-  timer:start(deadline_ms or 10000, 0, function() over = true end)
-  while not over and not self.closed and not (fn and fn(self)) do uv.run("once") end
-  timer:close()
+  local deadline = uv.hrtime() + (deadline_ms or 10000) * 1e6
+  local tick = uv.new_timer()
+  tick:start(2, 2, function() end)
+  while uv.hrtime() < deadline and not self.closed and not (fn and fn(self)) do uv.run("once") end
+  tick:close()
   return fn and fn(self) and true or not fn and self.closed or false
 end
 

@@ -7,6 +7,7 @@
  *       vms             VMs for requests, default 2 x cores, 4 to 16
  *       max_body_bytes  default 8 MiB, more is 413
  *       request_timeout_ms, heartbeat_ms   defaults 5000, 2000
+ *       handler_timeout_ms   default 30000: a handler that runs longer is cut, 500
  *       service         false: no service VM in this process; default true
  *       static_dir      folder under /static/
  *       runs_bucket     KV bucket whose changes { stream = "watch" } follows
@@ -14,7 +15,7 @@
  *     "unavailable".
  *   server:port() -> integer
  *   server:stats() -> { requests, refused, in_flight, streams, script_version, vms, busy, queued, calls, reload_error }
- *   server:stop([drain_sec = 10])   refuses new requests, ends streams, waits, closes; idempotent
+ *   server:stop([drain_sec = 10])   refuses new requests, ends streams, waits, cuts what has not ended, closes; idempotent
  * Owns: threads, VMs. Closing or collecting the server stops it. Threads: serve and stop by the owner; the rest runs
  * on its own. */
 #include "../httpd/httpd.h"
@@ -29,7 +30,7 @@ typedef struct handle {
 } handle;
 
 static const char *const option_names[] = {"script", "boot", "host", "port", "threads", "vms", "max_body_bytes",
-                                           "request_timeout_ms", "heartbeat_ms", "service", "static_dir",
+                                           "request_timeout_ms", "heartbeat_ms", "handler_timeout_ms", "service", "static_dir",
                                            "runs_bucket", NULL};
 
 /* An unknown option is a bug of the caller. */
@@ -86,6 +87,7 @@ static int l_httpd_serve(lua_State *L) {
     o.max_body_bytes = (size_t)integer(L, "max_body_bytes", 8 << 20, 0, 1 << 30);
     o.request_timeout_ms = (int)integer(L, "request_timeout_ms", 5000, 100, 600000);
     o.heartbeat_ms = (int)integer(L, "heartbeat_ms", 2000, 10, 60000);
+    o.handler_timeout_ms = (int)integer(L, "handler_timeout_ms", 30000, 100, 3600000);
     lua_getfield(L, 1, "service");
     o.service = lua_isnil(L, -1) || lua_toboolean(L, -1);
 

@@ -20,6 +20,7 @@ typedef struct ph_httpd_options {
     size_t max_body_bytes;   /* more is 413 */
     int request_timeout_ms;  /* a connection that sends nothing for this long is closed; a stalled body is 408 */
     int heartbeat_ms;        /* of quiet event streams */
+    int handler_timeout_ms;  /* a handler that runs longer is cut: 500 */
     bool service;            /* whether this server runs the duties */
     const char *script;      /* borrowed, copied by the pool */
     const char *boot;        /* borrowed, copied by the pool */
@@ -42,7 +43,7 @@ typedef struct ph_httpd {
     double started_at;
     atomic_int in_flight; /* requests being answered, streams included */
     atomic_int streams;
-    atomic_bool stopping;
+    atomic_bool stopping, stopped; /* stopped: CivetWeb has ended */
     atomic_ullong requests, refused; /* refused: 503 for want of a VM or of a place for a stream */
 } ph_httpd;
 

@@ -4,6 +4,7 @@
 #include "../hub.h"
 #include "nats.h"
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,6 +12,14 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#define ANSWER_SEC 2.0 /* for the last answers to be written */
+
+static void free_server(ph_httpd *server) {
+    ph_pool_free(server->pool);
+    ph_hub_free(server->hub);
+    free(server);
+}
 
 static int on_log(const struct mg_connection *conn, const char *text) {
     (void)conn;
@@ -144,20 +153,37 @@ ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const c
     }
     server->started_at = ph_httpd_now();
     server->pool = ph_pool_start(&(ph_pool_options){.script = o->script, .boot = o->boot, .boot_len = o->boot_len,
-                                                    .vms = o->vms ? o->vms : default_vms(), .service = o->service},
+                                                    .vms = o->vms ? o->vms : default_vms(), .service = o->service,
+                                                    .call_limit_ms = o->handler_timeout_ms},
                                  err);
     o->script = o->boot = NULL; /* the pool has copies; ours were borrowed */
     /* Streams are never more than leave 64 threads (half of a small number) for other requests. */
     server->max_streams = o->threads >= 80 ? o->threads - 64 : o->threads / 2;
     if (server->pool && start_hub(server, err, code) && listen_on(server, err, code))
         return server;
-    ph_pool_stop(server->pool);
-    ph_hub_free(server->hub);
-    free(server);
+    if (server->pool)
+        ph_pool_stop(server->pool, 0);
+    free_server(server);
     return NULL;
 }
 
-/* CivetWeb's accept loop sleeps in slices of 2 s and looks at its stop flag between them; a connection wakes it. */
+/* Shuts every connection of ours: its local port is the one that we listen on. CivetWeb gives no access to them. */
+static void hang_up(int port) {
+    DIR *dir = opendir("/proc/self/fd");
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        int fd = atoi(e->d_name);
+        struct sockaddr_in us, them;
+        socklen_t n = sizeof us, m = sizeof them;
+        if (getsockname(fd, (struct sockaddr *)&us, &n) == 0 && us.sin_family == AF_INET &&
+            us.sin_port == htons((uint16_t)port) && getpeername(fd, (struct sockaddr *)&them, &m) == 0)
+            shutdown(fd, SHUT_RDWR);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* CivetWeb's threads sleep in slices of 2 s and look at its stop flag between them: the accepting one is woken by a
+ * connection, those that wait for a next request by the end of theirs. */
 static void *knock(void *arg) {
     ph_httpd *server = arg;
     struct sockaddr_in sa;
@@ -165,8 +191,9 @@ static void *knock(void *arg) {
     sa.sin_port = htons((uint16_t)server->port);
     if (sa.sin_addr.s_addr == htonl(INADDR_ANY))
         sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    while (server->mg) {
+    while (!atomic_load(&server->stopped)) {
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        hang_up(server->port);
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
             continue;
@@ -176,22 +203,29 @@ static void *knock(void *arg) {
     return NULL;
 }
 
+static void wait_for_requests(ph_httpd *server, double until) {
+    while (atomic_load(&server->in_flight) > 0 && ph_httpd_now() < until)
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+}
+
+/* Order: requests in progress get their time, then handlers are cut while their answers can still be written (once
+ * mg_stop is called CivetWeb fails every write), then connections end, then what they used is freed. */
 void ph_httpd_stop(ph_httpd *server, double drain_sec) {
     if (!server)
         return;
+    double last = ph_httpd_now() + drain_sec;
     atomic_store(&server->stopping, true);
     if (server->hub)
         ph_hub_close(server->hub);
-    double last = ph_httpd_now() + drain_sec;
-    while (atomic_load(&server->in_flight) > 0 && ph_httpd_now() < last)
-        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    wait_for_requests(server, last);
+    double left = last - ph_httpd_now();
+    ph_pool_stop(server->pool, left > 0 ? left : 0);
+    wait_for_requests(server, ph_httpd_now() + ANSWER_SEC);
     pthread_t thread;
     bool knocking = pthread_create(&thread, NULL, knock, server) == 0;
     mg_stop(server->mg);
-    server->mg = NULL;
+    atomic_store(&server->stopped, true);
     if (knocking)
         pthread_join(thread, NULL);
-    ph_pool_stop(server->pool);
-    ph_hub_free(server->hub);
-    free(server);
+    free_server(server);
 }

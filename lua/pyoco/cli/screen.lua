@@ -5,6 +5,7 @@ local M = {}
 
 local Screen = {}
 Screen.__index = Screen
+Screen.__close = function(self) self:close() end
 
 --- Draws the block in place of the previous one, in one write.
 ---@param lines string[]

@@ -49,7 +49,7 @@ local function fetch_graph(api, run_id)
 end
 
 --- Follows one stream into the tree. Returns true when the run has ended, false to open the stream again.
-local function follow(api, run_id, tree, draw, timeout_sec)
+local function follow(api, run_id, tree, draw, timeout_sec, is_stopped)
   local wants_graph = false
   local answer, message, code, failure = api:stream(path_of(run_id, "/watch"),
     { { "include", "records" }, { "until", "terminal" }, { "timeout_sec", timeout_sec } }, function(event)
@@ -59,54 +59,70 @@ local function follow(api, run_id, tree, draw, timeout_sec)
       draw()
       wants_graph = not tree.graph and not tree.graph_asked and type(data.snapshot.graph_sha256) == "string"
       return not (wants_graph or tree_module.is_terminal(data.snapshot))
-    end, draw)
+    end, function()
+      draw()
+      return not is_stopped()
+    end)
   if not answer then return nil, message, code, failure end
   return tree.snapshot ~= nil and tree_module.is_terminal(tree.snapshot), wants_graph
+end
+
+--- Whether a failure of the stream may be over in a moment.
+local function may_come_back(tree, code, failure)
+  local is_refusal = failure and failure.status and failure.status < 500
+  return tree.snapshot and (code == "unavailable" or code == "timeout") and not is_refusal
+end
+
+--- Opens the stream again and again, until the run has ended or watching makes no sense any more.
+local function follow_to_end(api, run_id, tree, draw, context, deadline)
+  local function is_stopped() return context.idle and context.idle() == false end
+  local lost_since
+  while not is_stopped() do
+    local left = math.floor(math.min(deadline - clock.monotonic(), 600))
+    if left < 1 then return tree.snapshot end
+    local ended, message, code, failure = follow(api, run_id, tree, draw, left, is_stopped)
+    if ended == nil then
+      lost_since = lost_since or clock.monotonic()
+      if not may_come_back(tree, code, failure) or clock.monotonic() - lost_since > RETRY_FOR_SEC then
+        return nil, message, code, failure
+      end
+      tree.note = "(no connection, trying again)"
+      draw()
+      if not context.interrupt.sleep(1) then break end
+    else
+      lost_since, tree.note = nil, nil
+      if ended then return tree.snapshot end
+      if message == true then tree.graph_asked, tree.graph = true, (fetch_graph(api, run_id)) end -- known by now
+    end
+  end
+  return nil, "interrupted", "cancelled"
 end
 
 --- Shows a run on the terminal until it has ended.
 ---@param api table
 ---@param run_id string
----@param context table { paint, interrupt }
+---@param context table { paint, interrupt, idle = nil | fn(): false when the caller gives up }
 ---@param deadline_sec number|nil stop watching after this long
 ---@return table|nil the last snapshot (of a run that may still go on, after the deadline)
 ---@return string|nil message
 ---@return string|nil code
 ---@return table|nil failure
 function M.live(api, run_id, context, deadline_sec)
-  local screen <close> = setmetatable({ it = screen_module.open() }, { __close = function(s) s.it:close() end })
+  local screen <close> = screen_module.open()
   local tree = tree_module.new(context.paint, (fetch_graph(api, run_id)))
-  local started, lost_since = clock.monotonic(), nil
   local function draw()
     if not tree.snapshot then return end
-    local columns, rows = screen.it:size()
-    screen.it:draw(tree:lines(clock.wall(), columns, rows - 1))
+    local columns, rows = screen:size()
+    screen:draw(tree:lines(clock.wall(), columns, rows - 1))
   end
-  while true do
-    local left = deadline_sec and deadline_sec - (clock.monotonic() - started)
-    if left and left < 1 then return tree.snapshot end
-    local ended, message, code, failure = follow(api, run_id, tree, draw, math.floor(math.min(left or 600, 600)))
-    if ended == nil then
-      lost_since = lost_since or clock.monotonic()
-      local may_come_back = tree.snapshot and (code == "unavailable" or code == "timeout")
-        and not (failure and failure.status and failure.status < 500)
-      if not may_come_back or clock.monotonic() - lost_since > RETRY_FOR_SEC then return nil, message, code, failure end
-      tree.note = "(no connection, trying again)"
-      draw()
-      if not context.interrupt.sleep(1) then return nil, "interrupted", "cancelled" end
-    else
-      lost_since, tree.note = nil, nil
-      if message == true and not ended then -- the graph has become known
-        tree.graph_asked, tree.graph = true, (fetch_graph(api, run_id))
-      end
-      if ended then
-        draw()
-        local columns = screen.it:size()
-        io.stdout:write(table.concat(tree:ending(columns), "\n"), "\n")
-        return tree.snapshot
-      end
-    end
+  local deadline = clock.monotonic() + (deadline_sec or math.huge)
+  local snapshot, message, code, failure = follow_to_end(api, run_id, tree, draw, context, deadline)
+  if not snapshot then return nil, message, code, failure end
+  draw()
+  if tree_module.is_terminal(snapshot) then
+    io.stdout:write(table.concat(tree:ending((screen:size())), "\n"), "\n")
   end
+  return snapshot
 end
 
 --- The command. Exit code 0 also for a run that failed: the watching went well.

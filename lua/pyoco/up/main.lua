@@ -23,6 +23,7 @@ M.program = {
   options = {
     { "--nats-port", type = "integer", min = 1, max = 65535, default = 4222,
       doc = "Port for our own NATS; the next free one when it is in use." },
+    { "--ready-sec", type = "number", min = 1, default = 30, doc = "How long each part may take to get ready." },
     { "--demo", flag = true, doc = "Run flows/hello.yaml once, and show what to try next." },
   },
 }
@@ -41,7 +42,11 @@ end
 --- Shows a log line of a part, if it tells of trouble: JSON lines from WARNING up, and whatever is no log line.
 local function printer(up)
   return function(name)
+    local last
     return function(line)
+      local timeless = line:gsub('^{"ts":[^,]*,', "")
+      if timeless == last then return end -- the same again
+      last = timeless
       local record = line:sub(1, 1) == "{" and json.decode(line)
       if type(record) ~= "table" then
         if line:find("%S") and not line:find("^INFO ") and not line:find("^DEBUG ") then
@@ -50,7 +55,7 @@ local function printer(up)
       elseif record.level ~= "INFO" and record.level ~= "DEBUG" then
         local colour = record.level == "WARNING" and "yellow" or "red"
         up.say("%s  %s%s", up.paint(colour, name), text.clean(tostring(record.message)),
-          record.exc_message and ": " .. text.clean(tostring(record.exc_message)) or "")
+          record.exc_message and ": " .. text.cut(text.clean(tostring(record.exc_message)), 300) or "")
       end
     end
   end
@@ -115,7 +120,7 @@ local function say_next(up)
   local client = command_name() .. " client.lua"
   if up.server_url ~= "http://127.0.0.1:8000" then client = client .. " --server " .. up.server_url end
   up.say("\nAPI and dashboard: %s\nTry next, in another terminal:", up.paint("bold", up.server_url .. "/"))
-  up.say("  %s submit --flow-name hello_lua --param name=you", client)
+  up.say("  %s submit --flow-name word-report --param limit=5", client)
   up.say("  %s workers", client)
   up.say("  curl %s/health", up.server_url)
   up.say("Ctrl-C stops everything.")
@@ -148,6 +153,7 @@ end
 
 local function new_up(cfg, values, origins)
   local up = { cfg = cfg, origins = origins, flags = values.flags, nats_port = values.nats_port, children = {},
+    ready_sec = values.ready_sec,
     interrupt = interrupt.catch(), default_slots = math.min(cores(), 4),
     paint = output.painter(output.is_terminal(1) and cfg.no_color == nil) }
   function up.say(format, ...)

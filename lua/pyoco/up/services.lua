@@ -10,7 +10,7 @@ local wait = require "pyoco.up.wait"
 
 local M = {}
 
-local READY_SEC = 30
+local SAY_AFTER_SEC = 2 -- a wait that takes longer is explained
 
 --- Flags that hand configuration values on to a program.
 local function flags_of(up, names)
@@ -31,16 +31,25 @@ local function start(up, name, script, arguments, env)
     on_line = up.on_line(name) }
 end
 
---- Waits until a part is ready, has died, or we are to stop.
+--- Waits until a part is ready, has died, or we are to stop. The condition gives true, or false and what is missing.
 local function ready(up, started, condition)
+  local since, missing, said = clock.monotonic(), nil, nil
   local result = wait.until_true(function()
     if started.exited or up.is_stopping() then return "ended" end
-    return condition() and "ready"
-  end, READY_SEC, 20)
+    local fine
+    fine, missing = condition()
+    if not fine and not said and clock.monotonic() - since > SAY_AFTER_SEC then
+      said = up.say("waiting for the %s: %s", started.name, missing or "no answer") or true
+    end
+    return fine and "ready"
+  end, up.ready_sec, 20)
   if result == "ready" or up.is_stopping() then return true end
   local log = up.cfg.data_dir .. "/" .. started.name .. ".log"
-  local what = started.exited and started:ending() or ("was not ready within %d s"):format(READY_SEC)
-  return nil, ("the %s %s; its last words (all of them: %s):\n  %s"):format(started.name, what, log,
+  if not started.exited then
+    return nil, ("the %s was not ready within %g s: %s; more is in %s"):format(started.name, up.ready_sec,
+      missing or "no answer", log), "unavailable"
+  end
+  return nil, ("the %s %s; its last words (all of them: %s):\n  %s"):format(started.name, started:ending(), log,
     table.concat(started.recent, "\n  ")), "unavailable"
 end
 
@@ -56,7 +65,8 @@ function M.nats(up)
     return true
   end
   local server, message, code = nats.start { port = up.nats_port, store_dir = up.cfg.data_dir .. "/nats",
-    log_path = up.cfg.data_dir .. "/nats.log", on_exit = up.on_exit, is_stopping = up.is_stopping }
+    log_path = up.cfg.data_dir .. "/nats.log", on_exit = up.on_exit, is_stopping = up.is_stopping,
+    ready_sec = up.ready_sec }
   if not server then return nil, message, code end
   table.insert(up.children, server.child)
   up.nats_url = server.url
@@ -97,7 +107,8 @@ function M.gateway(up)
   up.server_url = ("http://%s:%d"):format(reachable, number)
   local fine, why, kind = ready(up, started, function()
     local answer = http.request { url = up.server_url .. "/ready", timeout_sec = 2, connect_timeout_sec = 1 }
-    return answer and answer.status == 200
+    local said = answer and json.decode(answer.body)
+    return answer and answer.status == 200, type(said) == "table" and said.detail or nil
   end)
   if fine and not up.is_stopping() then up.say("gateway  %s/%s", up.server_url, note_line(note)) end
   return fine, why, kind
@@ -122,6 +133,7 @@ function M.worker(up)
     for _, worker in ipairs(answer and answer.status == 200 and json.decode(answer.body) or {}) do
       if worker.worker_id == up.cfg.worker_id and (worker.last_seen_at or 0) >= since then return true end
     end
+    return false, "the gateway does not list it"
   end)
   if fine and not up.is_stopping() then
     up.say("worker   %s: tags %s, slots %s", up.cfg.worker_id, table.concat(up.cfg.worker_tags, ", "),

@@ -5,17 +5,19 @@ local uv = require "luv"
 local M = {}
 
 --- Runs the loop until the condition holds.
----@param condition fun(): any asked again after every event and at least each `every_ms`
+---@param condition fun(): any asked at the start and then each `every_ms`, however many events come between
 ---@param seconds number
 ---@param every_ms integer|nil default 10
 ---@return any what the condition gave, or nil when the time is over
 function M.until_true(condition, seconds, every_ms)
   local deadline, timer = clock.monotonic() + seconds, uv.new_timer()
-  timer:start(0, every_ms or 10, function() end)
-  local result = condition()
+  local result, due = condition(), false
+  timer:start(every_ms or 10, every_ms or 10, function() due = true end)
   while not result and clock.monotonic() < deadline do
     uv.run("once")
-    result = condition()
+    if due then -- asked out here, not in the callback: a condition may run the loop itself
+      due, result = false, condition()
+    end
   end
   timer:close()
   return result
