@@ -169,10 +169,11 @@ end
 
 --- Ends all of it.
 function World:stop()
-  for _ = 1, 2 do -- twice: at once
-    for _, one in ipairs(self.workers) do one:kill("sigterm") end
+  for _, one in ipairs(self.workers) do one:kill("sigterm") end
+  for _, one in ipairs(self.workers) do
+    process.wait_for(function() return one.code or one.stdout:find("stopping: waiting", 1, true) end)
+    one:stop() -- the second signal: at once
   end
-  for _, one in ipairs(self.workers) do one:stop() end
   self.store:close()
   self.server:stop()
   tmp.remove(self.flows)

@@ -130,8 +130,8 @@ end
 
 --- Has RUNNING stored before it returns; for user code that is about to leave our hands.
 function run:announce_now()
-  if self.announced or self.ending or not self.writer then return end
-  self.announced = true
+  if self.has_called_out or self.ending or not self.writer then return end
+  self.has_called_out, self.announced = true, true
   local stored
   async.go(function()
     self.writer:flush()
