@@ -68,17 +68,42 @@ void ph_tick(ph_vm *vm, lua_State *L) {
 }
 
 static void arm(ph_watch *w);
+static void on_hook(lua_State *L, lua_Debug *ar);
+
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer holds signals back until the program calls into it, which a Lua loop need not do. */
+static void rest(lua_State *L) {
+    lua_sethook(L, on_hook, LUA_MASKCOUNT, 1000);
+}
+static void keep_watch(lua_State *co) {
+    if (!lua_gethook(co))
+        rest(co);
+}
+static void let_signals_in(void) {
+    usleep(1);
+}
+#else
+static void rest(lua_State *L) {
+    lua_sethook(L, NULL, 0, 0);
+}
+static void keep_watch(lua_State *co) {
+    (void)co;
+}
+static void let_signals_in(void) {
+}
+#endif
 
 static void unhook(ph_watch *w, lua_State *L) {
     if (w->hooked == L)
         w->hooked = NULL; /* first: a signal from here on sets the hook again */
-    lua_sethook(L, NULL, 0, 0);
+    rest(L);
 }
 
 /* Fires at each instruction of the coroutine that it is set on; takes itself off when nothing is due. */
 static void on_hook(lua_State *L, lua_Debug *ar) {
     ph_vm *vm = ph_vm_of(L);
     ph_watch *w = ph_vm_watch(vm);
+    let_signals_in();
     if (L != w->running) { /* set on a coroutine that was suspended, or inherited from one that was hooked */
         unhook(w, L);
         return;
@@ -98,8 +123,12 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
 
 static void arm(ph_watch *w) {
     lua_State *co = w->running;
-    if (!co || !is_due(w) || (w->hooked == co && lua_gethook(co) == on_hook))
+    if (!co || (w->hooked == co && lua_gethook(co) == on_hook))
         return;
+    if (!is_due(w)) {
+        keep_watch(co);
+        return;
+    }
     w->hooked = co;
     lua_sethook(co, on_hook, LUA_MASKCOUNT, 1);
 }

@@ -13,7 +13,6 @@ struct ph_vm {
     lua_State *L;
     size_t used;  /* bytes now allocated */
     size_t limit; /* 0 = none */
-    bool owns_loop; /* the event loop is luv's own */
     bool is_closing;
     ph_watch watch;
 };
@@ -149,14 +148,13 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
         return NULL;
     }
     vm->limit = options->memory_limit;
-    vm->owns_loop = !options->loop;
     return vm;
 }
 
 void ph_vm_settle(ph_vm *vm) {
     luv_ctx_t *ctx = luv_context(vm->L);
     vm->is_closing = true;
-    if (vm->owns_loop && ctx->loop && ctx->mode == -1)
+    if (ctx->loop && ctx->mode == -1)
         uv_run(ctx->loop, UV_RUN_NOWAIT);
 }
 

@@ -22,9 +22,9 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err);
 /* Closes the VM and frees it. Only on the thread that made it. NULL is fine. */
 void ph_vm_close(ph_vm *vm);
 
-/* The last thing before lua_close: no callback reaches Lua any more, and handles of luv's own loop that are being
- * closed get their turn (luv 1.44 crashes when its loop is collected before they had it). With a loop of the
- * caller's own, the caller closes the handles and runs that loop first. */
+/* The last thing before lua_close: from here on no callback reaches Lua, and the loop gets one turn, so that
+ * handles that are being closed are (luv 1.44 crashes when the VM goes before their close callback). Not inside of
+ * that loop's callbacks. What the VM leaves open is closed by lua_close; the loop's owner runs it once after that. */
 void ph_vm_settle(ph_vm *vm);
 
 lua_State *ph_vm_state(ph_vm *vm);

@@ -55,31 +55,34 @@ local function floor_args(mode, in_flight, runs, sizes, running_percent)
   return args
 end
 
+--- Says when something else used the machine during a measured stretch: the figures are too low then.
+local function show_foreign(values)
+  local cores = values.foreign / values.seconds
+  if cores > 0.15 then say("    OTHER PROCESSES used %.2f cores meanwhile: measure on a quiet machine", cores) end
+end
+
 --- Each process's part of the CPU during a measured stretch.
-local function show_cpu(values, usage)
-  usage[#usage + 1] = { name = "load driver", seconds = values.cpu }
+local function show_cpu(values)
   local total = 0
-  for _, it in ipairs(usage) do total = total + it.seconds end
+  for _, it in ipairs(values.usage) do total = total + it.seconds end
   say("  CPU by process (100 %% = one core; all together %.0f %%)", total / values.seconds * 100)
-  for _, it in ipairs(usage) do
+  for _, it in ipairs(values.usage) do
     say("    %-16s %5.1f %%  %6.0f us a run  %4.1f %% of all", it.name, it.seconds / values.seconds * 100,
       it.seconds / values.runs * 1e6, it.seconds / total * 100)
   end
+  show_foreign(values)
 end
 
 local function show_floor(sys, in_flight, runs, sizes, running_percent, ours)
   for _, mode in ipairs { "events", "threads" } do
+    local args = floor_args(mode, in_flight, runs, sizes, running_percent)
     local floor = median(options["repeat"], "runs_per_sec", function()
-      local values, list = sys:with_cpu(function()
-        return sys:floor(floor_args(mode, in_flight, runs, sizes, running_percent))
-      end)
-      values.usage = list
-      return values
+      return sys:with_cpu(function(on_line) return sys:floor(args, on_line) end)
     end)
-    local server_us = floor.usage[1].seconds / floor.runs * 1e6
     row(("floor, %s, %d in flight"):format(mode, in_flight), ("%d runs/s"):format(floor.runs_per_sec))
     say("    p50 %s, p99 %s; CPU a run: nats-server %.0f us, floor %.0f us", ms(floor.run_p50_us), ms(floor.run_p99_us),
-      server_us, floor.cpu / floor.runs * 1e6)
+      floor.usage[1].seconds / floor.runs * 1e6, floor.cpu / floor.runs * 1e6)
+    show_foreign(floor)
     if ours then
       local share = ours / floor.runs_per_sec
       row("  ours, as a share of it", ("%.0f %%"):format(share * 100), "over 50 %", share > 0.5)
@@ -116,14 +119,12 @@ local function latency(sys, sizes)
   local args = { "--runs", tostring(options["latency-runs"]) }
   sys:load("latency", { "--runs", "50" })
   local got = median(options["repeat"], "run_p50_us", function()
-    local values, usage = sys:with_cpu(function() return sys:load("latency", args) end)
-    values.usage = usage
-    return values
+    return sys:with_cpu(function(on_line) return sys:load("latency", args, on_line) end)
   end)
   row("p50", ms(got.run_p50_us), "< 2.5 ms", got.run_p50_us < 2500)
   row("p99", ms(got.run_p99_us), "< 8 ms", got.run_p99_us < 8000)
   say("    worst %s; POST alone p50 %s, p99 %s", ms(got.run_max_us), ms(got.post_p50_us), ms(got.post_p99_us))
-  show_cpu(got, got.usage)
+  show_cpu(got)
   show_floor(sys, 1, 1000, sizes, 0)
 end
 
@@ -131,16 +132,14 @@ local function throughput(sys, sizes)
   say("\nmany: %d runs over %d connections, %d slots", options.runs, options.connections, options.slots)
   local args = { "--runs", tostring(options.runs), "--connections", tostring(options.connections) }
   local got, all = median(options["repeat"], "runs_per_sec", function()
-    local values, usage = sys:with_cpu(function() return sys:load("throughput", args) end)
-    values.usage = usage
-    return values
+    return sys:with_cpu(function(on_line) return sys:load("throughput", args, on_line) end)
   end)
   row("until the last run was terminal", ("%d runs/s"):format(got.runs_per_sec))
   say("    (%d to %d in %d repetitions); all COMPLETED; posts took %.1f of %.1f s, POST p50 %s, p99 %s",
     all[1].runs_per_sec, all[#all].runs_per_sec, #all, got.posts_seconds, got.seconds,
     ms(got.post_p50_us), ms(got.post_p99_us))
   say("    %.2f puts a run", got.puts_per_run)
-  show_cpu(got, got.usage)
+  show_cpu(got)
   local running = math.max(0, math.floor((got.puts_per_run - 2) * 100 + 0.5))
   show_floor(sys, options.connections, options.runs, sizes, running, got.runs_per_sec)
 end

@@ -361,6 +361,7 @@ int main(int argc, char **argv) {
            n, bench.runs, bench.running_percent, seconds, (double)bench.runs / seconds, bench_cpu() - cpu);
     bench_print_times("run", bench.took, (size_t)bench.runs);
     putchar('\n');
+    fflush(stdout);
 
     remove_streams(js);
     natsInbox_Destroy(inbox);

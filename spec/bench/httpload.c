@@ -1,5 +1,6 @@
 /* A small HTTP load driver: one thread, epoll, keep-alive connections, one request in flight on each.
- * usage: httpload HOST PORT CONNECTIONS SECONDS PATH [BODY]  (with BODY: POST as JSON) -> one line of figures */
+ * usage: httpload HOST PORT CONNECTIONS SECONDS PATH [BODY]  (with BODY: POST as JSON) -> one line of figures
+ */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -47,7 +48,8 @@ int main(int argc, char **argv) {
     char request[8192];
     const char *body = argc > 6 ? argv[6] : NULL;
     int len = body ? snprintf(request, sizeof request,
-                              "POST %s HTTP/1.1\r\nHost: load\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                              "POST %s HTTP/1.1\r\nHost: load\r\nContent-Type: "
+                              "application/json\r\nContent-Length: %zu\r\n\r\n%s",
                               argv[5], strlen(body), body)
                    : snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: load\r\n\r\n", argv[5]);
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(argv[2]))};
@@ -95,7 +97,7 @@ int main(int argc, char **argv) {
         }
     }
     qsort(times, done, sizeof *times, compare);
-    printf("%.0f requests/s, p50 %.0f us, p99 %.0f us, %zu requests, %zu not 200, %d connections\n", (double)done / (t - start),
-           times[done / 2] * 1e6, times[done * 99 / 100] * 1e6, done, errors, n);
+    printf("%.0f requests/s, p50 %.0f us, p99 %.0f us, %zu requests, %zu not 200, %d connections\n",
+           (double)done / (t - start), times[done / 2] * 1e6, times[done * 99 / 100] * 1e6, done, errors, n);
     return 0;
 }

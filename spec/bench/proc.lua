@@ -1,23 +1,27 @@
 --- What the kernel says of a process: CPU time, memory, children. Linux /proc only.
 local M = {}
 
--- USER_HZ is 100 on every Linux that Debian runs on (it is part of the kernel's ABI)
-local TICKS_PER_SEC <const> = 100
-
 local function read(path)
   local file <close> = io.open(path, "rb")
   return file and file:read("a")
 end
 
---- CPU seconds (user and system, all threads, children not counted) that a process has used so far.
+--- CPU seconds that the living threads of a process have used so far, to the nanosecond.
 ---@param pid integer
 ---@return number seconds 0 for a process that is gone
 function M.cpu(pid)
-  local text = read(("/proc/%d/stat"):format(pid))
-  if not text then return 0 end
-  -- the name in parentheses may hold spaces: fields are counted from after it
-  local user, system = text:match("^.*%) %S" .. (" %S+"):rep(10) .. " (%d+) (%d+)")
-  return (tonumber(user) + tonumber(system)) / TICKS_PER_SEC
+  local total = 0
+  local pipe <close> = io.popen(("cat /proc/%d/task/*/schedstat 2>/dev/null"):format(pid))
+  for ns in pipe:read("a"):gmatch("(%d+) %d+ %d+\n") do total = total + tonumber(ns) end
+  return total / 1e9
+end
+
+--- CPU seconds that the whole machine has been busy, in ticks of 10 ms.
+---@return number seconds
+function M.machine_cpu()
+  local user, nice, system, _, _, irq, softirq, steal = read("/proc/stat"):match(
+    "^cpu +(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)")
+  return (user + nice + system + irq + softirq + steal) / 100 -- USER_HZ is 100 wherever Debian runs
 end
 
 --- Proportional share of memory: private pages, and shared ones divided among those who map them.
@@ -36,9 +40,8 @@ end
 ---@return integer[]
 function M.children(pid)
   local found = {}
-  local dir = io.popen(("cat /proc/%d/task/*/children 2>/dev/null"):format(pid))
-  for child in dir:read("a"):gmatch("%d+") do found[#found + 1] = tonumber(child) end
-  dir:close()
+  local pipe <close> = io.popen(("cat /proc/%d/task/*/children 2>/dev/null"):format(pid))
+  for child in pipe:read("a"):gmatch("%d+") do found[#found + 1] = tonumber(child) end
   table.sort(found)
   return found
 end

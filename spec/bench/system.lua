@@ -26,10 +26,12 @@ end
 --- Runs a tool to its end; a tool that fails ends the bench with what it said.
 ---@param name string "floor" | "load"
 ---@param args string[]
----@param env table|nil
----@return table values name -> number or text, from its line of name=value
-function M.tool(name, args, env)
-  local run = process.spawn(TOOLS .. name, args, { env = env })
+---@param opts table|nil env; on_line (called as soon as the tool has printed its figures)
+---@return table values name -> number or text, from its lines of name=value
+function M.tool(name, args, opts)
+  local run = process.spawn(TOOLS .. name, args, { env = opts and opts.env })
+  process.wait_for(function() return run.code or run.stdout:find("\n", 1, true) end, 600000, name)
+  if opts and opts.on_line then opts.on_line() end
   run:wait(600000)
   if run.code ~= 0 then
     error(("%s %s failed (%s): %s"):format(name, table.concat(args, " "), run.code ~= 0 and run.code or run.signal,
@@ -80,11 +82,12 @@ end
 --- Runs the load driver against this system.
 ---@param mode string of load.c
 ---@param args string[]
+---@param on_line function|nil as M.tool
 ---@return table values
-function System:load(mode, args)
+function System:load(mode, args, on_line)
   local all = { mode, "--port", tostring(self.port), "--url", self.nats.url, "--file", FLOWS .. "/bench.yaml",
     "--flow-name", "bench" }
-  return M.tool("load", table.move(args, 1, #args, #all + 1, all))
+  return M.tool("load", table.move(args, 1, #args, #all + 1, all), { on_line = on_line })
 end
 
 --- Times the start of a program of ours.
@@ -96,14 +99,15 @@ function System:time_start(times, command, worker_id)
   local args = { "start", "--runs", tostring(times), "--port", tostring(self.port), "--url", self.nats.url }
   if worker_id then table.move({ "--worker-id", worker_id }, 1, 2, #args + 1, args) end
   table.move({ "--", host.exe }, 1, 2, #args + 1, args)
-  return M.tool("load", table.move(command, 1, #command, #args + 1, args), self.env)
+  return M.tool("load", table.move(command, 1, #command, #args + 1, args), { env = self.env })
 end
 
 --- Runs the floor on this system's nats-server.
 ---@param args string[]
+---@param on_line function|nil as M.tool
 ---@return table values
-function System:floor(args)
-  return M.tool("floor", table.move(args, 1, #args, 3, { "--url", self.nats.url }))
+function System:floor(args, on_line)
+  return M.tool("floor", table.move(args, 1, #args, 3, { "--url", self.nats.url }), { on_line = on_line })
 end
 
 --- The processes that run now, in the order of a run's way.
@@ -118,16 +122,21 @@ function System:processes()
   return list
 end
 
---- Calls fn and says what CPU each process used meanwhile.
----@param fn fun():table
+--- Runs a tool and adds to its figures what CPU was used meanwhile: `usage`, a list of {name, seconds} with the tool's
+--- own at its end, and `foreign`, the seconds of everything else on this machine.
+---@param fn fun(on_line:function):table runs the tool, handing on_line to it
 ---@return table values of fn
----@return table[] usage {name, seconds}
 function System:with_cpu(fn)
-  local list = self:processes()
+  local list, machine = self:processes(), proc.machine_cpu()
   for _, it in ipairs(list) do it.before = proc.cpu(it.pid) end
-  local values = fn()
-  for _, it in ipairs(list) do it.seconds = proc.cpu(it.pid) - it.before end
-  return values, list
+  local values = fn(function()
+    for _, it in ipairs(list) do it.seconds = proc.cpu(it.pid) - it.before end
+    machine = proc.machine_cpu() - machine
+  end)
+  list[#list + 1] = { name = "driver", seconds = values.cpu }
+  for _, it in ipairs(list) do machine = machine - it.seconds end
+  values.usage, values.foreign = list, math.max(0, machine)
+  return values
 end
 
 --- Ends all of it.

@@ -82,6 +82,33 @@ describe("os.exit in a task", function()
   end)
 end)
 
+describe("a task that changes the standard library", function()
+  it("harms itself, not the engine", function()
+    local kept = {}
+    for _, name in ipairs { "string", "table", "math", "utf8", "coroutine" } do
+      for key, value in pairs(_G[name]) do kept[#kept + 1] = { _G[name], key, value } end
+    end
+    local _ <close> = setmetatable({}, { __close = function()
+      for _, row in ipairs(kept) do row[1][row[2]] = row[3] end
+    end })
+    local eng = flow.run {
+      { "a", function()
+        for _, row in ipairs(kept) do row[1][row[2]] = nil end
+        return { "text", { x = 1 } }
+      end },
+      { "b", function(ctx, a)
+        ctx:log("%s", a[1])
+        ctx:sleep(0)
+        error({ message = a[1] })
+      end, needs = "a" },
+    }
+    for _, row in ipairs(kept) do row[1][row[2]] = row[3] end
+    assert.same({ a = "SUCCEEDED", b = "FAILED" }, eng.tasks)
+    assert.equal("text", eng.error)
+    assert.equal("text\n", eng.records.b.log_tail)
+  end)
+end)
+
 describe("a wait", function()
   it("passes outward through a user's coroutines, and the answer back in", function()
     local record = flow.task(function(ctx)

@@ -4,7 +4,7 @@ local task = require "host.task"
 local value = require "pyoco.engine.value"
 
 local copy, wait = value.copy, task.wait
-local format, select, type, next, error = string.format, select, type, next, error
+local format, select, type, next, error, tostring = string.format, select, type, next, error, tostring
 local setmetatable, rawset, math_type, huge = setmetatable, rawset, math.type, math.huge
 
 local M = {}

@@ -4,7 +4,7 @@ local task = require "host.task"
 local output = require "pyoco.engine.output"
 local value = require "pyoco.engine.value"
 
-local type, tostring, rawget = type, tostring, rawget
+local type, tostring, rawget, sub = type, tostring, rawget, string.sub
 local getmetatable = debug.getmetatable
 
 local M = {}
@@ -42,7 +42,7 @@ end
 ---@return string message UTF-8, at most 8 KB
 function M.text(err)
   local text = raw_text(err)
-  if #text > MAX_BYTES then text = text:sub(1, MAX_BYTES) end
+  if #text > MAX_BYTES then text = sub(text, 1, MAX_BYTES) end
   return output.clean(text)
 end
 

@@ -19,13 +19,13 @@ local wiring = require "pyoco.engine.wiring"
 local start, answer, stop, is_cancelled = task.start, task.answer, task.stop, task.cancelled
 local monotonic = clock.monotonic
 local push, pop = queue.push, queue.pop
-local pcall, type, pairs, unpack, pack = pcall, type, pairs, table.unpack, table.pack
+local pcall, type, pairs, ipairs = pcall, type, pairs, ipairs
+local unpack, pack, format = table.unpack, table.pack, string.format
 
 local M = {}
 
 local MAX_PARALLEL = 256
 local NO_ARTIFACTS <const> = {}
-local RESTART <const> = setmetatable({}, { __close = function() collectgarbage("restart") end })
 
 local Engine = {}
 Engine.__index = Engine
@@ -150,7 +150,7 @@ end
 local function apply_cancel(eng)
   eng.is_cancelling = true
   eng.answers, eng.ready = {}, {}
-  for _, node in pairs(eng.plan.nodes) do
+  for _, node in ipairs(eng.plan.nodes) do
     if node.state == "PENDING" then
       finish(eng, node, "CANCELLED")
     elseif node.co then
@@ -168,7 +168,7 @@ local function outcome(eng)
   end
   if eng.failed then return "FAILED", eng.failed.record.error end
   if not unreached then return "COMPLETED" end
-  return "FAILED", ("task '%s' could not start: a task before it failed"):format(unreached.name)
+  return "FAILED", format("task '%s' could not start: a task before it failed", unreached.name)
 end
 
 --- Closes the run.
@@ -229,13 +229,6 @@ local function merge_params(flow, params)
   return merged
 end
 
---- Stops the garbage collector until the result is closed.
-local function without_collector()
-  if not collectgarbage("isrunning") then return nil end
-  collectgarbage("stop")
-  return RESTART
-end
-
 --- Makes an engine for one run.
 ---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
 ---@param opts table? { params, run = table, on_event = fn(event), now = fn() -> unix seconds, after = fn(seconds, fn)
@@ -245,7 +238,6 @@ end
 ---  params, running = number of started tasks that have not ended, ended_at }
 function M.new(flow, opts)
   opts = opts or {}
-  local _ <close> = without_collector() -- it makes much and drops nothing
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, plan = planner.new(flow.graph), params = merge_params(flow, opts.params),
     tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,

@@ -3,6 +3,8 @@
 ---
 --- A source (node or gate) has waiters; a waiter (node or gate) has `left`, the sources it still needs. Reaching 0
 --- starts a node, or makes a gate a source that is done. `any` is a gate that needs one: later ones pass 0.
+local ipairs = ipairs
+
 local M = {}
 
 --- Adds a waiter to a source.

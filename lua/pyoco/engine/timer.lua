@@ -1,6 +1,8 @@
 --- Timers on the VM's event loop.
 local uv = require "luv"
 
+local ceil, min = math.ceil, math.min
+
 local M = {}
 
 --- Calls fn once after a time, from the loop.
@@ -10,7 +12,7 @@ local M = {}
 function M.after(seconds, fn)
   local timer = assert(uv.new_timer())
   uv.update_time() -- the loop's clock stood still while tasks computed
-  timer:start(math.ceil(math.min(seconds, 1e9) * 1000), 0, function()
+  timer:start(ceil(min(seconds, 1e9) * 1000), 0, function()
     timer:close()
     fn()
   end)
