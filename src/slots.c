@@ -141,7 +141,6 @@ static bool start(ph_slot *slot, uv_loop_t *loop, const char *script, ph_error *
     int theirs = fds[1];
     if (theirs == SLOT_FD) /* dup2 onto itself would keep close-on-exec */
         theirs = fcntl(fds[1], F_DUPFD_CLOEXEC, SLOT_FD + 1);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
     int rc = theirs < 0 ? errno : spawn_process(&slot->pid, theirs, script);
     if (theirs != fds[1])
         close(theirs);
@@ -176,6 +175,10 @@ static void kill_and_reap(ph_slot *slot) {
         ;
     reap_inherited(slot->id);
     slot->pid = 0;
+}
+
+void ph_slots_adopt(void) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
 ph_slot *ph_slot_spawn(uv_loop_t *loop, const char *script, ph_slot_handlers handlers, void *ctx, ph_error *err) {
