@@ -1,6 +1,7 @@
 /* A frame on the wire: three 32-bit numbers in the machine's own order (both ends are this program on this
  * machine): type, length of the head, length of the body; then both. */
 #include "channel.h"
+#include "foreign.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -58,12 +59,12 @@ static void consume(buffer *b, size_t n) {
     }
 }
 
-static void finish(ph_channel *ch, const char *why) {
+static void finish(ph_channel *ch, const char *fault) {
     if (ch->ended || ch->closed)
         return;
     ch->ended = true;
     uv_poll_stop(&ch->poll);
-    ch->handlers.on_end(ch->ctx, why);
+    ch->handlers.on_end(ch->ctx, fault);
 }
 
 /* Delivers the first whole frame of the input. False when there is none. */
@@ -127,7 +128,7 @@ void ph_channel_drain(ph_channel *ch) {
             continue;
         } else {
             if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
-                finish(ch, "it closed the connection");
+                finish(ch, NULL);
             break;
         }
     }
@@ -156,7 +157,7 @@ static bool write_out(ph_channel *ch) {
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
-    ph_channel *ch = poll->data;
+    ph_channel *ch = PH_CONTAINER(poll, ph_channel, poll);
     if (status < 0 || (events & UV_READABLE)) {
         if (events & UV_WRITABLE)
             write_out(ch); /* a broken connection shows when it is read */
@@ -177,7 +178,7 @@ ph_channel *ph_channel_open(uv_loop_t *loop, int fd, ph_channel_handlers handler
         return NULL;
     }
     ch->fd = fd;
-    ch->poll.data = ch;
+    ph_foreign_mark((uv_handle_t *)&ch->poll);
     ch->handlers = handlers;
     ch->ctx = ctx;
     watch(ch);
@@ -210,7 +211,7 @@ void ph_channel_flush(ph_channel *ch) {
 }
 
 static void on_closed(uv_handle_t *handle) {
-    ph_channel *ch = handle->data;
+    ph_channel *ch = PH_CONTAINER(handle, ph_channel, poll);
     ch->gone = true;
     release(ch);
 }

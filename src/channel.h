@@ -20,7 +20,7 @@ typedef struct ph_frame {
 
 typedef struct ph_channel_handlers {
     void (*on_frame)(void *ctx, const ph_frame *frame);
-    void (*on_end)(void *ctx, const char *why); /* once: the peer is gone, or it sent what is no frame */
+    void (*on_end)(void *ctx, const char *fault); /* once: the peer has closed (NULL), or sent what is no frame */
 } ph_channel_handlers;
 
 /* Takes fd (a connected stream socket): it is closed with the channel. NULL and err on failure (fd stays open). */

@@ -97,8 +97,8 @@ static void on_frame(void *ctx, const ph_frame *f) {
     }
 }
 
-static void on_end(void *ctx, const char *why) {
-    (void)why;
+static void on_end(void *ctx, const char *fault) {
+    (void)fault;
     ph_slot_self *s = ctx;
     s->ended = true;
     if (s->now.vm)

@@ -1,6 +1,7 @@
 /* The end of a slot is seen through a pidfd on the loop: no SIGCHLD handler, so nothing here is in the way of
  * libuv's own child processes. */
 #include "slots.h"
+#include "foreign.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -71,10 +72,10 @@ static void on_channel_frame(void *ctx, const ph_frame *frame) {
         slot->handlers.on_frame(slot->ctx, frame);
 }
 
-/* A slot that closes its socket or sends nonsense is of no use any more; its end is reported by its pidfd. */
-static void on_channel_end(void *ctx, const char *why) {
-    (void)why;
-    ph_slot_signal(ctx, SIGKILL);
+/* A slot that sends nonsense is of no use any more. One that has closed its socket is ending; its pidfd tells. */
+static void on_channel_end(void *ctx, const char *fault) {
+    if (fault)
+        ph_slot_signal(ctx, SIGKILL);
 }
 
 static void release(ph_slot *slot) {
@@ -84,7 +85,7 @@ static void release(ph_slot *slot) {
 
 static void on_exit_ready(uv_poll_t *poll, int status, int events) {
     (void)status, (void)events;
-    ph_slot *slot = poll->data;
+    ph_slot *slot = PH_CONTAINER(poll, ph_slot, poll);
     int wait_status = 0;
     if (!slot->pid || waitpid(slot->pid, &wait_status, WNOHANG) != slot->pid)
         return;
@@ -140,7 +141,6 @@ static bool start(ph_slot *slot, uv_loop_t *loop, const char *script, ph_error *
     int theirs = fds[1];
     if (theirs == SLOT_FD) /* dup2 onto itself would keep close-on-exec */
         theirs = fcntl(fds[1], F_DUPFD_CLOEXEC, SLOT_FD + 1);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
     int rc = theirs < 0 ? errno : spawn_process(&slot->pid, theirs, script);
     if (theirs != fds[1])
         close(theirs);
@@ -162,7 +162,7 @@ static bool start(ph_slot *slot, uv_loop_t *loop, const char *script, ph_error *
 }
 
 static void on_closed(uv_handle_t *handle) {
-    ph_slot *slot = handle->data;
+    ph_slot *slot = PH_CONTAINER(handle, ph_slot, poll);
     slot->gone = true;
     release(slot);
 }
@@ -177,6 +177,10 @@ static void kill_and_reap(ph_slot *slot) {
     slot->pid = 0;
 }
 
+void ph_slots_adopt(void) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+
 ph_slot *ph_slot_spawn(uv_loop_t *loop, const char *script, ph_slot_handlers handlers, void *ctx, ph_error *err) {
     ph_slot *slot = calloc(1, sizeof *slot);
     if (!slot) {
@@ -186,9 +190,9 @@ ph_slot *ph_slot_spawn(uv_loop_t *loop, const char *script, ph_slot_handlers han
     slot->handlers = handlers;
     slot->ctx = ctx;
     slot->pidfd = -1;
-    slot->poll.data = slot;
     bool started = start(slot, loop, script, err);
     if (started && uv_poll_init(loop, &slot->poll, slot->pidfd) == 0) {
+        ph_foreign_mark((uv_handle_t *)&slot->poll);
         uv_poll_start(&slot->poll, UV_READABLE, on_exit_ready);
         return slot;
     }

@@ -2,7 +2,7 @@
  *
  * A slot is this program again (`--slot`), in a session of its own, so that a Ctrl-C meant for the supervisor does
  * not reach it. It dies with the supervisor's main thread (parent-death signal): spawn from that thread only.
- * The supervisor becomes a child subreaper: what a dead slot leaves behind is killed and reaped here.
+ * A supervisor is a child subreaper (ph_slots_adopt): what a dead slot leaves behind is killed and reaped here.
  * Threads: the loop's, which must be the main thread. */
 #ifndef PH_SLOTS_H
 #define PH_SLOTS_H
@@ -19,6 +19,9 @@ typedef struct ph_slot_handlers {
     /* Once, after every frame that it had sent was delivered. signal is 0 when it exited by itself. */
     void (*on_exit)(void *ctx, int code, int signal);
 } ph_slot_handlers;
+
+/* Makes this process inherit what its slots leave behind. */
+void ph_slots_adopt(void);
 
 /* Starts a slot that runs the worker script. Its first frame must be 'B', with the boot text as head.
  * NULL and err on failure. */

@@ -1,5 +1,6 @@
 /* host.slots: slot processes for a worker's supervisor. Over src/slots.c; metatable "host.slots.slot".
  *   slots.spawn{ script=path, on_frame=fn(type, head, body), on_exit=fn(code, signal) } -> slot | nil, message, "internal"
+ *   slots.adopt()   this process inherits, kills and reaps what dead slots leave behind (child subreaper)
  *   slot:send(type, head [, body]) -> true | nil, message, "unavailable"   type: one letter; head, body: strings
  *   slot:signal(number), slot:pid(), slot:close()   close kills what still lives, with no callback
  * Ownership: the slot owns its process and socket. It is kept alive by its registry entry until it is closed, so
@@ -99,6 +100,12 @@ static int l_slots_spawn(lua_State *L) {
     return 1;
 }
 
+static int l_slots_adopt(lua_State *L) {
+    (void)L;
+    ph_slots_adopt();
+    return 0;
+}
+
 static int l_slot_send(lua_State *L) {
     l_slot *s = check_slot(L);
     size_t type_len, head_len, body_len;
@@ -141,6 +148,7 @@ static const luaL_Reg metamethods[] = {
 
 static const luaL_Reg functions[] = {
     {"spawn", l_slots_spawn},
+    {"adopt", l_slots_adopt},
     {NULL, NULL},
 };
 

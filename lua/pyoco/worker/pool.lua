@@ -65,6 +65,7 @@ end
 
 --- Starts all slots.
 function pool:start()
+  slots.adopt()
   for _ = 1, self.count do self:_start() end
 end
 

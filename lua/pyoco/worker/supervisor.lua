@@ -89,8 +89,10 @@ function supervisor:dispatch()
     if not key then break end
     local limits = self.limits[job.tag]
     job.key, job.beat_at = key, clock.monotonic()
-    self.pool:send(key, "R", { seq = job.seq, delivery = job.delivery, ack_wait_sec = limits.ack_wait_sec,
-      max_deliver = limits.max_deliver, clock_offset = self.clock_offset }, job.data)
+    local sent = self.pool:send(key, "R", { seq = job.seq, delivery = job.delivery,
+      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset },
+      job.data)
+    if not sent then self.pool:signal(key, SIGKILL) end -- it hears nothing any more: its end is dealt with
     self.registry:started(self.now())
     self.is_changed = true
   end

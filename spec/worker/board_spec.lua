@@ -1,0 +1,100 @@
+--- Which job goes where.
+local boards = require "pyoco.worker.board"
+
+local function job(seq, tag) return { seq = seq, tag = tag or "a" } end
+
+describe("worker.board", function()
+  local board
+
+  local function with_slots(limits, count)
+    board = boards.new(limits)
+    for key = 1, count do
+      board:add_slot(key)
+      board:ready(key)
+    end
+  end
+
+  it("gives jobs to idle slots in order of arrival and holds the rest", function()
+    with_slots(2, 2)
+    for seq = 1, 3 do board:hold(job(seq)) end
+    local key, first = board:take()
+    assert.same({ 1, 1 }, { key, first.seq })
+    local other, second = board:take()
+    assert.same({ 2, 2 }, { other, second.seq })
+    assert.is_nil(board:take())
+    assert.equal(3, board:count())
+    assert.equal(1, board:finish(1).seq)
+    assert.equal(3, select(2, board:take()).seq)
+  end)
+
+  it("lets a slot that is nearly done have its next job, which starts when the first is over", function()
+    with_slots(1, 1)
+    board:hold(job(1))
+    board:take()
+    assert.equal(0, board:room("a"))
+    board:ending(1)
+    assert.equal(1, board:room("a"))
+    board:hold(job(2))
+    assert.equal(1, (board:take()))
+    assert.equal(0, board:room("a"))
+    board:hold(job(3))
+    assert.is_nil(board:take())
+    assert.equal(1, board:finish(1).seq)
+    assert.equal(2, board:running(1).seq)
+  end)
+
+  it("has no room before a slot is ready", function()
+    board = boards.new(1)
+    board:add_slot("s")
+    assert.equal(0, board:room("a"))
+    board:ready("s")
+    assert.equal(1, board:room("a"))
+    assert.is_true(board:pause("s"))
+    assert.equal(0, board:room("a"))
+    assert.is_false(board:pause("s"))
+  end)
+
+  it("keeps a limit for each tag", function()
+    with_slots({ gpu = 1, cpu = 2 }, 3)
+    board:hold(job(1, "gpu"))
+    board:hold(job(2, "gpu"))
+    board:hold(job(3, "cpu"))
+    assert.equal(1, select(2, board:take()).seq)
+    assert.equal(3, select(2, board:take()).seq)
+    assert.is_nil(board:take())
+    assert.equal(0, board:room("gpu"))
+    board:finish(1)
+    assert.equal(2, select(2, board:take()).seq)
+    assert.equal(0, board:room("nothing"))
+  end)
+
+  it("counts held jobs against what may be pulled", function()
+    with_slots(3, 3)
+    board:hold(job(1))
+    assert.equal(2, board:room("a"))
+  end)
+
+  it("tells a dead slot's job from the one it had not begun", function()
+    with_slots({ a = 1 }, 1)
+    board:hold(job(1))
+    board:take()
+    board:ending(1)
+    board:hold(job(2))
+    board:take()
+    local running, unbegun = board:remove_slot(1)
+    assert.same({ 1, 2 }, { running.seq, unbegun.seq })
+    assert.equal(2, board:count()) -- both are still in hand
+    board:hold_first(unbegun)
+    board:drop(running)
+    board:add_slot(2)
+    board:ready(2)
+    assert.equal(2, select(2, board:take()).seq)
+  end)
+
+  it("takes a job that comes back before those that wait", function()
+    with_slots(1, 1)
+    board:hold(job(1))
+    board:hold_first(job(2))
+    assert.equal(2, select(2, board:take()).seq)
+  end)
+end)
