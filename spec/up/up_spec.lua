@@ -13,7 +13,7 @@ local function later(fn) table.insert(cleanups, 1, fn) end
 --- Starts up.lua with a data folder of its own; it ends with the `it` at the latest.
 local function up(arguments, opts)
   opts = opts or {}
-  opts.cwd = host.home
+  opts.cwd = opts.cwd or host.home
   local all = { "up.lua", "--data-dir", dir .. "/data", "--port", "0" }
   table.move(arguments or {}, 1, #(arguments or {}), #all + 1, all)
   local child = process.host(all, opts)
@@ -73,6 +73,12 @@ describe("up.lua", function()
     assert.equal("", child.stderr)
     assert.is_true(gone(parts))
     assert.is_nil(uv.fs_stat(dir .. "/data/up.pid"))
+  end)
+
+  it("finds the demo's flow from any folder", function()
+    local child = up({ "--demo" }, { cwd = dir })
+    shows(child, "Ctrl-C stops everything.")
+    assert.truthy(child.stdout:find("hello  COMPLETED  ", 1, true), child.stdout)
   end)
 
   it("keeps runs over a restart", function()

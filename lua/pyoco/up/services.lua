@@ -3,6 +3,7 @@ local clock = require "host.clock"
 local host = require "host"
 local http = require "host.http"
 local json = require "host.json"
+local uv = require "luv"
 local child = require "pyoco.up.child"
 local nats = require "pyoco.up.nats"
 local port = require "pyoco.up.port"
@@ -114,6 +115,12 @@ function M.gateway(up)
   return fine, why, kind
 end
 
+--- Where the demo's flow is, when the current folder has no flows and nobody said where they are.
+local function examples_path(up)
+  local has_own = up.origins.task_path ~= "default" or uv.fs_stat("flows")
+  return up.demo and not has_own and host.home .. "/flows" or nil
+end
+
 --- The worker; ready once the gateway lists it with a heartbeat of this start.
 ---@param up table
 ---@return boolean|nil
@@ -125,7 +132,7 @@ function M.worker(up)
     table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path" })) }
   local since = clock.wall() - 0.5
   local started, message, code = start(up, "worker", "worker.lua", arguments, { PYOCO_NATS_URL = up.nats_url,
-    PYOCO_WORKER_SLOTS = slots or nil })
+    PYOCO_WORKER_SLOTS = slots or nil, PYOCO_TASK_PATH = examples_path(up) })
   if not started then return nil, message, code end
   table.insert(up.children, started)
   local fine, why, kind = ready(up, started, function()
