@@ -1,23 +1,30 @@
-/* Compiled library modules, keyed by path, valid for one mtime and size. Entries live as long as the process;
- * a changed file replaces its entry's code, under the lock that readers hold while they load it. */
+/* Compiled library modules, keyed by name, valid for one path, mtime and size. Entries live as long as the
+ * process; a changed file replaces its entry's code, under the lock that readers hold while they load it. */
 #include "modcache.h"
+#include "vm.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+
+#define BUCKETS 64
+#define TRUST_NS                                                                                             \
+    100000000 /* a short-lived VM takes a module that was looked at this recently without a look */
 
 typedef struct entry {
     struct entry *next;
-    char *path;
+    char *name, *path;
     struct timespec mtime;
     off_t size;
+    int64_t looked_ns; /* when mtime and size were last read; monotonic */
     char *code;
     size_t len;
 } entry;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static entry *entries;
+static entry *entries[BUCKETS];
 
 typedef struct buffer {
     char *data;
@@ -45,55 +52,109 @@ static bool is_current(const entry *e, const struct stat *st) {
            e->mtime.tv_nsec == st->st_mtim.tv_nsec;
 }
 
-static entry *find(const char *path) {
-    for (entry *e = entries; e; e = e->next)
-        if (strcmp(e->path, path) == 0)
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static entry **bucket(const char *name) {
+    unsigned h = 2166136261u;
+    for (const char *p = name; *p; p++)
+        h = (h ^ (unsigned char)*p) * 16777619u;
+    return &entries[h % BUCKETS];
+}
+
+static entry *find(const char *name) {
+    for (entry *e = *bucket(name); e; e = e->next)
+        if (strcmp(e->name, name) == 0)
             return e;
     return NULL;
 }
 
-/* Loads the cached code of path; false (nothing pushed) when there is none or it is stale. luaL_loadbuffer
- * returns its errors, so the lock is never left held. */
-static bool load_cached(lua_State *L, const char *path, const char *chunk, const struct stat *st) {
+/* Pushes the cached code and its path. luaL_loadbufferx returns its errors, so the caller's lock is never
+ * left held. */
+static int push(lua_State *L, const entry *e, const char *chunk) {
+    int rc = luaL_loadbufferx(L, e->code, e->len, chunk, "b");
+    if (rc == LUA_OK)
+        lua_pushstring(L, e->path);
+    return rc;
+}
+
+/* Loads a module that was looked at a moment ago; false (nothing pushed) when there is none. */
+static bool load_trusted(lua_State *L, const char *name) {
+    int rc = LUA_OK;
     pthread_mutex_lock(&lock);
-    entry *e = find(path);
-    bool found = e && is_current(e, st);
-    int rc = found ? luaL_loadbufferx(L, e->code, e->len, chunk, "b") : LUA_OK;
+    entry *e = find(name);
+    bool found = e && e->code && now_ns() - e->looked_ns < TRUST_NS;
+    if (found)
+        rc = push(L, e, name); /* the chunk's own name is in the code */
     pthread_mutex_unlock(&lock);
-    if (found && rc != LUA_OK)
+    if (rc != LUA_OK)
         lua_error(L);
     return found;
 }
 
+/* Loads the cached code of a file; false (nothing pushed) when there is none or it is stale. */
+static bool load_cached(lua_State *L, const char *name, const char *path, const struct stat *st) {
+    int rc = LUA_OK;
+    pthread_mutex_lock(&lock);
+    entry *e = find(name);
+    bool found = e && strcmp(e->path, path) == 0 && is_current(e, st);
+    if (found) {
+        e->looked_ns = now_ns();
+        rc = push(L, e, name);
+    }
+    pthread_mutex_unlock(&lock);
+    if (rc != LUA_OK)
+        lua_error(L);
+    return found;
+}
+
+/* A new entry in its bucket, or NULL without memory. */
+static entry *add(const char *name) {
+    entry *e = calloc(1, sizeof *e);
+    if (e && !(e->name = strdup(name))) {
+        free(e);
+        return NULL;
+    }
+    if (e) {
+        e->next = *bucket(name);
+        *bucket(name) = e;
+    }
+    return e;
+}
+
 /* Stores the code of the function on top of the stack. Failing to is harmless: the next VM parses again. */
-static void store(lua_State *L, const char *path, const struct stat *st) {
+static void store(lua_State *L, const char *name, const char *path, const struct stat *st) {
     buffer b = {0};
-    if (lua_dump(L, append, &b, 0) != 0 || !b.data) {
+    char *copy = strdup(path);
+    if (!copy || lua_dump(L, append, &b, 0) != 0 || !b.data) {
+        free(copy);
         free(b.data);
         return;
     }
     pthread_mutex_lock(&lock);
-    entry *e = find(path);
-    if (!e && (e = calloc(1, sizeof *e)) != NULL) {
-        e->path = strdup(path);
-        if (e->path) {
-            e->next = entries;
-            entries = e;
-        } else {
-            free(e);
-            e = NULL;
-        }
-    }
+    entry *e = find(name);
+    if (!e)
+        e = add(name);
     if (e) {
         free(e->code);
-        e->code = b.data;
-        e->len = b.len;
-        e->mtime = st->st_mtim;
-        e->size = st->st_size;
-        b.data = NULL;
+        free(e->path);
+        *e = (entry){.next = e->next,
+                     .name = e->name,
+                     .path = copy,
+                     .mtime = st->st_mtim,
+                     .size = st->st_size,
+                     .looked_ns = now_ns(),
+                     .code = b.data,
+                     .len = b.len};
     }
     pthread_mutex_unlock(&lock);
-    free(b.data);
+    if (!e) {
+        free(copy);
+        free(b.data);
+    }
 }
 
 static bool find_file(const char *name, char *path, size_t n, struct stat *st) {
@@ -114,16 +175,18 @@ static int searcher(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
     char path[4096 + 600];
     struct stat st;
-    if (strncmp(name, "pyoco", 5) != 0 || (name[5] != '\0' && name[5] != '.') ||
-        !find_file(name, path, sizeof path, &st))
+    if (strncmp(name, "pyoco", 5) != 0 || (name[5] != '\0' && name[5] != '.'))
         return 0;
-    const char *chunk = lua_pushfstring(L, "@%s", path);
-    if (!load_cached(L, path, chunk, &st)) {
-        if (luaL_loadfilex(L, path, "t") != LUA_OK)
-            return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path,
-                              lua_tostring(L, -1));
-        store(L, path, &st);
-    }
+    if (ph_vm_is_short_lived(ph_vm_of(L)) && load_trusted(L, name))
+        return 2;
+    if (!find_file(name, path, sizeof path, &st))
+        return 0;
+    if (load_cached(L, name, path, &st))
+        return 2;
+    if (luaL_loadfilex(L, path, "t") != LUA_OK)
+        return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path,
+                          lua_tostring(L, -1));
+    store(L, name, path, &st);
     lua_pushstring(L, path);
     return 2;
 }

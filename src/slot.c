@@ -1,7 +1,7 @@
 /* The VM of a run comes from its script's chunk (role "slot"), whose result goes to
  * require("pyoco.worker.slot").prepare(result) -> run(head, body), on_frame(type, head, body).
- * An error that escapes from run is a bug of ours: it is reported with 'E' and the slot ends; the supervisor treats
- * the job as a dead slot's. */
+ * An error that escapes from run is a bug of ours: it is reported with 'E' and the slot ends; the supervisor
+ * treats the job as a dead slot's. */
 #include "slot.h"
 #include "nats.h"
 #include "slots.h"
@@ -32,7 +32,7 @@ typedef struct job {
 } job;
 
 typedef struct slot_vm {
-    ph_vm *vm; /* NULL when there is none */
+    ph_vm *vm;         /* NULL when there is none */
     int run, on_frame; /* registry references */
 } slot_vm;
 
@@ -139,8 +139,13 @@ static bool load_run(lua_State *L, const char *script, slot_vm *v) {
 }
 
 static bool prepare(ph_slot_self *s, slot_vm *v, ph_error *err) {
-    ph_vm_options options = {.role = "slot", .script = s->script, .boot = s->boot, .boot_len = s->boot_len,
-                             .memory_limit = s->memory_limit, .loop = &s->loop};
+    ph_vm_options options = {.role = "slot",
+                             .script = s->script,
+                             .boot = s->boot,
+                             .boot_len = s->boot_len,
+                             .memory_limit = s->memory_limit,
+                             .is_short_lived = true,
+                             .loop = &s->loop};
     ph_vm *vm = ph_vm_new(&options, err);
     if (!vm)
         return false;
@@ -174,7 +179,8 @@ ph_nats_loop *ph_slot_self_nats(ph_slot_self *s) {
 
 /* --- runs --- */
 
-/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, theirs. */
+/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, theirs.
+ */
 static void reap_processes(void) {
     siginfo_t info;
     while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
@@ -245,10 +251,14 @@ static bool start_nats(ph_slot_self *s, ph_error *err) {
     if (cJSON_IsNumber(limit) && limit->valuedouble > 0)
         s->memory_limit = (size_t)limit->valuedouble;
     ph_nats_options options = {
-        .url = text_of(nats, "url"),           .name = text_of(nats, "name"),
-        .user = text_of(nats, "user"),         .password = text_of(nats, "password"),
-        .token = text_of(nats, "token"),       .creds = text_of(nats, "creds"),
-        .tls_ca = text_of(nats, "tls_ca"),     .tls_cert = text_of(nats, "tls_cert"),
+        .url = text_of(nats, "url"),
+        .name = text_of(nats, "name"),
+        .user = text_of(nats, "user"),
+        .password = text_of(nats, "password"),
+        .token = text_of(nats, "token"),
+        .creds = text_of(nats, "creds"),
+        .tls_ca = text_of(nats, "tls_ca"),
+        .tls_cert = text_of(nats, "tls_cert"),
         .tls_key = text_of(nats, "tls_key"),
     };
     bool ok = ph_nats_loop_connect(&s->nats, &s->loop, &options, err) == NULL;
@@ -257,7 +267,8 @@ static bool start_nats(ph_slot_self *s, ph_error *err) {
 }
 
 static void on_signal(int signal) {
-    (void)signal; /* the supervisor decides when a slot ends; a handler, since an ignored signal is inherited */
+    (void)
+        signal; /* the supervisor decides when a slot ends; a handler, since an ignored signal is inherited */
 }
 
 /* Ties this process to its supervisor. False when the supervisor has died already. */

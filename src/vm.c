@@ -1,6 +1,7 @@
 /* One Lua VM. The ph_vm hangs off the state's extra space, so that any C function finds it from its
  * lua_State at no cost; coroutines copy the pointer from the main thread. */
 #include "vm.h"
+#include "arena.h"
 #include "interrupt.h"
 #include "modcache.h"
 #include "preload.h"
@@ -11,24 +12,34 @@
 
 struct ph_vm {
     lua_State *L;
-    size_t used;  /* bytes now allocated */
-    size_t limit; /* 0 = none */
+    ph_arena *arena; /* NULL: malloc */
+    size_t used;     /* bytes now allocated */
+    size_t limit;    /* 0 = none */
     bool is_closing;
     ph_watch watch;
 };
+
+static void *resize(ph_vm *vm, void *ptr, size_t osize, size_t nsize) {
+    if (vm->arena)
+        return ph_arena_resize(vm->arena, ptr, osize, nsize);
+    if (nsize > 0)
+        return realloc(ptr, nsize);
+    free(ptr);
+    return NULL;
+}
 
 static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     ph_vm *vm = ud;
     size_t old = ptr ? osize : 0; /* with ptr NULL, osize is a type tag, not a size */
     if (nsize == 0) {
-        free(ptr);
+        resize(vm, ptr, old, 0);
         vm->used -= old;
         return NULL;
     }
     /* Only user code is refused: the engine must be able to record what went wrong. */
     if (vm->limit && vm->watch.running && nsize > old && vm->used + (nsize - old) > vm->limit)
         return NULL;
-    void *p = realloc(ptr, nsize);
+    void *p = resize(vm, ptr, old, nsize);
     if (p)
         vm->used += nsize - old;
     return p;
@@ -60,8 +71,8 @@ int ph_vm_call(lua_State *L, int nargs, int nresults) {
     return rc;
 }
 
-/* How luv calls our callbacks: an error must not end the process, as its default does. It goes to the function
- * registered as "host.callback_error" (host.task.on_callback_error), or to stderr. */
+/* How luv calls our callbacks: an error must not end the process, as its default does. It goes to the
+ * function registered as "host.callback_error" (host.task.on_callback_error), or to stderr. */
 static int vm_callback(lua_State *L, int nargs, int nresults, int flags) {
     (void)flags;
     int base = lua_gettop(L) - nargs;
@@ -132,9 +143,13 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
         snprintf(err->text, sizeof err->text, "out of memory");
         return NULL;
     }
-    vm->L = lua_newstate(vm_alloc, vm);
+    if (options->is_short_lived)
+        vm->arena = ph_arena_new();
+    if (!options->is_short_lived || vm->arena)
+        vm->L = lua_newstate(vm_alloc, vm);
     if (!vm->L) {
         snprintf(err->text, sizeof err->text, "out of memory");
+        ph_arena_free(vm->arena);
         free(vm);
         return NULL;
     }
@@ -164,7 +179,12 @@ void ph_vm_close(ph_vm *vm) {
     ph_vm_detach(vm);
     ph_vm_settle(vm);
     lua_close(vm->L);
+    ph_arena_free(vm->arena);
     free(vm);
+}
+
+bool ph_vm_is_short_lived(const ph_vm *vm) {
+    return vm->arena != NULL;
 }
 
 lua_State *ph_vm_state(ph_vm *vm) {

@@ -13,6 +13,7 @@ typedef struct ph_vm_options {
     const char *boot;        /* text handed over by the parent VM (host.boot()), or NULL; copied */
     size_t boot_len;         /* bytes of boot */
     size_t memory_limit;     /* bytes that user code may bring the VM to (interrupt.h); 0 = none */
+    bool is_short_lived;     /* memory comes from an arena: fast, and given back only as a whole */
     struct uv_loop_s *loop;  /* the loop luv gets; NULL = luv makes its own. Borrowed, outlives the VM */
 } ph_vm_options;
 
@@ -27,6 +28,7 @@ void ph_vm_close(ph_vm *vm);
  * that loop's callbacks. What the VM leaves open is closed by lua_close; the loop's owner runs it once after that. */
 void ph_vm_settle(ph_vm *vm);
 
+bool ph_vm_is_short_lived(const ph_vm *vm);
 lua_State *ph_vm_state(ph_vm *vm);
 ph_vm *ph_vm_of(lua_State *L); /* the VM that L belongs to */
 
