@@ -40,7 +40,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build docs up test one lint format asan tsan bench night install clean
+.PHONY: FORCE help deps build docs up test one lint format asan tsan bench night install clean
 
 docs: build ## write what is generated: docs/reference/config.md
 	@mkdir -p docs/reference

@@ -74,6 +74,16 @@ describe("tree", function()
     assert.truthy(table.concat(it:ending(80)):find("PYOCO_MAX_RUN_SNAPSHOT_BYTES", 1, true))
   end)
 
+  it("says why nothing happens while no worker takes the run", function()
+    local function pending(updated_at)
+      return snapshot { status = "PENDING", tag = "gpu", updated_at = updated_at, start_time = json.null }
+    end
+    local _, lines = show(GRAPH, pending(90.0))
+    assert.truthy(lines[1]:find("(no worker of tag gpu has taken it yet)", 1, true), lines[1])
+    _, lines = show(GRAPH, pending(101.0))
+    assert.falsy(lines[1]:find("no worker", 1, true))
+  end)
+
   it("knows the terminal statuses", function()
     for _, status in ipairs { "COMPLETED", "FAILED", "CANCELLED" } do
       assert.is_true(tree.is_terminal { status = status })

@@ -169,8 +169,11 @@ end
 
 --- Ends all of it.
 function World:stop()
-  for _, one in ipairs(self.workers) do one:kill("sigkill") end
-  for _, one in ipairs(self.workers) do one:wait() end
+  for _, one in ipairs(self.workers) do one:kill("sigterm") end
+  for _, one in ipairs(self.workers) do
+    process.wait_for(function() return one.code or one.stdout:find("stopping: waiting", 1, true) end)
+    one:stop() -- the second signal: at once
+  end
   self.store:close()
   self.server:stop()
   tmp.remove(self.flows)

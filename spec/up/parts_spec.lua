@@ -80,6 +80,7 @@ describe("our own NATS", function()
     local code = ([[
       local nats, wait = require "pyoco.up.nats", require "pyoco.up.wait"
       local server, message = nats.start { port = %d, store_dir = %q, log_path = %q, is_stopping = function() end,
+        ready_sec = 20,
         program = %s }
       print(server and server.url or message, server and server.note)
       if server then

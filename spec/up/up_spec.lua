@@ -13,7 +13,7 @@ local function later(fn) table.insert(cleanups, 1, fn) end
 --- Starts up.lua with a data folder of its own; it ends with the `it` at the latest.
 local function up(arguments, opts)
   opts = opts or {}
-  opts.cwd = host.home
+  opts.cwd = opts.cwd or host.home
   local all = { "up.lua", "--data-dir", dir .. "/data", "--port", "0" }
   table.move(arguments or {}, 1, #(arguments or {}), #all + 1, all)
   local child = process.host(all, opts)
@@ -75,6 +75,12 @@ describe("up.lua", function()
     assert.is_nil(uv.fs_stat(dir .. "/data/up.pid"))
   end)
 
+  it("finds the demo's flow from any folder", function()
+    local child = up({ "--demo" }, { cwd = dir })
+    shows(child, "Ctrl-C stops everything.")
+    assert.truthy(child.stdout:find("hello  COMPLETED  ", 1, true), child.stdout)
+  end)
+
   it("keeps runs over a restart", function()
     local first = up { "--demo" }
     shows(first, "Ctrl-C stops everything.")
@@ -106,6 +112,21 @@ describe("up.lua", function()
     shows(child, "Ctrl-C stops everything.")
     assert.truthy(child.stdout:find("^NATS     " .. given.url:gsub("%p", "%%%0") .. " %(environment PYOCO_NATS_URL%)"))
     assert.equal(2, #children_of(child.pid))
+  end)
+
+  it("says what is missing when a given NATS is of no use, and stops", function()
+    local without = nats_server.start { jetstream = false }
+    later(function() without:stop() end)
+    local child = up { "--nats-url", without.url, "--ready-sec", "3" }
+    assert.equal(1, (child:wait(30000)))
+    assert.truthy(child.stdout:find("waiting for the gateway: NATS at " .. without.url .. " has no JetStream", 1, true),
+      child.stdout)
+    assert.truthy(child.stderr:find("^up.lua: the gateway was not ready within 3 s: NATS at %S+ has no JetStream"),
+      child.stderr)
+    without:stop()
+    local none = up { "--nats-url", without.url, "--ready-sec", "1" }
+    assert.equal(1, (none:wait(30000)))
+    assert.truthy(none.stderr:find("^up.lua: the gateway was not ready within 1 s: "), none.stderr)
   end)
 
   it("refuses a port in use that was asked for, with nothing left running", function()

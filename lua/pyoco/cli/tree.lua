@@ -11,6 +11,7 @@ local ICONS = { PENDING = { "○", "dim" }, RUNNING = { "⠿", "cyan" }, SUCCEED
 local STATUS_COLOURS = { COMPLETED = "green", FAILED = "red", CANCELLED = "yellow", CANCELLING = "yellow",
   RUNNING = "cyan" }
 local TERMINAL = { COMPLETED = true, FAILED = true, CANCELLED = true }
+local PENDING_SEC = 3 -- a run that waits longer has a remark
 local DEEPEST = 8 -- a longer chain is not indented further
 
 local Tree = {}
@@ -92,13 +93,23 @@ local function elapsed(from, to, now)
   return from and output.duration(math.max(0, (given(to) or now) - from)) or ""
 end
 
+--- A remark beside the run: trouble with watching, or why nothing happens.
+local function note_of(self, now)
+  if self.note then return self.note end
+  local snapshot = self.snapshot
+  local waits = snapshot.status == "PENDING" and type(snapshot.updated_at) == "number"
+    and now - snapshot.updated_at > PENDING_SEC
+  return waits and ("(no worker of tag %s has taken it yet)"):format(text.clean(tostring(snapshot.tag)))
+end
+
 --- The line of the run itself.
 local function header(self, now)
   local snapshot = self.snapshot
+  local note = note_of(self, now)
   local colour = STATUS_COLOURS[snapshot.status] or "dim"
   return ("%s  %s  %s  %s"):format(self.paint("bold", text.clean(tostring(snapshot.flow_name))),
     self.paint(colour, tostring(snapshot.status)), elapsed(snapshot.start_time, snapshot.end_time, now),
-    self.paint("dim", "run " .. text.clean(tostring(snapshot.run_id)) .. (self.note and "  " .. self.note or "")))
+    self.paint("dim", "run " .. text.clean(tostring(snapshot.run_id)) .. (note and "  " .. note or "")))
 end
 
 --- The line of one task.

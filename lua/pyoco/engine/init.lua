@@ -26,7 +26,6 @@ local M = {}
 
 local MAX_PARALLEL = 256
 local NO_ARTIFACTS <const> = {}
-local RESTART <const> = setmetatable({}, { __close = function() collectgarbage("restart") end })
 
 local Engine = {}
 Engine.__index = Engine
@@ -230,13 +229,6 @@ local function merge_params(flow, params)
   return merged
 end
 
---- Stops the garbage collector until the result is closed.
-local function without_collector()
-  if not collectgarbage("isrunning") then return nil end
-  collectgarbage("stop")
-  return RESTART
-end
-
 --- Makes an engine for one run.
 ---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
 ---@param opts table? { params, run = table, on_event = fn(event), now = fn() -> unix seconds, after = fn(seconds, fn)
@@ -246,7 +238,6 @@ end
 ---  params, running = number of started tasks that have not ended, ended_at }
 function M.new(flow, opts)
   opts = opts or {}
-  local _ <close> = without_collector() -- it makes much and drops nothing
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, plan = planner.new(flow.graph), params = merge_params(flow, opts.params),
     tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,

@@ -23,6 +23,7 @@ M.program = {
   options = {
     { "--nats-port", type = "integer", min = 1, max = 65535, default = 4222,
       doc = "Port for our own NATS; the next free one when it is in use." },
+    { "--ready-sec", type = "number", min = 1, default = 30, doc = "How long each part may take to get ready." },
     { "--demo", flag = true, doc = "Run flows/hello.yaml once, and show what to try next." },
   },
 }
@@ -152,6 +153,7 @@ end
 
 local function new_up(cfg, values, origins)
   local up = { cfg = cfg, origins = origins, flags = values.flags, nats_port = values.nats_port, children = {},
+    ready_sec = values.ready_sec, demo = values.demo,
     interrupt = interrupt.catch(), default_slots = math.min(cores(), 4),
     paint = output.painter(output.is_terminal(1) and cfg.no_color == nil) }
   function up.say(format, ...)
@@ -167,7 +169,7 @@ local function new_up(cfg, values, origins)
 end
 
 --- Keeps the parts together until a signal or a death. Gives the exit code.
-local function serve(up, values, started_at)
+local function serve(up, started_at)
   local fine, message = start_all(up)
   if not fine then
     if not up.interrupt.seen then io.stderr:write("up.lua: ", message, "\n") end
@@ -175,7 +177,7 @@ local function serve(up, values, started_at)
   end
   if not up.is_stopping() then
     up.say("ready in %s", output.duration(clock.monotonic() - started_at))
-    if values.demo then run_demo(up) end
+    if up.demo then run_demo(up) end
   end
   if not up.is_stopping() then say_next(up) end
   while not up.is_stopping() do uv.run("once") end
@@ -198,7 +200,7 @@ function M.main(argv)
     return 1
   end
   local up = new_up(cfg, values, origins)
-  local fine, code = xpcall(serve, debug.traceback, up, values, started_at)
+  local fine, code = xpcall(serve, debug.traceback, up, started_at)
   if not fine then io.stderr:write("up.lua: ", code, "\n") end
   stop_all(up)
   up.interrupt.close()

@@ -6,7 +6,6 @@ local wait = require "pyoco.up.wait"
 local M = {}
 
 local HOST = "127.0.0.1"
-local READY_SEC = 20 -- a big store takes a while to be read
 
 --- Says who holds a port.
 local function holder_of(number)
@@ -20,7 +19,7 @@ end
 
 --- Starts nats-server and waits until it answers.
 ---@param opts table { port = wanted (the next free one is taken when it is in use), store_dir, log_path,
----  program = "nats-server", on_exit = fn, is_stopping = fn() -> true to give up }
+---  ready_sec, program = "nats-server", on_exit = fn, is_stopping = fn() -> true to give up }
 ---@return table|nil server { child, url, port, note = nil | text about the port }
 ---@return string|nil message
 ---@return string|nil code "unavailable" | "cancelled"
@@ -38,7 +37,7 @@ function M.start(opts)
     if server.exited or opts.is_stopping() then return "ended" end
     local greeting = port.greeting(HOST, number, 0.2)
     return greeting and greeting:find('"jetstream":true', 1, true) and "ready"
-  end, READY_SEC)
+  end, opts.ready_sec)
   if ready == "ready" then
     return { child = server, url = ("nats://%s:%d"):format(HOST, number), port = number, note = note }
   end
@@ -49,8 +48,8 @@ function M.start(opts)
   if not server.exited then
     server:signal("sigkill")
     wait.until_true(function() return server.exited end, 5)
-    local text = "NATS did not answer on port %d within %d s; see %s"
-    return nil, text:format(number, READY_SEC, opts.log_path), "unavailable"
+    local text = "NATS did not answer on port %d within %g s; see %s"
+    return nil, text:format(number, opts.ready_sec, opts.log_path), "unavailable"
   end
   return nil, ("NATS %s; see %s"):format(server:ending(), opts.log_path), "unavailable"
 end

@@ -3,6 +3,7 @@ local clock = require "host.clock"
 local host = require "host"
 local http = require "host.http"
 local json = require "host.json"
+local uv = require "luv"
 local child = require "pyoco.up.child"
 local nats = require "pyoco.up.nats"
 local port = require "pyoco.up.port"
@@ -10,7 +11,7 @@ local wait = require "pyoco.up.wait"
 
 local M = {}
 
-local READY_SEC = 30
+local SAY_AFTER_SEC = 2 -- a wait that takes longer is explained
 
 --- Flags that hand configuration values on to a program.
 local function flags_of(up, names)
@@ -33,18 +34,23 @@ end
 
 --- Waits until a part is ready, has died, or we are to stop. The condition gives true, or false and what is missing.
 local function ready(up, started, condition)
-  local missing
+  local since, missing, said = clock.monotonic(), nil, nil
   local result = wait.until_true(function()
     if started.exited or up.is_stopping() then return "ended" end
     local fine
     fine, missing = condition()
+    if not fine and not said and clock.monotonic() - since > SAY_AFTER_SEC then
+      said = up.say("waiting for the %s: %s", started.name, missing or "no answer") or true
+    end
     return fine and "ready"
-  end, READY_SEC, 20)
+  end, up.ready_sec, 20)
   if result == "ready" or up.is_stopping() then return true end
   local log = up.cfg.data_dir .. "/" .. started.name .. ".log"
-  local what = started.exited and started:ending()
-    or ("was not ready within %d s (%s)"):format(READY_SEC, missing or "no answer")
-  return nil, ("the %s %s; its last words (all of them: %s):\n  %s"):format(started.name, what, log,
+  if not started.exited then
+    return nil, ("the %s was not ready within %g s: %s; more is in %s"):format(started.name, up.ready_sec,
+      missing or "no answer", log), "unavailable"
+  end
+  return nil, ("the %s %s; its last words (all of them: %s):\n  %s"):format(started.name, started:ending(), log,
     table.concat(started.recent, "\n  ")), "unavailable"
 end
 
@@ -60,7 +66,8 @@ function M.nats(up)
     return true
   end
   local server, message, code = nats.start { port = up.nats_port, store_dir = up.cfg.data_dir .. "/nats",
-    log_path = up.cfg.data_dir .. "/nats.log", on_exit = up.on_exit, is_stopping = up.is_stopping }
+    log_path = up.cfg.data_dir .. "/nats.log", on_exit = up.on_exit, is_stopping = up.is_stopping,
+    ready_sec = up.ready_sec }
   if not server then return nil, message, code end
   table.insert(up.children, server.child)
   up.nats_url = server.url
@@ -101,10 +108,17 @@ function M.gateway(up)
   up.server_url = ("http://%s:%d"):format(reachable, number)
   local fine, why, kind = ready(up, started, function()
     local answer = http.request { url = up.server_url .. "/ready", timeout_sec = 2, connect_timeout_sec = 1 }
-    return answer and answer.status == 200, answer and answer.body
+    local said = answer and json.decode(answer.body)
+    return answer and answer.status == 200, type(said) == "table" and said.detail or nil
   end)
   if fine and not up.is_stopping() then up.say("gateway  %s/%s", up.server_url, note_line(note)) end
   return fine, why, kind
+end
+
+--- Where the demo's flow is, when the current folder has no flows and nobody said where they are.
+local function examples_path(up)
+  local has_own = up.origins.task_path ~= "default" or uv.fs_stat("flows")
+  return up.demo and not has_own and host.home .. "/flows" or nil
 end
 
 --- The worker; ready once the gateway lists it with a heartbeat of this start.
@@ -118,7 +132,7 @@ function M.worker(up)
     table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path" })) }
   local since = clock.wall() - 0.5
   local started, message, code = start(up, "worker", "worker.lua", arguments, { PYOCO_NATS_URL = up.nats_url,
-    PYOCO_WORKER_SLOTS = slots or nil })
+    PYOCO_WORKER_SLOTS = slots or nil, PYOCO_TASK_PATH = examples_path(up) })
   if not started then return nil, message, code end
   table.insert(up.children, started)
   local fine, why, kind = ready(up, started, function()

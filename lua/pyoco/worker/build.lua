@@ -2,11 +2,15 @@
 --- Loading runs user code (the files' top level), so it happens under the engine's guard: it can be cancelled.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local task = require "host.task"
 local engine = require "pyoco.engine"
 local documents = require "pyoco.flow.document"
 local load = require "pyoco.flow.load"
+local async = require "pyoco.worker.async"
 
 local M = {}
+
+local LIST_MAX_SEC = 1
 
 local function present(value) return value ~= nil and value ~= json.null and value ~= "" end
 
@@ -53,12 +57,16 @@ function M.flow(job, document, roots, globals)
   return nil, message, "invalid"
 end
 
---- The Lua flows of the task roots, for the registry.
+--- The Lua flows of the task roots, for the registry. A file that does not come to an end is given up.
 ---@param roots string[]
 ---@return table { flows, errors }
 function M.list(roots)
+  local stop = async.after(LIST_MAX_SEC, task.cancel)
   local ok, list = engine.guard(load.list, roots)
-  return ok and list or { flows = {}, errors = { { message = list } } }
+  stop()
+  if ok and not task.cancelled() then return list end
+  return { flows = {}, errors = { { message = task.cancelled()
+    and ("listing the flows took longer than %d s: a file's top level does not end"):format(LIST_MAX_SEC) or list } } }
 end
 
 --- Stores what a Lua flow's run was made of, once for each version: its compiled graph and its source (DESIGN D15).

@@ -18,6 +18,7 @@ local store = require "pyoco.store.jetstream"
 local async = require "pyoco.worker.async"
 local attempt = require "pyoco.worker.attempt"
 local build = require "pyoco.worker.build"
+local callout = require "pyoco.worker.callout"
 local writers = require "pyoco.worker.writer"
 
 local M = {}
@@ -91,6 +92,8 @@ end
 ---@param mark function (image) sets status, error and times
 function run:finish(outcome, mark)
   self.ending = true
+  if self.stop_heartbeat then self.stop_heartbeat() end
+  if self.stop_announcing then self.stop_announcing() end
   local how = self.writer:finish(function(image)
     if snapshot.is_cancel_requested(image) then
       outcome = "cancelled"
@@ -111,16 +114,35 @@ function run:fail_early(outcome, text)
   end)
 end
 
---- Tells the writer that a task has moved. On a first delivery the first write waits a little: most runs are over
---- by then, and puts are what limits throughput.
-function run:on_event(event)
-  if event.type ~= "task" or self.ending then return end
-  if self.announced then return self.writer:touch() end
-  if self.announcing then return end
-  self.announcing = async.after(RUNNING_DELAY_SEC, function()
+--- Calls a function that runs user code, and returns its results. The main course goes on in callbacks of the loop,
+--- where user code could get no ticks; so the driver does it.
+function run:outside(fn)
+  return async.wait(function(done) self.due = { fn = fn, done = done } end)
+end
+
+--- Has RUNNING written a little later: most runs are over by then, and puts are what limits throughput.
+function run:announce_soon()
+  self.stop_announcing = async.after(RUNNING_DELAY_SEC, function()
     self.announced = true
     if not self.ending then self.writer:touch() end
   end)
+end
+
+--- Has RUNNING stored before it returns; for user code that is about to leave our hands.
+function run:announce_now()
+  if self.has_called_out or self.ending or not self.writer then return end
+  self.has_called_out, self.announced = true, true
+  local stored
+  async.go(function()
+    self.writer:flush()
+    stored = true
+  end)
+  callout.wait(function() return stored or task.cancelled() end)
+end
+
+--- Tells the writer that a task has moved.
+function run:on_event(event)
+  if self.announced and event.type == "task" and not self.ending then self.writer:touch() end
 end
 
 --- Writes the heartbeat; a cancel or a newer attempt is found by its conflict.
@@ -141,15 +163,7 @@ function run:execute(flow)
   })
   if not ok then return self:fail_early("invalid_flow", tostring(eng)) end
   self.eng = eng
-  if self.cancelled then eng:cancel() end
-  if self.ours.delivery > 1 then
-    self.announced = true
-    self.writer:flush()
-  end
-  self:start_heartbeat()
   async.wait(function(done) self.on_engine_end = done end)
-  self.stop_heartbeat()
-  if self.announcing then self.announcing() end
   return self:conclude(eng)
 end
 
@@ -175,7 +189,16 @@ function run:start(stored, revision, document)
   image.status, image.worker_id, image.error = "RUNNING", self.boot.worker_id, null
   image.start_time, image.end_time, image.tasks, image.task_records = self.started_at, null, {}, {}
   self:open_writer(image, revision)
-  local flow, text, code = build.flow(self.job, document, self.boot.cfg.task_path, self.spec.globals)
+  if self.ours.delivery > 1 then
+    self.announced = true
+    self.writer:flush()
+  else
+    self:announce_soon()
+  end
+  self:start_heartbeat()
+  local flow, text, code = self:outside(function()
+    return build.flow(self.job, document, self.boot.cfg.task_path, self.globals)
+  end)
   if self.cancelled then
     image.cancel_requested_at = image.cancel_requested_at ~= null and image.cancel_requested_at or self.now()
     return self:finish("cancelled", function() end)
@@ -262,7 +285,11 @@ end
 function run:drive()
   local told = false
   while not self.outcome do
-    if self.on_engine_end and self.eng:pump() then
+    local due = self.due
+    if due then
+      self.due = nil
+      due.done(due.fn())
+    elseif self.on_engine_end and self.eng:pump() then
       local done = self.on_engine_end
       self.on_engine_end = nil
       done()
@@ -288,6 +315,9 @@ function M.prepare(spec)
   self.store = store.open(conn, boot.cfg, rpc.loop(conn, async.wait))
   self.store.runs.kv.is_direct = boot.is_direct -- known: a fresh VM must not ask again
   self.store.documents.kv.is_direct = boot.is_direct
+
+  self.globals = callout.globals(function() self:announce_now() end)
+  for name, value in pairs(spec.globals or {}) do self.globals[name] = value end
 
   local function on_frame(kind, head)
     if kind == "C" then

@@ -102,10 +102,8 @@ function writer:_gap()
   return GAP_SEC + (self.put_bytes or 0) / GAP_BYTES_PER_SEC
 end
 
---- One put; then a rest, after which whatever changed meanwhile goes out.
-function writer:_write()
-  self.dirty = false
-  if self:_put() == false then self.dirty = true end
+--- The put in flight is over: lets who waits for that go on, else rests a little.
+function writer:_end_write()
   self.writing = false
   local waiter = self.waiter
   self.waiter = nil
@@ -115,6 +113,13 @@ function writer:_write()
     self.resting = false
     if self.dirty then self:touch() end
   end)
+end
+
+--- One put; then a rest, after which whatever changed meanwhile goes out.
+function writer:_write()
+  self.dirty = false
+  if self:_put() == false then self.dirty = true end
+  self:_end_write()
 end
 
 --- Says that the image has changed: it is written soon, together with whatever changes until then.
@@ -130,9 +135,9 @@ end
 ---@return string|nil how "ended" | "fenced"
 function writer:flush()
   self:_wait_idle()
-  local stored
-  repeat stored = self.lost == nil and self:_put() or nil until stored ~= false or self.lost
-  self.dirty = false
+  self.writing, self.dirty = true, false
+  while not self.lost and self:_put() == false do end
+  self:_end_write()
   if self.lost then return nil, self.lost end
   return true
 end
