@@ -3,9 +3,8 @@ local host = require "host"
 local json = require "host.json"
 local shared = require "host.shared"
 local uv = require "luv"
-local args = require "pyoco.cli.args"
-local config = require "pyoco.config"
 local locale = require "pyoco.config_locale"
+local program = require "pyoco.cli.program"
 local gateway = require "pyoco.gateway"
 local store = require "pyoco.store.jetstream"
 
@@ -16,31 +15,10 @@ local DRAIN_SEC = 10
 
 --- The command line (also what --help shows).
 M.PROGRAM = {
-  name = "pyoco-host gateway.lua",
+  name = "gateway.lua",
   doc = "HTTP API and dashboard. Routes are Lua: edit gateway.lua while it runs.",
   config = { "http_host", "http_port", "nats_url", "dashboard_lang" },
 }
-
---- Reads command line and configuration, or says what is wrong.
----@return table|nil cfg
----@return integer|nil exit code when there is none
-local function read_config(argv)
-  local values, message, _, usage = args.parse(M.PROGRAM, argv)
-  if not values then
-    io.stderr:write(("gateway.lua: %s\n%s\n"):format(message, usage))
-    return nil, 1
-  end
-  if values.help then
-    io.stdout:write(values.help)
-    return nil, 0
-  end
-  local cfg, faults, warnings = config.load { flags = values.flags }
-  if not cfg then
-    io.stderr:write("gateway.lua: ", faults, "\n")
-    return nil, 1
-  end
-  return cfg, nil, warnings
-end
 
 --- Keeps the connection to NATS, and makes the resources on it as soon as they can be made, and again after each
 --- reconnect (a NATS may come back empty). The pool's VMs borrow the connection; /ready tells how it stands.
@@ -146,11 +124,11 @@ end
 ---@param argv string[]
 ---@return integer exit code: 0 after SIGTERM, 130 after Ctrl-C, 1 when it cannot start
 function M.run(argv)
-  local cfg, code, warnings = read_config(argv)
-  if not cfg then return code end
+  local cfg, failed, _, warnings = program.start(M.PROGRAM, argv)
+  if not cfg then return failed end
   cfg.dashboard_lang = locale.language(cfg.dashboard_lang)
   local log = gateway.new_log(cfg)
-  for _, warning in ipairs(warnings or {}) do log:warning(warning) end
+  for _, warning in ipairs(warnings) do log:warning(warning) end
   local signals = catch_signals()
   local running, message = start(cfg, log)
   if not running then
@@ -159,7 +137,7 @@ function M.run(argv)
     return 1
   end
   log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, running.server:port()) })
-  code = signals.wait(running.link.check)
+  local code = signals.wait(running.link.check)
   log:info("gateway is stopping")
   running.server:stop(DRAIN_SEC)
   running.link.close()

@@ -43,18 +43,6 @@ function M.get(app, run_id, with_records)
   return enrich(app, with_records and current or snapshot.brief(current))
 end
 
---- Whether there is such a run.
----@param app table
----@param run_id string
----@return boolean|nil
----@return string|nil message
----@return string|nil code "not_found" | "unavailable"
-function M.exists(app, run_id)
-  local current, message, code = fetch(app, run_id)
-  if not current then return nil, message, code end
-  return true
-end
-
 --- GET /runs/{id}/tasks.
 ---@param app table
 ---@param run_id string

@@ -19,36 +19,13 @@ local PROGRAM = {
   },
 }
 
-local function say(text) io.stderr:write(text, "\n") end
-
---- Arguments and configuration, or the exit code.
-local function read_options(arguments)
-  local args = require "pyoco.cli.args"
-  local config = require "pyoco.config"
-  local values, message, _, usage = args.parse(PROGRAM, arguments)
-  if not values then
-    say(("worker.lua: %s\n%s"):format(message, usage or ""))
-    return nil, 1
-  end
-  if values.help then
-    io.stdout:write(values.help)
-    return nil, 0
-  end
-  local cfg, faults, warnings = config.load { flags = values.flags }
-  if not cfg then
-    say("worker.lua: " .. faults)
-    return nil, 1
-  end
-  return cfg, values, warnings
-end
-
 --- The worker's program in the script role; the spec itself in a slot.
 ---@param spec table { globals = table of more globals for flow files }
 ---@param ... string command-line arguments
 ---@return table|integer spec, or the exit code
 function M.main(spec, ...)
   if host.role ~= "script" then return spec end
-  local cfg, values, warnings = read_options { ... }
+  local cfg, values, _, warnings = require("pyoco.cli.program").start(PROGRAM, { ... })
   if not cfg then return values end
   return require("pyoco.worker.program").run(cfg, values, warnings)
 end
