@@ -188,15 +188,11 @@ describe("sandbox", function()
   end
 
   it("keeps a flow's hands off the library's own functions", function()
-    local file <close> = setmetatable({ path = os.tmpname() }, { __close = function(self) os.remove(self.path) end })
-    local out <close> = assert(io.open(file.path, "w"))
-    out:write [[
+    local fine, seen = run [[
       string.format, table.concat, math.floor = nil, nil, nil
       local ok = pcall(function() getmetatable("").__index.rep = nil end)
       return { getmetatable(""), ok, ("x"):rep(2) }
     ]]
-    out:close()
-    local fine, seen = sandbox.new({}):run(file.path)
     assert.is_true(fine, seen)
     assert.same({ "string", false, "xx" }, seen)
     assert.equal("1 2", string.format("%d %s", 1, table.concat { "2" }))
