@@ -2,6 +2,7 @@
 ---
 --- A coroutine started by `go` may call `sleep`, `wait`, and whatever is built on them; the loop's callbacks resume it.
 local uv = require "luv"
+local timer = require "pyoco.engine.timer"
 
 local M = {}
 
@@ -41,32 +42,19 @@ function M.wait(start)
   return yield()
 end
 
---- Calls a function later.
----@param seconds number
----@param fn function
----@return fun() stop forgets it; harmless later
-function M.after(seconds, fn)
-  local timer = uv.new_timer()
-  uv.update_time() -- the loop's clock stands still while Lua computes
-  timer:start(math.ceil(math.max(seconds, 0) * 1000), 0, function()
-    timer:close()
-    fn()
-  end)
-  return function()
-    if not timer:is_closing() then timer:close() end
-  end
-end
+--- Calls a function later: after(seconds, fn) -> stop.
+M.after = timer.after
 
 --- Calls a function again and again.
 ---@param seconds number
 ---@param fn function
 ---@return fun() stop
 function M.every(seconds, fn)
-  local timer = uv.new_timer()
+  local handle = uv.new_timer()
   local ms = math.max(1, math.ceil(seconds * 1000))
-  timer:start(ms, ms, fn)
+  handle:start(ms, ms, fn)
   return function()
-    if not timer:is_closing() then timer:close() end
+    if not handle:is_closing() then handle:close() end
   end
 end
 
