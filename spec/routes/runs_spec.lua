@@ -203,11 +203,11 @@ tasks:
       for i = 1, 12 do bomb[i + 1] = ("a%d: &a%d [%s]"):format(i, i, ("*a%d, "):format(i - 1):rep(9)) end
       local tasks = "\ntasks:\n  a: { callable: 'm:a' }\n  b: { callable: 'm:b' }\n"
       for _, case in ipairs {
-        { table.concat(bomb, "\n") .. "\nflow: { graph: *a12 }" .. tasks, "too_large" },
+        { table.concat(bomb, "\n") .. "\nflow: { graph: *a12 }" .. tasks, "limit" },
         { "flow: { graph: a }\nflow: { graph: b }" .. tasks, "duplicate" },
         { "flow: { graph: a >> nobody }" .. tasks, "unknown_task" },
         { "flow:\n  graph: |\n    a >> b\n    b >> a" .. tasks, "cycle" },
-        { "flow: { graph: '(a >> b' }" .. tasks, "syntax" },
+        { "flow: { graph: '(a >> b' }" .. tasks, "unclosed_bracket" },
         { "flow: { graph: 'a >> b if x else b' }" .. tasks, "unsupported_syntax" },
         { "flow: { graph: a >> b }\ntasks:\n  a: { callable: 'm:a', inputs: { x: $node.b.output } }"
           .. "\n  b: { callable: 'm:b' }\n", "selector" },
