@@ -1,5 +1,7 @@
 /* The VM of a run comes from its script's chunk (role "slot"), whose result goes to
  * require("pyoco.worker.slot").prepare(result) -> run(head, body), on_frame(type, head, body).
+ * It is built once and frozen; after each run it is put back as it was, so every run has a fresh VM. A script that
+ * changed, or one whose VM cannot be frozen (it holds a file or a C library), has a new one built for each run.
  * An error that escapes from run is a bug of ours: it is reported with 'E' and the slot ends; the supervisor
  * treats the job as a dead slot's. */
 #include "slot.h"
@@ -8,6 +10,7 @@
 #include "interrupt.h"
 #include "vm.h"
 #include <cjson/cJSON.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -16,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +38,8 @@ typedef struct job {
 typedef struct slot_vm {
     ph_vm *vm;         /* NULL when there is none */
     int run, on_frame; /* registry references */
+    bool is_frozen;    /* ph_vm_thaw makes it fresh again */
+    struct timespec script_time; /* of the script that it was built from */
 } slot_vm;
 
 struct ph_slot_self {
@@ -45,7 +51,8 @@ struct ph_slot_self {
     size_t boot_len;
     size_t memory_limit;
     job *jobs; /* in order; at most two: one may come while the last is still being put away */
-    slot_vm now, next;
+    slot_vm vm;
+    bool is_running; /* a run is going on in vm */
     bool ended;
 };
 
@@ -72,11 +79,11 @@ static void add_job(ph_slot_self *s, const ph_frame *f) {
 }
 
 static void tell_vm(ph_slot_self *s, const ph_frame *f) {
-    if (!s->now.vm)
+    if (!s->is_running)
         return; /* of a run that has ended: nothing to tell */
-    lua_State *L = ph_vm_state(s->now.vm);
+    lua_State *L = ph_vm_state(s->vm.vm);
     int top = lua_gettop(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->now.on_frame);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->vm.on_frame);
     lua_pushlstring(L, &f->type, 1);
     lua_pushlstring(L, f->head, f->head_len);
     lua_pushlstring(L, f->body, f->body_len);
@@ -101,7 +108,7 @@ static void on_end(void *ctx, const char *fault) {
     (void)fault;
     ph_slot_self *s = ctx;
     s->ended = true;
-    if (s->now.vm)
+    if (s->is_running)
         _exit(0); /* the supervisor is gone: so is this run's right to go on */
 }
 
@@ -138,14 +145,39 @@ static bool load_run(lua_State *L, const char *script, slot_vm *v) {
     return true;
 }
 
-static bool prepare(ph_slot_self *s, slot_vm *v, ph_error *err) {
+static void count_handle(uv_handle_t *handle, void *count) {
+    (void)handle;
+    ++*(int *)count;
+}
+
+/* Open descriptors and handles of the loop: what a VM that is to be frozen must not have added to. */
+static int count_open(ph_slot_self *s) {
+    int count = 0;
+    uv_walk(&s->loop, count_handle, &count);
+    DIR *dir = opendir("/proc/self/fd");
+    while (dir && readdir(dir))
+        count++;
+    if (dir)
+        closedir(dir);
+    return count;
+}
+
+static struct timespec time_of(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_mtim : (struct timespec){0};
+}
+
+static bool build(ph_slot_self *s, slot_vm *v, ph_error *err) {
     ph_vm_options options = {.role = "slot",
                              .script = s->script,
                              .boot = s->boot,
                              .boot_len = s->boot_len,
                              .memory_limit = s->memory_limit,
                              .is_short_lived = true,
+                             .can_freeze = true,
                              .loop = &s->loop};
+    struct timespec script_time = time_of(s->script);
+    int open_before = count_open(s);
     ph_vm *vm = ph_vm_new(&options, err);
     if (!vm)
         return false;
@@ -159,13 +191,22 @@ static bool prepare(ph_slot_self *s, slot_vm *v, ph_error *err) {
         return false;
     }
     v->vm = vm;
+    v->script_time = script_time;
+    v->is_frozen = count_open(s) == open_before && ph_vm_freeze(vm);
     return true;
 }
 
-void ph_slot_self_prepare(ph_slot_self *s) {
-    ph_error err = {0};
-    if (!s->next.vm)
-        prepare(s, &s->next, &err); /* a failure shows again, and is told, when the VM is needed */
+/* A fresh VM for the next run: the last one as it was before its run if that can be, else a new one. */
+static bool renew(ph_slot_self *s, ph_error *err) {
+    slot_vm *v = &s->vm;
+    struct timespec now = time_of(s->script);
+    bool is_current = now.tv_sec == v->script_time.tv_sec && now.tv_nsec == v->script_time.tv_nsec;
+    if (v->vm && v->is_frozen && is_current && ph_vm_thaw(v->vm))
+        return true;
+    ph_vm_close(v->vm);
+    *v = (slot_vm){0};
+    uv_run(&s->loop, UV_RUN_NOWAIT); /* the handles that the VM has closed go now */
+    return build(s, v, err);
 }
 
 bool ph_slot_self_send(ph_slot_self *s, char type, const char *head, size_t head_len, const char *body,
@@ -200,34 +241,30 @@ static void reap_processes(void) {
 static bool run_job(ph_slot_self *s, ph_error *err) {
     job *j = s->jobs;
     s->jobs = j->next;
-    s->now = s->next;
-    s->next = (slot_vm){0};
-    lua_State *L = ph_vm_state(s->now.vm);
-    bool ok = ph_vm_attach(s->now.vm, err);
+    lua_State *L = ph_vm_state(s->vm.vm);
+    bool ok = ph_vm_attach(s->vm.vm, err);
     if (ok) {
+        s->is_running = true;
         lua_gc(L, LUA_GCRESTART);
         lua_gc(L, LUA_GCSTEP, -GC_HEADROOM_KB);
-        lua_rawgeti(L, LUA_REGISTRYINDEX, s->now.run);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, s->vm.run);
         lua_pushlstring(L, j->data, j->head_len);
         lua_pushlstring(L, j->data + j->head_len, j->body_len);
         ok = ph_vm_call(L, 2, 0) == LUA_OK;
         if (!ok)
             snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
+        s->is_running = false;
     }
     free(j);
-    ph_vm *vm = s->now.vm;
-    s->now = (slot_vm){0};
-    ph_vm_close(vm);
-    uv_run(&s->loop, UV_RUN_NOWAIT); /* the handles that the VM has closed go now */
-    reap_processes();
     return ok;
 }
 
 /* Serves jobs until the supervisor is gone. False and err when the slot cannot work any more. */
 static bool serve(ph_slot_self *s, ph_error *err) {
     while (!s->ended) {
-        if (!s->next.vm && !prepare(s, &s->next, err))
+        if (!renew(s, err))
             return false;
+        reap_processes();
         ph_channel_send(s->channel, 'I', "{}", 2, NULL, 0);
         while (!s->jobs && !s->ended)
             uv_run(&s->loop, UV_RUN_ONCE);
@@ -318,8 +355,7 @@ int ph_slot_main(int argc, char **argv) {
         else
             fprintf(stderr, "pyoco-host: %s\n", err.text);
     }
-    ph_vm_close(s->now.vm);
-    ph_vm_close(s->next.vm);
+    ph_vm_close(s->vm.vm);
     while (s->jobs) {
         job *j = s->jobs;
         s->jobs = j->next;

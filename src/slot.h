@@ -21,8 +21,6 @@ typedef struct ph_slot_self ph_slot_self;
 
 bool ph_slot_self_send(ph_slot_self *self, char type, const char *head, size_t head_len, const char *body,
                        size_t body_len);
-/* Makes the next run's VM now, while this run waits for its last answer. */
-void ph_slot_self_prepare(ph_slot_self *self);
 struct ph_nats_loop *ph_slot_self_nats(ph_slot_self *self);
 
 #endif

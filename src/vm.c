@@ -2,6 +2,7 @@
  * lua_State at no cost; coroutines copy the pointer from the main thread. */
 #include "vm.h"
 #include "arena.h"
+#include "freezer.h"
 #include "interrupt.h"
 #include "modcache.h"
 #include "preload.h"
@@ -17,9 +18,27 @@ struct ph_vm {
     size_t limit;    /* 0 = none */
     bool is_closing;
     ph_watch watch;
+    ph_freezer *freezer; /* NULL: not to be frozen */
+    size_t frozen_used;  /* used, when it was frozen */
 };
 
+static void *resize(ph_vm *vm, void *ptr, size_t osize, size_t nsize);
+
+/* What was built inside of the freezer stays there: freed or shrunk it is left alone, for it will be restored. */
+static void *resize_inside(ph_vm *vm, void *ptr, size_t osize, size_t nsize) {
+    if (!ph_freezer_is_frozen(vm->freezer))
+        return ph_freezer_resize(vm->freezer, ptr, osize, nsize);
+    if (nsize <= osize)
+        return nsize > 0 ? ptr : NULL;
+    void *p = resize(vm, NULL, 0, nsize);
+    if (p)
+        memcpy(p, ptr, osize);
+    return p;
+}
+
 static void *resize(ph_vm *vm, void *ptr, size_t osize, size_t nsize) {
+    if (vm->freezer && (ptr ? ph_freezer_holds(vm->freezer, ptr) : !ph_freezer_is_frozen(vm->freezer)))
+        return resize_inside(vm, ptr, osize, nsize);
     if (vm->arena)
         return ph_arena_resize(vm->arena, ptr, osize, nsize);
     if (nsize > 0)
@@ -145,11 +164,14 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
     }
     if (options->is_short_lived)
         vm->arena = ph_arena_new();
+    if (options->can_freeze)
+        vm->freezer = ph_freezer_new();
     if (!options->is_short_lived || vm->arena)
         vm->L = lua_newstate(vm_alloc, vm);
     if (!vm->L) {
         snprintf(err->text, sizeof err->text, "out of memory");
         ph_arena_free(vm->arena);
+        ph_freezer_free(vm->freezer);
         free(vm);
         return NULL;
     }
@@ -173,14 +195,48 @@ void ph_vm_settle(ph_vm *vm) {
         uv_run(ctx->loop, UV_RUN_NOWAIT);
 }
 
-void ph_vm_close(ph_vm *vm) {
-    if (!vm)
-        return;
+/* Ends what runs in the VM: finalisers are called, handles closed. */
+static void end(ph_vm *vm) {
     ph_vm_detach(vm);
     ph_vm_settle(vm);
     lua_close(vm->L);
     ph_arena_free(vm->arena);
+}
+
+void ph_vm_close(ph_vm *vm) {
+    if (!vm)
+        return;
+    end(vm);
+    ph_freezer_free(vm->freezer);
     free(vm);
+}
+
+/* Whether Lua has mapped a C library: lua_close unmaps it, and no copy of memory brings that back. */
+static bool has_library(lua_State *L) {
+    bool has = lua_getfield(L, LUA_REGISTRYINDEX, "_CLIBS") == LUA_TTABLE && lua_rawlen(L, -1) > 0;
+    lua_pop(L, 1);
+    return has;
+}
+
+bool ph_vm_freeze(ph_vm *vm) {
+    if (!vm->freezer || has_library(vm->L))
+        return false;
+    lua_gc(vm->L, LUA_GCCOLLECT);
+    lua_gc(vm->L, LUA_GCSTOP);
+    vm->frozen_used = vm->used;
+    return ph_freezer_freeze(vm->freezer);
+}
+
+bool ph_vm_thaw(ph_vm *vm) {
+    uv_loop_t *loop = luv_context(vm->L)->loop;
+    end(vm);
+    uv_run(loop, UV_RUN_NOWAIT); /* what lua_close has closed goes before its memory is another's */
+    ph_freezer_restore(vm->freezer);
+    vm->arena = ph_arena_new();
+    vm->used = vm->frozen_used;
+    vm->is_closing = false;
+    vm->watch = (ph_watch){0};
+    return vm->arena != NULL;
 }
 
 bool ph_vm_is_short_lived(const ph_vm *vm) {

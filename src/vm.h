@@ -13,6 +13,7 @@ typedef struct ph_vm_options {
     const char *boot;        /* text handed over by the parent VM (host.boot()), or NULL; copied */
     size_t boot_len;         /* bytes of boot */
     size_t memory_limit;     /* bytes that user code may bring the VM to (interrupt.h); 0 = none */
+    bool can_freeze;         /* built so that ph_vm_freeze may be called; is_short_lived too */
     bool is_short_lived;     /* memory comes from an arena: fast, and given back only as a whole */
     struct uv_loop_s *loop;  /* the loop luv gets; NULL = luv makes its own. Borrowed, outlives the VM */
 } ph_vm_options;
@@ -22,6 +23,15 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err);
 
 /* Closes the VM and frees it. Only on the thread that made it. NULL is fine. */
 void ph_vm_close(ph_vm *vm);
+
+/* Keeps the VM as it is now, so that ph_vm_thaw brings it back: a fresh VM without building one. It must be at rest
+ * (nothing runs, nothing is on its stack) and hold nothing outside of its memory: no open file, handle, connection.
+ * False when that cannot be: a C library was loaded, no memory, AddressSanitizer. The VM is then as good as before. */
+bool ph_vm_freeze(ph_vm *vm);
+
+/* Ends a frozen VM as ph_vm_close does, then puts it back as it was frozen; its garbage collector is stopped. Not
+ * inside of its loop's callbacks. False without memory: close it then. */
+bool ph_vm_thaw(ph_vm *vm);
 
 /* The last thing before lua_close: from here on no callback reaches Lua, and the loop gets one turn, so that
  * handles that are being closed are (luv 1.44 crashes when the VM goes before their close callback). Not inside of

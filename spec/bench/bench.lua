@@ -69,6 +69,7 @@ local function show_cpu(values)
   for _, it in ipairs(values.usage) do
     say("    %-16s %5.1f %%  %6.0f us a run  %4.1f %% of all", it.name, it.seconds / values.seconds * 100,
       it.seconds / values.runs * 1e6, it.seconds / total * 100)
+    if it.ended then say("    %s, process %d, ENDED MEANWHILE: a slot that crashed is replaced", it.name, it.pid) end
   end
   show_foreign(values)
 end

@@ -122,15 +122,19 @@ function System:processes()
   return list
 end
 
---- Runs a tool and adds to its figures what CPU was used meanwhile: `usage`, a list of {name, seconds} with the tool's
---- own at its end, and `foreign`, the seconds of everything else on this machine.
+--- Runs a tool and adds to its figures what CPU was used meanwhile: `usage`, a list of {name, seconds, ended (it is
+--- gone: its time is not known)} with the tool's own at its end, and `foreign`, the seconds of everything else on
+--- this machine.
 ---@param fn fun(on_line:function):table runs the tool, handing on_line to it
 ---@return table values of fn
 function System:with_cpu(fn)
   local list, machine = self:processes(), proc.machine_cpu()
   for _, it in ipairs(list) do it.before = proc.cpu(it.pid) end
   local values = fn(function()
-    for _, it in ipairs(list) do it.seconds = proc.cpu(it.pid) - it.before end
+    for _, it in ipairs(list) do
+      it.ended = proc.threads(it.pid) == 0
+      it.seconds = it.ended and 0 or proc.cpu(it.pid) - it.before
+    end
     machine = proc.machine_cpu() - machine
   end)
   list[#list + 1] = { name = "driver", seconds = values.cpu }

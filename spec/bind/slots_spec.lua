@@ -69,7 +69,7 @@ describe("host.slots", function()
   end)
 
   it("is not for a run's VM to have: host.slot says so elsewhere", function()
-    local ok, message = pcall(require("host.slot").prepare)
+    local ok, message = pcall(require("host.slot").nats)
     assert.is_false(ok)
     assert.truthy(message:find("VM of a run", 1, true), message)
   end)

@@ -2,6 +2,7 @@
 local json = require "host.json"
 local crypto = require "host.crypto"
 local clock = require "host.clock"
+local uv = require "luv"
 local config = require "pyoco.config"
 local stores = require "pyoco.store.jetstream"
 local snapshot = require "pyoco.run.snapshot"
@@ -157,6 +158,15 @@ function World.slots(_, worker)
   local text = tmp.read(("/proc/%d/task/%d/children"):format(worker.pid, worker.pid)) or ""
   for pid in text:gmatch("%d+") do list[#list + 1] = math.tointeger(tonumber(pid)) end
   return list
+end
+
+--- How many files a process has open.
+---@param pid integer
+---@return integer
+function World.open_files(pid)
+  local count, scan = 0, assert(uv.fs_scandir(("/proc/%d/fd"):format(pid)))
+  while uv.fs_scandir_next(scan) do count = count + 1 end
+  return count
 end
 
 --- What the workers have said, for a failure's text.

@@ -13,6 +13,14 @@ function M.fail_table() error({ code = 7 }) end
 function M.fail_nil() error(nil) end
 function M.exit() os.exit(3) end
 function M.leak() leaked = 1 end
+function M.spoil()
+  local seen = string.spoiled
+  string.spoiled, table.insert = true, nil
+  local keep = io.open("/proc/self/status") -- left open, like a timer and a coroutine
+  require("luv").new_timer():start(60000, 0, function() end)
+  coroutine.wrap(function() coroutine.yield(keep) end)()
+  return { seen = seen or "clean" }
+end
 function M.slow(ctx) ctx:sleep(0.3) return "slept" end
 return M
 ]]
@@ -114,6 +122,36 @@ describe("a worker", function()
     for _ = 1, 2 do
       local run = world:wait(world:submit { workflow_yaml = leak }, "FAILED")
       assert.truthy(run.error:find("undeclared global 'leaked'", 1, true), run.error)
+    end
+  end)
+
+  it("spoils nothing for later runs, whatever a run does to its VM", function()
+    local worker = world:worker()
+    local spoil = support.yaml("spoil", { spoil = "math_tasks:spoil" })
+    world:wait(world:submit { workflow_yaml = spoil }, "COMPLETED")
+    local files = process.wait_for(function() return world.open_files(world:slots(worker)[1]) end)
+    for _ = 1, 20 do
+      local run = world:wait(world:submit { workflow_yaml = spoil }, "COMPLETED")
+      assert.equal("clean", run.task_records.spoil.output.seen)
+    end
+    world:wait(world:submit { params = { x = 1 }, workflow_yaml = ADD }, "COMPLETED")
+    assert.equal(files, world.open_files(world:slots(worker)[1]))
+  end)
+
+  it("takes a worker script that holds a file open: its VM is built for each run", function()
+    local script = world.flows .. "/my_worker.lua"
+    world:write("my_worker.lua", [[
+      held = io.open("/proc/self/status")
+      return require("pyoco.worker").main({ globals = { first_line = held:read("l") } }, ...)
+    ]])
+    world:write("reads.lua", "return { read = function() return first_line end }")
+    local worker = process.host({ script, "--nats-url", world.server.url, "--task-path", world.flows, "--worker-id",
+      "w1" }, { cwd = world.flows })
+    world.workers[#world.workers + 1] = worker
+    for _ = 1, 3 do
+      local run_id = world:submit { workflow_yaml = support.yaml("read", { read = "reads:read" }) }
+      local run = world:wait(run_id, "COMPLETED")
+      assert.truthy(run.task_records.read.output:find("^Name:"))
     end
   end)
 

@@ -1,6 +1,5 @@
 /* host.slot: what the VM of a run has of its slot process (role "slot" only). Over src/slot.c.
  *   slot.send(type, head [, body]) -> true | nil, message, "unavailable"   a frame to the supervisor
- *   slot.prepare()      makes the next run's VM now; for the time while this run waits for its last answer
  *   slot.nats() -> conn the process's loop-mode connection (host.nats), borrowed
  * Threads: the slot's one thread. */
 #include "nats.h"
@@ -29,18 +28,12 @@ static int l_slot_send(lua_State *L) {
     return 1;
 }
 
-static int l_slot_prepare(lua_State *L) {
-    ph_slot_self_prepare(self_of(L));
-    return 0;
-}
-
 static int l_slot_nats(lua_State *L) {
     return ph_nats_push_loop(L, ph_slot_self_nats(self_of(L)), false);
 }
 
 static const luaL_Reg functions[] = {
     {"send", l_slot_send},
-    {"prepare", l_slot_prepare},
     {"nats", l_slot_nats},
     {NULL, NULL},
 };

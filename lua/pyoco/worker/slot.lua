@@ -280,8 +280,8 @@ function run:report(outcome)
   })
 end
 
---- Pumps the engine and turns the loop until the main course has ended. While the last answer is awaited, the next
---- run's VM is made.
+--- Pumps the engine and turns the loop until the main course has ended. When only the last answer is awaited, the
+--- supervisor may send the next job.
 function run:drive()
   local told = false
   while not self.outcome do
@@ -297,11 +297,18 @@ function run:drive()
       told = true
       self.conn:flush()
       say("N")
-      slot.prepare()
     else
       uv.run("once")
     end
   end
+end
+
+--- Opens the store. Not before there is a job: a VM that is kept for later runs must hold no connection.
+function run:connect()
+  self.conn = slot.nats()
+  self.store = store.open(self.conn, self.boot.cfg, rpc.loop(self.conn, async.wait))
+  self.store.runs.kv.is_direct = self.boot.is_direct -- known: a fresh VM must not ask again
+  self.store.documents.kv.is_direct = self.boot.is_direct
 end
 
 --- Makes what a run needs: called when its VM is made, which is before there is a job.
@@ -310,11 +317,7 @@ end
 ---@return fun(type: string, head: string, body: string) on_frame takes the supervisor's other frames
 function M.prepare(spec)
   local boot = json.decode(host.boot())
-  local conn = slot.nats()
-  local self = setmetatable({ boot = boot, spec = spec, conn = conn }, run)
-  self.store = store.open(conn, boot.cfg, rpc.loop(conn, async.wait))
-  self.store.runs.kv.is_direct = boot.is_direct -- known: a fresh VM must not ask again
-  self.store.documents.kv.is_direct = boot.is_direct
+  local self = setmetatable({ boot = boot, spec = spec }, run)
 
   self.globals = callout.globals(function() self:announce_now() end)
   for name, value in pairs(spec.globals or {}) do self.globals[name] = value end
@@ -331,6 +334,7 @@ function M.prepare(spec)
   local function execute(head, body)
     head = json.decode(head)
     if head.list then return say("W", build.list(boot.cfg.task_path)) end
+    self:connect()
     self.head, self.ours = head, { seq = head.seq, delivery = head.delivery }
     self.now = function() return clock.wall() + head.clock_offset end
     async.go(function()
