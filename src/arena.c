@@ -1,4 +1,4 @@
-/* Size classes of 16 bytes up to SMALL_MAX; what is larger is malloc's. Freed chunks are kept for the
+/* Size classes of 16 bytes up to SMALL_MAX; what is larger is malloc's, in a list. Freed chunks are kept for the
  * thread's next arena, at most KEPT of them. */
 #include "arena.h"
 #include <stdbool.h>
@@ -28,10 +28,16 @@ typedef struct chunk {
     char bytes[];
 } chunk;
 
+typedef struct large {
+    struct large *next, **link; /* link: what points here */
+    char bytes[];
+} large;
+
 struct ph_arena {
     block *free[CLASSES];
     char *at, *end; /* what is left of the newest chunk */
     chunk *chunks;
+    large *larges;
 };
 
 static _Thread_local chunk *kept;
@@ -67,7 +73,50 @@ void ph_arena_free(ph_arena *arena) {
         next = c->next;
         give_chunk(c);
     }
+    for (large *b = arena->larges, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
     free(arena);
+}
+
+static void link_large(ph_arena *arena, large *b) {
+    b->next = arena->larges;
+    b->link = &arena->larges;
+    if (b->next)
+        b->next->link = &b->next;
+    arena->larges = b;
+}
+
+static void unlink_large(large *b) {
+    *b->link = b->next;
+    if (b->next)
+        b->next->link = b->link;
+}
+
+static large *large_of(void *ptr) {
+    return (large *)((char *)ptr - offsetof(large, bytes));
+}
+
+static void *take_large(ph_arena *arena, size_t size) {
+    large *b = malloc(sizeof *b + size);
+    if (!b)
+        return NULL;
+    link_large(arena, b);
+    return b->bytes;
+}
+
+static void give_large(void *ptr) {
+    unlink_large(large_of(ptr));
+    free(large_of(ptr));
+}
+
+static void *resize_large(ph_arena *arena, void *ptr, size_t size) {
+    large *old = large_of(ptr);
+    unlink_large(old);
+    large *b = realloc(old, sizeof *b + size);
+    link_large(arena, b ? b : old);
+    return b ? b->bytes : NULL;
 }
 
 static bool is_small(size_t size) {
@@ -108,14 +157,14 @@ static void give_small(ph_arena *arena, void *ptr, size_t size) {
 
 /* Moves a block of which at least one side is small. */
 static void *move(ph_arena *arena, void *ptr, size_t osize, size_t nsize) {
-    void *p = is_small(nsize) ? take_small(arena, nsize) : malloc(nsize);
+    void *p = is_small(nsize) ? take_small(arena, nsize) : take_large(arena, nsize);
     if (!p)
         return NULL;
     memcpy(p, ptr, osize < nsize ? osize : nsize);
     if (is_small(osize))
         give_small(arena, ptr, osize);
     else
-        free(ptr);
+        give_large(ptr);
     return p;
 }
 
@@ -123,17 +172,17 @@ void *ph_arena_resize(ph_arena *arena, void *ptr, size_t osize, size_t nsize) {
     if (!ptr || osize == 0) {
         if (nsize == 0)
             return NULL;
-        return is_small(nsize) ? take_small(arena, nsize) : malloc(nsize);
+        return is_small(nsize) ? take_small(arena, nsize) : take_large(arena, nsize);
     }
     if (nsize == 0) {
         if (is_small(osize))
             give_small(arena, ptr, osize);
         else
-            free(ptr);
+            give_large(ptr);
         return NULL;
     }
     if (!is_small(osize) && !is_small(nsize))
-        return realloc(ptr, nsize);
+        return resize_large(arena, ptr, nsize);
     if (is_small(osize) && is_small(nsize) && class_of(osize) == class_of(nsize))
         return ptr;
     return move(arena, ptr, osize, nsize);

@@ -16,7 +16,7 @@ ph_arena *ph_arena_new(void);
  * is then untouched. */
 void *ph_arena_resize(ph_arena *arena, void *ptr, size_t osize, size_t nsize);
 
-/* Gives everything back; large blocks must have been freed (lua_close does). NULL is fine. */
+/* Gives everything back. NULL is fine. */
 void ph_arena_free(ph_arena *arena);
 
 #endif

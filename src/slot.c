@@ -184,7 +184,6 @@ static bool build(ph_slot_self *s, slot_vm *v, ph_error *err) {
     lua_State *L = ph_vm_state(vm);
     lua_pushlightuserdata(L, s);
     lua_setfield(L, LUA_REGISTRYINDEX, PH_SLOT_KEY);
-    lua_gc(L, LUA_GCSTOP); /* what is loaded stays anyway */
     if (!load_run(L, s->script, v)) {
         snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
         ph_vm_close(vm);

@@ -7,6 +7,7 @@
 #include "modcache.h"
 #include "preload.h"
 #include <luv/luv.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,9 @@ struct ph_vm {
     ph_watch watch;
     ph_freezer *freezer; /* NULL: not to be frozen */
     size_t frozen_used;  /* used, when it was frozen */
+    void *newest;        /* block that was allocated last */
+    void *stop_at;       /* freeing this block leaves lua_close by escape; NULL: no */
+    jmp_buf escape;
 };
 
 static void *resize(ph_vm *vm, void *ptr, size_t osize, size_t nsize);
@@ -51,6 +55,8 @@ static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     ph_vm *vm = ud;
     size_t old = ptr ? osize : 0; /* with ptr NULL, osize is a type tag, not a size */
     if (nsize == 0) {
+        if (ptr && ptr == vm->stop_at)
+            longjmp(vm->escape, 1);
         resize(vm, ptr, old, 0);
         vm->used -= old;
         return NULL;
@@ -61,6 +67,7 @@ static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     void *p = resize(vm, ptr, old, nsize);
     if (p)
         vm->used += nsize - old;
+    vm->newest = p;
     return p;
 }
 
@@ -195,11 +202,27 @@ void ph_vm_settle(ph_vm *vm) {
         uv_run(ctx->loop, UV_RUN_NOWAIT);
 }
 
+/* lua_close calls all finalisers, then frees every object, the newest first. The second half is for nothing when
+ * the memory as a whole is about to be replaced: an object made now is the first to be freed, and freeing it ends
+ * lua_close. Should another Lua free in another order, it only takes longer. */
+static void close_without_freeing(ph_vm *vm) {
+    lua_gc(vm->L, LUA_GCSTOP);
+    lua_settop(vm->L, 0);
+    lua_newuserdatauv(vm->L, 1, 0);
+    vm->stop_at = vm->newest;
+    if (setjmp(vm->escape) == 0)
+        lua_close(vm->L);
+    vm->stop_at = NULL;
+}
+
 /* Ends what runs in the VM: finalisers are called, handles closed. */
 static void end(ph_vm *vm) {
     ph_vm_detach(vm);
     ph_vm_settle(vm);
-    lua_close(vm->L);
+    if (vm->arena && vm->freezer && ph_freezer_is_frozen(vm->freezer))
+        close_without_freeing(vm);
+    else
+        lua_close(vm->L);
     ph_arena_free(vm->arena);
 }
 

@@ -158,6 +158,15 @@ function M.load(opts)
   return cfg, origins, warnings
 end
 
+--- Variables of the environment that a flow may see (its `expose_env`).
+---@param names string[]
+---@return table name -> text, for those that are set
+function M.exposed(names)
+  local values = {}
+  for _, name in ipairs(names) do values[name] = os.getenv(name) end
+  return values
+end
+
 --- The environment for a child process: ours, with some variables set.
 ---@param overrides table variable -> text
 ---@return string[] "NAME=value", as luv's spawn takes it

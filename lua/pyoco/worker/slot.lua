@@ -156,9 +156,11 @@ end
 
 --- Runs the flow to its end.
 function run:execute(flow)
+  local exposed = flow.expose_env or {}
   local ok, eng = pcall(engine.new, flow, {
     params = self.job.params, run = { run_id = self.job.run_id, flow_name = self.job.flow_name, tag = self.job.tag },
-    now = self.now, max_parallel = self.boot.cfg.run_max_parallel, env = self.boot.env,
+    now = self.now, max_parallel = self.boot.cfg.run_max_parallel,
+    env = #exposed > 0 and require("pyoco.config").exposed(exposed) or nil,
     on_event = function(event) self:on_event(event) end,
   })
   if not ok then return self:fail_early("invalid_flow", tostring(eng)) end
