@@ -204,7 +204,6 @@ static bool renew(ph_slot_self *s, ph_error *err) {
         return true;
     ph_vm_close(v->vm);
     *v = (slot_vm){0};
-    uv_run(&s->loop, UV_RUN_NOWAIT); /* the handles that the VM has closed go now */
     return build(s, v, err);
 }
 

@@ -2,6 +2,7 @@
  * lua_State at no cost; coroutines copy the pointer from the main thread. */
 #include "vm.h"
 #include "arena.h"
+#include "foreign.h"
 #include "freezer.h"
 #include "interrupt.h"
 #include "modcache.h"
@@ -28,7 +29,8 @@ struct ph_vm {
 
 static void *resize(ph_vm *vm, void *ptr, size_t osize, size_t nsize);
 
-/* What was built inside of the freezer stays there: freed or shrunk it is left alone, for it will be restored. */
+/* What was built inside of the freezer stays there: freed or shrunk it is left alone, for it will be
+ * restored. */
 static void *resize_inside(ph_vm *vm, void *ptr, size_t osize, size_t nsize) {
     if (!ph_freezer_is_frozen(vm->freezer))
         return ph_freezer_resize(vm->freezer, ptr, osize, nsize);
@@ -195,11 +197,38 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
     return vm;
 }
 
+static void count_own(uv_handle_t *handle, void *count) {
+    *(int *)count += !ph_foreign_is(handle);
+}
+
+/* Handles of the loop that are luv's, closing ones too. */
+static int own_handles(uv_loop_t *loop) {
+    int count = 0;
+    uv_walk(loop, count_own, &count);
+    return count;
+}
+
+/* Closes every handle that the VM's code has left open, and turns the loop until they are gone: one that
+ * lua_close closed would call back into the dead VM (luv 1.44). */
+static void close_handles(ph_vm *vm, uv_loop_t *loop) {
+    static const char code[] =
+        "require('luv').walk(function(h) if not h:is_closing() then h:close() end end)";
+    int top = lua_gettop(vm->L); /* os.exit calls from Lua: its arguments stay */
+    if (luaL_loadbuffer(vm->L, code, sizeof code - 1, "=close") == LUA_OK)
+        ph_vm_call(vm->L, 0, 0);
+    lua_settop(vm->L, top);
+    for (int turns = 0; turns < 100 && own_handles(loop) > 0; turns++)
+        uv_run(loop, UV_RUN_NOWAIT);
+}
+
 void ph_vm_settle(ph_vm *vm) {
     luv_ctx_t *ctx = luv_context(vm->L);
     vm->is_closing = true;
-    if (ctx->loop && ctx->mode == -1)
-        uv_run(ctx->loop, UV_RUN_NOWAIT);
+    if (!ctx->loop || ctx->mode != -1)
+        return;
+    uv_run(ctx->loop, UV_RUN_NOWAIT);
+    if (own_handles(ctx->loop) > 0)
+        close_handles(vm, ctx->loop);
 }
 
 /* lua_close calls all finalisers, then frees every object, the newest first. The second half is for nothing when
@@ -251,9 +280,7 @@ bool ph_vm_freeze(ph_vm *vm) {
 }
 
 bool ph_vm_thaw(ph_vm *vm) {
-    uv_loop_t *loop = luv_context(vm->L)->loop;
     end(vm);
-    uv_run(loop, UV_RUN_NOWAIT); /* what lua_close has closed goes before its memory is another's */
     ph_freezer_restore(vm->freezer);
     vm->arena = ph_arena_new();
     vm->used = vm->frozen_used;

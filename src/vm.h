@@ -33,9 +33,9 @@ bool ph_vm_freeze(ph_vm *vm);
  * inside of its loop's callbacks. False without memory: close it then. */
 bool ph_vm_thaw(ph_vm *vm);
 
-/* The last thing before lua_close: from here on no callback reaches Lua, and the loop gets one turn, so that
- * handles that are being closed are (luv 1.44 crashes when the VM goes before their close callback). Not inside of
- * that loop's callbacks. What the VM leaves open is closed by lua_close; the loop's owner runs it once after that. */
+/* The last thing before lua_close: from here on no callback reaches Lua, and every luv handle of the loop is
+ * closed and gone (luv 1.44 crashes when the VM goes before their close callback). One VM per loop. Not inside of that
+ * loop's callbacks. */
 void ph_vm_settle(ph_vm *vm);
 
 bool ph_vm_is_short_lived(const ph_vm *vm);

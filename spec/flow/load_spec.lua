@@ -187,6 +187,22 @@ describe("sandbox", function()
     return sandbox.new({ root }, globals):run(root .. "/chunk.lua")
   end
 
+  it("keeps a flow's hands off the library's own functions", function()
+    local file <close> = setmetatable({ path = os.tmpname() }, { __close = function(self) os.remove(self.path) end })
+    local out <close> = assert(io.open(file.path, "w"))
+    out:write [[
+      string.format, table.concat, math.floor = nil, nil, nil
+      local ok = pcall(function() getmetatable("").__index.rep = nil end)
+      return { getmetatable(""), ok, ("x"):rep(2) }
+    ]]
+    out:close()
+    local fine, seen = sandbox.new({}):run(file.path)
+    assert.is_true(fine, seen)
+    assert.same({ "string", false, "xx" }, seen)
+    assert.equal("1 2", string.format("%d %s", 1, table.concat { "2" }))
+    assert.equal(1, math.floor(1.5))
+  end)
+
   it("refuses undeclared globals, read or written, with file:line", function()
     local ok, message = run "local y = 1\nx = y"
     assert.is_false(ok)

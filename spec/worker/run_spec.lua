@@ -21,6 +21,7 @@ function M.spoil()
   coroutine.wrap(function() coroutine.yield(keep) end)()
   return { seen = seen or "clean" }
 end
+function M.nap(ctx) ctx:sleep(0.012) return "rested" end
 function M.slow(ctx) ctx:sleep(0.3) return "slept" end
 return M
 ]]
@@ -129,14 +130,24 @@ describe("a worker", function()
     local worker = world:worker()
     local spoil = support.yaml("spoil", { spoil = "math_tasks:spoil" })
     world:wait(world:submit { workflow_yaml = spoil }, "COMPLETED")
-    local files = process.wait_for(function() return world.open_files(world:slots(worker)[1]) end)
+    local slot = world:slots(worker)[1]
+    local files = world.open_files(slot)
     for _ = 1, 20 do
       local run = world:wait(world:submit { workflow_yaml = spoil }, "COMPLETED")
       assert.equal("clean", run.task_records.spoil.output.seen)
     end
     world:wait(world:submit { params = { x = 1 }, workflow_yaml = ADD }, "COMPLETED")
-    local slot = world:slots(worker)[1]
+    assert.equal(slot, world:slots(worker)[1])
     process.wait_for(function() return world.open_files(slot) <= files end)
+  end)
+
+  it("keeps its slot through runs that end right after they were shown RUNNING", function()
+    local worker = world:worker()
+    local nap = support.yaml("nap", { nap = "math_tasks:nap" })
+    world:wait(world:submit { workflow_yaml = nap }, "COMPLETED")
+    local slot = world:slots(worker)[1]
+    for _ = 1, 20 do world:wait(world:submit { workflow_yaml = nap }, "COMPLETED") end
+    assert.equal(slot, world:slots(worker)[1])
   end)
 
   it("takes a worker script that holds a file open: its VM is built for each run", function()

@@ -21,16 +21,26 @@ local function read_file(path)
   return file:read("a") -- nil and a message for a directory
 end
 
+--- A table of functions is handed out as a copy: a flow that spoils it spoils only its own, never the library that
+--- runs it.
+local function own(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, item in pairs(value) do copy[key] = item end
+  return copy
+end
+
 --- Makes a sandbox.
 ---@param roots table list of task root folders
 ---@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
 ---@return table sandbox
 function M.new(roots, globals)
   local base = {}
-  for _, name in ipairs(ALLOWED) do base[name] = _G[name] end
+  for _, name in ipairs(ALLOWED) do base[name] = own(_G[name]) end
   base.debug = {}
   for _, name in ipairs(DEBUG) do base.debug[name] = debug[name] end
   for name, value in pairs(globals or {}) do base[name] = value end
+  debug.getmetatable("").__metatable = "string" -- its __index is the library's own `string`
   local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {} }, Sandbox)
   base.require = function(name) return self:require(name) end
   base.load = function(chunk, name, _, env) return load(chunk, name, "t", env or self:environment()) end

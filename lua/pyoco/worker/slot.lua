@@ -272,14 +272,15 @@ function run:main(body)
   return self:attempt(build.read(job))
 end
 
---- What the supervisor is told.
+--- What the supervisor is told: enough for the registry, and for a dead letter and a log line if it went wrong.
 function run:report(outcome)
   local job, image = self.job or {}, self.image or {}
-  say("F", {
-    outcome = outcome, error = self.error, run_id = job.run_id, flow_name = job.flow_name, tag = job.tag,
-    tags = job.tags, tenant_id = image.tenant_id, api_key_id = image.api_key_id, status = image.status,
-    started_at = self.started_at, finished_at = self.now(), puts = self.writer and self.writer.puts,
-  })
+  local fields = { outcome = outcome, run_id = job.run_id, status = image.status, finished_at = self.now() }
+  if outcome ~= "completed" then
+    fields.error, fields.flow_name, fields.tag, fields.tags = self.error, job.flow_name, job.tag, job.tags
+    fields.tenant_id, fields.api_key_id = image.tenant_id, image.api_key_id
+  end
+  say("F", fields)
 end
 
 --- Pumps the engine and turns the loop until the main course has ended. When only the last answer is awaited, the

@@ -109,7 +109,7 @@ function writer:_end_write()
   self.waiter = nil
   if waiter then return waiter() end
   self.resting = true
-  self.after(self:_gap(), function()
+  self.stop_rest = self.after(self:_gap(), function()
     self.resting = false
     if self.dirty then self:touch() end
   end)
@@ -154,6 +154,7 @@ end
 ---@return string "written" | "ended" (deleted, or ended by somebody else: the result is dropped) | "fenced"
 function writer:finish(mark)
   self.finishing = true
+  if self.stop_rest then self.stop_rest() end
   self:_wait_idle()
   while not self.lost do
     mark(self.image)

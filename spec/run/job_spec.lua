@@ -1,0 +1,43 @@
+--- Reading job messages: what a reference gateway sends, and what is no job.
+local json = require "host.json"
+local job = require "pyoco.run.job"
+local fixture = require "spec.support.fixture"
+
+describe("run.job", function()
+  for _, name in ipairs { "runs", "yaml", "bundle-root" } do
+    it("reads what a reference gateway sends: " .. name, function()
+      local body = fixture("job-" .. name).body
+      assert.same(body, job.read((assert(json.encode(body)))))
+    end)
+  end
+
+  it("fills in what is missing, null or empty", function()
+    local read = assert(job.read '{"run_id":"r","flow_name":"f","tag":"","tags":null,"params":[],"submitted_at":null}')
+    assert.equal("default", read.tag)
+    assert.is_true(json.is_array(read.tags))
+    assert.same({}, read.params)
+    assert.equal(0, read.submitted_at)
+  end)
+
+  local CASES = {
+    { "nonsense", "not json", "invalid_json" },
+    { "nothing", "", "invalid_json" },
+    { "bad UTF-8", '{"run_id":"\xff"}', "invalid_json" },
+    { "an array", "[]", "invalid_schema" },
+    { "a text", '"x"', "invalid_schema" },
+    { "no flow name", '{"run_id":"r"}', "missing_fields", "r" },
+    { "no run id", '{"flow_name":"f"}', "missing_fields" },
+    { "a number as run id", '{"run_id":1,"flow_name":"f"}', "run_id: expected string" },
+    { "a number as flow name", '{"run_id":"r","flow_name":1}', "flow_name: expected string", "r" },
+    { "params that are a list", '{"run_id":"r","flow_name":"f","params":[1]}', "params: expected object", "r" },
+    { "tags that are an object", '{"run_id":"r","flow_name":"f","tags":{"a":1}}', "tags: expected array", "r" },
+  }
+  for _, case in ipairs(CASES) do
+    it("turns away " .. case[1], function()
+      local read, reason, run_id = job.read(case[2])
+      assert.is_nil(read)
+      assert.equal(case[3], reason)
+      assert.equal(case[4], run_id)
+    end)
+  end
+end)
