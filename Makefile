@@ -92,7 +92,7 @@ lint: ## luacheck on all Lua
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] spec/bench/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -101,6 +101,12 @@ tsan: ## specs under ThreadSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=tsan test
 
 BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load
+
+night: ## what is too long for CI: all specs plain and under both sanitizers, then the bench
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory asan
+	@$(MAKE) --no-print-directory tsan
+	@$(MAKE) --no-print-directory bench
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)

@@ -84,6 +84,9 @@ describe("config.load", function()
   it("never shows a secret in a fault", function()
     local row = config.row("nats_password")
     assert.is_true(row.secret)
+    local _, message = load { flags = { nats_url = "nats://bob:pass@word@a b" } }
+    assert.truthy(message:find('"nats://a b"', 1, true), message)
+    assert.falsy(message:find("word", 1, true), message)
   end)
 
   it("understands tags, slots, folders and booleans", function()

@@ -60,7 +60,7 @@ void ph_nats_redact(const char *url, char *out, size_t n) {
         size_t part = strcspn(url, ",");
         const char *scheme = strstr(url, "://");
         const char *host = scheme && scheme < url + part ? scheme + 3 : url;
-        const char *at = memchr(host, '@', part - (size_t)(host - url));
+        const char *at = memrchr(host, '@', part - (size_t)(host - url));
         size_t head = at ? (size_t)(host - url) : 0;
         const char *tail = at ? at + 1 : url;
         int wrote = snprintf(out + used, n - used, "%.*s%.*s%s", (int)head, url, (int)(url + part - tail), tail,

@@ -373,12 +373,12 @@ static void serve_duties(worker *w, lua_State *L) {
         atomic_fetch_add(&w->turn, 1);
         pthread_mutex_unlock(&pool->lock);
         char *error = run(L, run_duties, &delay);
-        if (error) {
-            ph_log("ERROR", "pyoco.http.service", "duties failed, next try in 5 s: %s", error);
+        if (error)
             delay = 5;
-        }
-        free(error);
         pthread_mutex_lock(&pool->lock);
+        if (error && !w->quit) /* a stop cuts what runs: nothing to tell of */
+            ph_log("ERROR", "pyoco.http.service", "duties failed, next try in 5 s: %s", error);
+        free(error);
         w->in_duty = false;
         atomic_fetch_add(&w->turn, 1);
         if (w->quit)

@@ -45,6 +45,11 @@ local function parse(row, given)
   return value
 end
 
+--- A value as it may be shown: an address without user and password.
+---@param text any
+---@return string
+function M.public(text) return (tostring(text):gsub("//[^/%s,]*@", "//")) end
+
 local function read_file(path)
   local stat = uv.fs_stat(path)
   if not stat or stat.type ~= "file" then return nil, "is not a file" end
@@ -137,7 +142,7 @@ function M.load(opts)
       value = parse(row, text)
       if value == nil then
         faults[#faults + 1] = ("%s is %s: expected %s"):format(origin,
-          row.secret and "not usable" or ("%q"):format(tostring(text)), M.expected(row))
+          row.secret and "not usable" or ("%q"):format(M.public(text)), M.expected(row))
       end
     end
     cfg[row[1]], origins[row[1]] = value, origin

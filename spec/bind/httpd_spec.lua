@@ -98,6 +98,15 @@ describe("host.httpd", function()
     assert.truthy(text:find("content%-length: %d+\r\n\r\n$"), text)
   end)
 
+  serves("takes GET only for /health", function()
+    assert(serve())
+    for _, method in ipairs { "HEAD", "POST", "DELETE" } do
+      local text = web.raw(server:port(), method .. " /health HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+      assert.truthy(text:find "^HTTP/1.1 405 Method Not Allowed\r\n", text)
+      assert.truthy(text:find("allow: GET\r\n", 1, true), text)
+    end
+  end)
+
   serves("answers 500 for a raising handler and for responses that are none, and goes on", function()
     assert(serve())
     for _, path in ipairs { "/boom", "/bad", "/none" } do

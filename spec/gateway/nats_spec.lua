@@ -40,6 +40,17 @@ describe("the gateway's NATS", function()
     assert.equal(503, answer.status)
     assert.truthy(answer.json.detail:find("nats-server -js", 1, true))
     assert.equal(503, gateway:fetch("/runs", { json = { flow_name = "f" } }).status)
+    answer = gateway:fetch "/health"
+    assert.equal(200, answer.status)
+    assert.truthy(answer.json.nats_problem:find("nats-server -js", 1, true), answer.body)
+  end)
+
+  it("hides the password of its address", function()
+    gateway = gateways.start { nats_url = "nats://bob:pass@word@127.0.0.1:9" }
+    local answers = gateway:fetch("/ready").body .. gateway:fetch("/health").body
+      .. gateway:fetch("/runs", { json = { flow_name = "f" } }).body .. gateway.process.stdout
+    assert.truthy(answers:find("nats://127.0.0.1:9", 1, true), answers)
+    assert.falsy(answers:find("word", 1, true), answers)
   end)
 
   it("may be restarted and come back empty", function()

@@ -1,9 +1,11 @@
 --- The program's own command line, as a user meets it.
 local host = require "host"
+local uv = require "luv"
+local tmp = require "spec.support.tmp"
 
 --- Runs the program and returns its output (both streams) and exit code.
-local function run(arguments)
-  local pipe = assert(io.popen(("'%s' %s 2>&1"):format(host.exe, arguments)))
+local function run(arguments, before)
+  local pipe = assert(io.popen(("%s'%s' %s 2>&1"):format(before or "", host.exe, arguments)))
   local text = pipe:read("a")
   local _, _, code = pipe:close()
   return text, code
@@ -31,7 +33,38 @@ describe("pyoco-host", function()
     assert.truthy(text:find("script nope.lua not found: looked for ./nope.lua", 1, true))
   end)
 
+  it("runs a script of the user's own, with the same modules and its arguments", function()
+    local dir = tmp.dir()
+    tmp.write(dir .. "/mine.lua", [[
+      require "pyoco"
+      print(require("host.json").encode({ role = require("host").role, args = { ... } }, { sort = true }), arg[1])
+      return 4
+    ]])
+    local text, code = run(dir .. "/mine.lua a")
+    tmp.remove(dir)
+    assert.equal('{"args":["a"],"role":"script"}\ta\n', text)
+    assert.equal(4, code)
+  end)
+
+  it("looks a script up as given, then in PYOCO_HOME/lua", function()
+    local dir = tmp.dir()
+    assert(uv.fs_mkdir(dir .. "/lua", 448))
+    tmp.write(dir .. "/lua/mine.lua", "print 'of home'")
+    tmp.write(dir .. "/mine.lua", "print 'as given'")
+    local home = ("cd '%s' && PYOCO_HOME='%s' "):format(dir, dir)
+    assert.equal("as given\n", (run("mine.lua", home)))
+    assert(uv.fs_unlink(dir .. "/mine.lua"))
+    assert.equal("of home\n", (run("mine.lua", home)))
+    tmp.remove(dir)
+  end)
+
   it("shows file and line of a script that does not parse", function()
+    local dir = tmp.dir()
+    tmp.write(dir .. "/bad.lua", "local x = 1\nlocal = 2\n")
+    local said, failed = run(dir .. "/bad.lua")
+    tmp.remove(dir)
+    assert.equal(1, failed)
+    assert.truthy(said:find("bad.lua:2: ", 1, true), said)
     local text, code = run "-e 'x ='"
     assert.equal(1, code)
     assert.truthy(text:find("-e:1: unexpected symbol near <eof>", 1, true), text)

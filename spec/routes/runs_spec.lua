@@ -198,6 +198,44 @@ tasks:
       end
     end)
 
+    it("refuses hostile and broken documents, naming the fault", function()
+      local bomb = { "a: &a0 [x, x, x, x, x, x, x, x, x]" }
+      for i = 1, 12 do bomb[i + 1] = ("a%d: &a%d [%s]"):format(i, i, ("*a%d, "):format(i - 1):rep(9)) end
+      local tasks = "\ntasks:\n  a: { callable: 'm:a' }\n  b: { callable: 'm:b' }\n"
+      for _, case in ipairs {
+        { table.concat(bomb, "\n") .. "\nflow: { graph: *a12 }" .. tasks, "limit" },
+        { "flow: { graph: a }\nflow: { graph: b }" .. tasks, "duplicate" },
+        { "flow: { graph: a >> nobody }" .. tasks, "unknown_task" },
+        { "flow:\n  graph: |\n    a >> b\n    b >> a" .. tasks, "cycle" },
+        { "flow: { graph: '(a >> b' }" .. tasks, "unclosed_bracket" },
+        { "flow: { graph: 'a >> b if x else b' }" .. tasks, "unsupported_syntax" },
+        { "flow: { graph: a >> b }\ntasks:\n  a: { callable: 'm:a', inputs: { x: $node.b.output } }"
+          .. "\n  b: { callable: 'm:b' }\n", "selector" },
+      } do
+        local answer = app:simulate { path = "/runs/yaml", form = gateway_app.form(case[1]) }
+        assert.equal(422, answer.status, case[2])
+        local codes = {}
+        for _, item in ipairs(answer.json.errors) do codes[#codes + 1] = item.code end
+        assert.truthy(table.concat(codes, " "):find(case[2], 1, true), case[2] .. ": " .. answer.body)
+      end
+      assert.same({}, app.store.messages)
+    end)
+
+    it("refuses a graph that is too large to be served", function()
+      local left, right, tasks = {}, {}, {}
+      for i = 1, 400 do
+        left[i], right[i] = "l" .. i, "r" .. i
+        tasks[i] = ("  l%d: { callable: 'm:f' }\n  r%d: { callable: 'm:f' }\n"):format(i, i)
+      end
+      local document = ("flow: { graph: (%s) >> (%s) }\ntasks:\n%s"):format(table.concat(left, " & "),
+        table.concat(right, " & "), table.concat(tasks))
+      local answer = app:simulate { path = "/runs/yaml", form = gateway_app.form(document) }
+      assert.equal(422, answer.status)
+      assert.equal("graph_too_large", answer.json.detail)
+      assert.equal("split the flow into several", answer.json.errors[1].hint)
+      assert.same({}, app.store.messages)
+    end)
+
     it("keeps document and graph, and serves them", function()
       local run_id = app:simulate { path = "/runs/yaml", form = gateway_app.form(DOCUMENT) }.json.run_id
       local source = app:simulate { path = "/runs/" .. run_id .. "/source" }

@@ -135,8 +135,10 @@ describe("a worker's command line", function()
   end)
 
   it("waits for a NATS that is not there, and can be stopped", function()
-    local worker = process.host { "worker.lua", "--nats-url", "nats://127.0.0.1:9" }
-    process.wait_for(function() return worker.stdout:find("NATS cannot be reached at nats://127.0.0.1:9", 1, true) end)
+    local worker = process.host { "worker.lua", "--nats-url", "nats://bob:pass@word@127.0.0.1:9" }
+    process.wait_for(function() return worker.stdout:find("NATS cannot be reached", 1, true) end)
+    assert.truthy(worker.stdout:find("nats://127.0.0.1:9", 1, true), worker.stdout)
+    assert.falsy((worker.stdout .. worker.stderr):find("word", 1, true), worker.stdout)
     worker:kill("sigint")
     worker:wait()
     assert.equal(130, worker.code)

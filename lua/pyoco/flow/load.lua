@@ -176,6 +176,12 @@ end
 function M.list(roots)
   local box = sandbox.new(roots)
   local list, by_name = { flows = {}, errors = {} }, {}
+  for _, root in ipairs(roots) do
+    if not uv.fs_stat(root) then
+      list.errors[#list.errors + 1] = { file = root,
+        message = ("task root %s: no such folder; make it, or name others in PYOCO_TASK_PATH"):format(root) }
+    end
+  end
   for _, file in ipairs(read_all(roots)) do
     local flows, problem = flows_of(box, file)
     if problem then list.errors[#list.errors + 1] = problem end

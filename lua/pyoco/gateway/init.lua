@@ -3,14 +3,24 @@
 --- hand their app to the host, with the configuration that the script role has read.
 local host = require "host"
 local json = require "host.json"
+local shared = require "host.shared"
 local http_app = require "pyoco.http.app"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
+local workers = require "pyoco.service.worker"
 
 local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
 local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.workers" }
+
+local FLOW_ERRORS_SEC = 3
+
+--- Duty: shows on /health what the workers cannot load. While NATS is away the last answer stands.
+local function show_flow_errors(app)
+  local list = workers.flow_errors(app)
+  if list then shared.set("health.flow_errors", assert(json.encode(list))) end
+end
 
 local function new_log(cfg)
   return logger.new { service = "pyoco-server:http", logger = "pyoco_server.http_api", config = cfg }
@@ -23,6 +33,7 @@ function M.app()
   local cfg = boot and assert(json.decode(boot)) or {}
   local app = http_app.new { config = cfg, log = new_log(cfg) }
   if boot then app.store = store.shared(cfg) end
+  app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app
 end

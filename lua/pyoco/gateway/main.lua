@@ -20,6 +20,12 @@ M.PROGRAM = {
   config = { "http_host", "http_port", "nats_url", "dashboard_lang" },
 }
 
+--- Tells /ready and /health what is wrong with NATS; nil = nothing.
+local function show(problem)
+  shared.set("nats.problem", problem)
+  shared.set("health.nats_problem", problem and json.encode(problem) or "null")
+end
+
 --- Keeps the connection to NATS, and makes the resources on it as soon as they can be made, and again after each
 --- reconnect (a NATS may come back empty). The pool's VMs borrow the connection; /ready tells how it stands.
 ---@param cfg table
@@ -35,10 +41,10 @@ local function new_link(cfg, log)
     if problem == link.problem then return end
     link.problem = problem
     if problem then
-      shared.set("nats.problem", problem)
+      show(problem)
       log:event("nats", problem, { nats_url = link.store.conn:info().url })
     else
-      shared.delete("nats.problem")
+      show(nil)
       log:info("connected to NATS", { nats_url = link.store.conn:info().url })
     end
   end
@@ -62,7 +68,7 @@ local function new_link(cfg, log)
     link.store:close()
   end
 
-  shared.set("nats.problem", link.problem)
+  show(link.problem)
   return link
 end
 

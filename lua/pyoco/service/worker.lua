@@ -82,4 +82,26 @@ function M.list(app, query)
   return json.array(table.move(list, 1, math.min(#list, query.limit), 1, {}))
 end
 
+local FLOW_ERRORS_MAX = 20
+
+--- What the active workers cannot load, for /health.
+---@param app table { store, config }
+---@return table[]|nil list of { worker_id, file, line, message }, at most FLOW_ERRORS_MAX
+---@return string|nil message
+---@return string|nil code
+function M.flow_errors(app)
+  local records, message, code = M.list(app, { scope = "active", include_hidden = true, limit = math.huge })
+  if not records then return nil, message, code end
+  local list = {}
+  for _, record in ipairs(records) do
+    for _, found in ipairs(type(record.flow_errors) == "table" and record.flow_errors or {}) do
+      if type(found) == "table" and #list < FLOW_ERRORS_MAX then
+        list[#list + 1] = { worker_id = record.worker_id, file = found.file, line = found.line,
+          message = found.message }
+      end
+    end
+  end
+  return json.array(list)
+end
+
 return M

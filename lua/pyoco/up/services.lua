@@ -62,7 +62,7 @@ end
 function M.nats(up)
   if up.origins.nats_url ~= "default" then
     up.nats_url = up.cfg.nats_url
-    up.say("NATS     %s (%s)", up.nats_url, up.origins.nats_url)
+    up.say("NATS     %s (%s)", require("pyoco.config").public(up.nats_url), up.origins.nats_url)
     return true
   end
   local server, message, code = nats.start { port = up.nats_port, store_dir = up.cfg.data_dir .. "/nats",

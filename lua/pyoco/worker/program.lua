@@ -36,7 +36,7 @@ end
 
 --- Connects, for as long as it takes or until the user stops it.
 local function connect(cfg, log, is_stopped)
-  local call
+  local call, told
   while not is_stopped() do
     local store, message, code = stores.connect(cfg, { name = "pyoco-nats-worker:" .. cfg.worker_id, loop = true,
       rpc = function(...) return call(...) end })
@@ -44,7 +44,8 @@ local function connect(cfg, log, is_stopped)
       call = rpc.loop(store.conn, async.wait)
       return store
     end
-    log:event("nats", ("NATS cannot be reached at %s; trying again"):format(cfg.nats_url), { reason = message })
+    if message ~= told then log:event("nats", "NATS cannot be reached; trying again", { reason = message }) end
+    told = message
     if code ~= "unavailable" and code ~= "timeout" then return nil, message, code end
     local again
     async.after(RETRY_SEC, function() again = true end)

@@ -12,6 +12,7 @@ local snapshot = require "pyoco.run.snapshot"
 local async = require "pyoco.worker.async"
 local boards = require "pyoco.worker.board"
 local consumer = require "pyoco.worker.consumer"
+local edits = require "pyoco.worker.edits"
 local letters = require "pyoco.worker.letter"
 local outcomes = require "pyoco.worker.outcome"
 local pools = require "pyoco.worker.pool"
@@ -108,7 +109,7 @@ local FRAMES = {
     self:dispatch()
   end,
   W = function(self, _, head) -- the slot's 'I' follows
-    self.registry:flows(head)
+    self:flows_listed(head)
   end,
   E = function(self, _, head)
     self.log:error("slot cannot work", { reason = head.error })
@@ -144,6 +145,21 @@ function supervisor:list_flows()
   if not key or not self.board:pause(key) then return end
   self.listed_at = clock.monotonic()
   self.pool:send(key, "R", { list = true })
+end
+
+--- The list has come: the registry shows it; each file that does not load is logged, once for each of its errors.
+---@param list table { flows, errors }
+function supervisor:flows_listed(list)
+  local told = {}
+  for _, fault in ipairs(list.errors) do
+    told[fault.message] = true
+    if not self.told_faults[fault.message] then
+      self.log:error("flows cannot be loaded; runs that need them fail until this is mended", { file = fault.file },
+        { message = fault.message })
+    end
+  end
+  self.told_faults = told
+  self.registry:flows(list)
 end
 
 --- A slot has died. What it ran is rescued; what it had not begun is the next to start.
@@ -329,6 +345,10 @@ function supervisor:start()
       end)
     end),
     async.every(REREAD_SEC, function() async.go(function() self:reread() end) end),
+    edits.watch(self.cfg.task_path, function()
+      self.listed_at = nil
+      self:list_flows()
+    end),
   }
   self.pool:start()
 end
@@ -404,6 +424,7 @@ function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
     log = deps.log, tags = deps.tags, limits = deps.limits, inbox = deps.inbox, worker_id = deps.cfg.worker_id,
     clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
+    told_faults = {},
     board = boards.new(deps.slots) }, supervisor)
   self.now = function() return clock.wall() + self.clock_offset end
   self.pulls = pulls.new { now = clock.monotonic,
