@@ -5,6 +5,8 @@ local M = {}
 
 local Response = {} -- its only use is to tell a response from a value
 
+local SORTED = { sort = true } -- the same answer always reads the same
+
 --- A response as it is.
 ---@param status integer
 ---@param headers table name = text, or a list of texts
@@ -24,7 +26,7 @@ function M.is(value) return getmetatable(value) == Response end
 ---@param headers table|nil more headers
 ---@return table response
 function M.json(value, status, headers)
-  local body, message = json.encode(value)
+  local body, message = json.encode(value, SORTED)
   if not body then error("the answer is no JSON: " .. message, 2) end
   local all = { ["content-type"] = "application/json" }
   for name, text in pairs(headers or {}) do all[name] = text end
