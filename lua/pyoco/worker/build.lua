@@ -4,8 +4,9 @@ local json = require "host.json"
 local crypto = require "host.crypto"
 local task = require "host.task"
 local engine = require "pyoco.engine"
-local documents = require "pyoco.flow.document"
+local canonical = require "pyoco.flow.canonical"
 local load = require "pyoco.flow.load"
+local packed = require "pyoco.flow.packed"
 local async = require "pyoco.worker.async"
 
 local M = {}
@@ -22,7 +23,7 @@ function M.read(job)
     return { message = "this worker does not run workflow bundles; submit the workflow as YAML" }
   end
   if not present(job.workflow_yaml) then return nil end
-  local doc, message, _, errors = documents.read(job.workflow_yaml, { duplicate = "last" })
+  local doc, message, _, errors = packed.read(job.workflow_yaml, { duplicate = "last" })
   if doc then return { doc = doc } end
   local first = errors and errors[1]
   if first then message = ("%s: line %d:%d: %s"):format(message, first.line, first.column, first.message) end
@@ -75,7 +76,7 @@ end
 ---@param image table gets graph_sha256 and source_sha256
 function M.publish(store, flow, image)
   if not flow.source then return end
-  local graph = json.encode(flow.graph, { sort = true })
+  local graph = canonical.encode(flow.graph)
   image.graph_sha256, image.source_sha256 = crypto.sha256(graph), crypto.sha256(flow.source)
   store.documents:put(graph, image.graph_sha256)
   store.documents:put(flow.source, image.source_sha256)
