@@ -92,7 +92,8 @@ describe("options", function()
       ["train --lr $ctx.params.lr"] = { "$ctx.params.lr",
         'name it in env (LR: $ctx.params.lr) and write "$LR", or name it in inputs and write "$INPUT_..."' },
       ['x "$node.fetch.output"'] = { "$node.fetch.output",
-        'name it in env (OUTPUT: $node.fetch.output) and write "$OUTPUT", or name it in inputs and write "$INPUT_..."' },
+        'name it in env (OUTPUT: $node.fetch.output) and write "$OUTPUT", or name it in inputs and write '
+        .. '"$INPUT_..."' },
       ["echo $env.HOME."] = { "$env.HOME.", "the program has the worker's environment: write $HOME" },
     } do
       assert.equal(said:format(case[1], case[2]), judge("run", text))

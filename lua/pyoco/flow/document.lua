@@ -70,7 +70,8 @@ end
 local function option_at(d, map, row, path, code)
   local value = map[row.name]
   local lenient = row.type == "inputs" or row.type == "params"
-  if value == nil or (value == json.null and row.type ~= "callable") or (lenient and is_empty(value)) then return nil end
+  if value == json.null and row.type ~= "callable" then return nil end
+  if value == nil or (lenient and is_empty(value)) then return nil end
   local expected, got, hint = options.check(row, value)
   if not expected then return value end
   fail(d, { map = map, key = row.name }, path, code, ("%s must be %s, got %s"):format(path, expected, got),

@@ -13,7 +13,7 @@ M.TASK = {
   { name = "callable", type = "callable", in_lua = false, example = "etl_tasks:fetch",
     doc = "The Lua function of the task, as module:function; the module is a file of the worker's task roots." },
   { name = "run", type = "command", example = { "python", "train.py", "--lr", "$ctx.params.lr" },
-    doc = "The program that the task runs: a list (items that are selectors are replaced), or one text for the shell." },
+    doc = "The program that the task runs: a list (items that are selectors are replaced), or a text for the shell." },
   { name = "env", type = "environment", example = { LR = "$ctx.params.lr" },
     doc = "Environment variables of the program: texts or selectors." },
   { name = "cwd", type = "text", example = "/srv/train", no_default = "the worker's folder",
