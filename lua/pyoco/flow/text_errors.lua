@@ -76,7 +76,7 @@ local function got(p)
   if p.kind == "end" then return "the end of the graph" end
   if p.kind == "line" then return "the end of the line" end
   local text = p.text:sub(p.at, math.min(p.to, p.at + 40))
-  if p.to - p.at >= 40 then text = text:sub(1, 37):gsub("[\xc2-\xff][\x80-\xbf]*$", "") .. "..." end -- no cut characters
+  if #text > 40 then text = text:sub(1, 37):gsub("[\xc2-\xff][\x80-\xbf]*$", "") .. "..." end -- no cut characters
   return "'" .. text .. "'"
 end
 
