@@ -115,7 +115,12 @@ function visit(c, node, need, depth)
     c.stopped = true
   end
   if c.stopped then return need end
-  if node.op then return VISIT[node.op](c, node, need, depth) end
+  if node.op then
+    local rule = VISIT[node.op]
+    if rule then return rule(c, node, need, depth) end
+    report(c.errors, node, "unsupported_syntax", "loops and switches are not available in this version")
+    return need
+  end
   return visit_task(c, node, need)
 end
 
