@@ -72,7 +72,9 @@ describe("ctx", function()
         ctx.run.tag = "changed"
         ctx.env.X = "changed"
       end },
-      { "t", function(ctx) return { ctx.scratch.list[1], ctx.params.list[1], ctx.run.tag, ctx.env.X } end, needs = "a" },
+      { "t", function(ctx)
+        return { ctx.scratch.list[1], ctx.params.list[1], ctx.run.tag, ctx.env.X }
+      end, needs = "a" },
     }, { params = { list = { 1 } }, env = { X = "x" }, run = { tag = "gpu" } })
     assert.same({ 1, 1, "gpu", "x" }, eng.records.t.output)
   end)
