@@ -59,6 +59,10 @@ end
 ---@param target table? the engine's node { record, eng }; eng:log(node, text) is told. nil: nobody's
 function M.select(target) current = target end
 
+--- Whose code runs now.
+---@return table? node
+function M.running() return current end
+
 --- Connects print and io.write of this VM's tasks; the engine calls it once per run.
 function M.install() task.on_output(M.write) end
 
