@@ -175,8 +175,21 @@ local function outcome(eng)
   return "FAILED", format("task '%s' could not start: a task before it failed", unreached.name)
 end
 
+--- Keeps the run from its end while something of it is still there: a process that is being killed, say.
+---@return fun() release the next pump may then end the run
+function Engine:hold()
+  self.held = self.held + 1
+  local is_released
+  return function()
+    if is_released then return end
+    is_released = true
+    self.held = self.held - 1
+  end
+end
+
 --- Closes the run.
 local function close(eng)
+  for _, fn in ipairs(eng.on_close) do fn() end
   eng.status, eng.error = outcome(eng)
   eng.ended_at = eng.now()
   task.reset()
@@ -205,7 +218,7 @@ end
 function Engine:pump()
   if self.status then return true end
   while advance(self) do end
-  if self.running > 0 then return false end
+  if self.running > 0 or self.held > 0 then return false end
   close(self)
   return true
 end
@@ -248,7 +261,8 @@ function M.new(flow, opts)
     tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,
     on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
     max_parallel = opts.max_parallel or MAX_PARALLEL, env = opts.env or {}, artifacts_dir = opts.artifacts_dir,
-    http = opts.http, exec = opts.exec,
+    http = opts.http, exec = opts.exec, held = 0,
+    on_close = {}, -- functions without arguments, for the end of the run: library code puts them here
   }, Engine)
   eng.on_ready = on_ready(eng)
   for _, node in ipairs(eng.plan.nodes) do
