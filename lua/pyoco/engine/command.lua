@@ -64,17 +64,13 @@ function M.task(node)
   end
 end
 
---- Tells whether a flow runs commands that it may not: those of submitted documents are for workers that were started
---- for that.
----@param graph table
----@return string|nil message names the first such task
-function M.refusal(graph)
-  for _, node in ipairs(graph.nodes) do
-    if node.command then
-      return format("task '%s' runs a command; this worker takes no commands from submitted documents: start it with "
-        .. "--allow-commands", node.name)
-    end
-  end
+--- Why a command task of a submitted document does not run here: such commands are for workers that were started for
+--- that.
+---@param task string its name
+---@return string message
+function M.refusal(task)
+  return format("task '%s' runs a command; this worker takes no commands from submitted documents: start it with "
+    .. "--allow-commands", task)
 end
 
 return M
