@@ -244,7 +244,7 @@ function M.new(flow, opts)
     on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
     max_parallel = opts.max_parallel or MAX_PARALLEL,
   }, Engine)
-  eng.sources = { params = eng.params, results = eng.results, env = opts.env or {} }
+  eng.sources = wiring.sources(eng, opts.env)
   eng.on_ready = on_ready(eng)
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name

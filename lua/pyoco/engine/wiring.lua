@@ -12,6 +12,24 @@ local M = {}
 
 local NONE <const> = {}
 
+--- What selectors read.
+---@param eng table the engine
+---@param env table? variables that flows may read
+---@return table sources see selector.resolve
+function M.sources(eng, env)
+  local params, results, run = eng.params, eng.results, eng.run
+  return {
+    ctx = function(name)
+      if name == "params" then return params end
+      if name == "results" then return results end
+      return params[name]
+    end,
+    node = function(task) return results[task] end,
+    flow = { name = eng.flow.name, run_id = run.run_id, tag = run.tag, started_at = run.started_at },
+    env = env or {},
+  }
+end
+
 --- Prepares a node's inputs: selectors are parsed once.
 ---@param spec table graph node
 ---@return table? inputs list of { name, selector = table|nil, literal = any }, or nil when there are none
