@@ -86,9 +86,9 @@ describe("selector", function()
 
   it("refuses everything else", function()
     for _, source in ipairs { "$", "$ctx", "$ctx.", "$ctx.params.", "$ctx.params.a..b", "$ctx[0]", "$ctx.a[",
-        "$ctx.a[b]", "$ctx.a[-1]", "$ctx.a[0]b", "$ctx.a['b]", "$node.a", "$node..output", "$node.a.outputs", "$node.a.output.",
-        "$node[1].output", "$env.", "$env.a b", "$env.a.b", "$flow", "$flow.nope",
-        "$flow.name.x", "$x.y", "$ctxparams" } do
+        "$ctx.a[b]", "$ctx.a[-1]", "$ctx.a[0]b", "$ctx.a['b]", "$node.a", "$node..output", "$node.a.outputs",
+        "$node.a.output.", "$node[1].output", "$env.", "$env.a b", "$env.a.b", "$flow", "$flow.nope", "$flow.name.x",
+        "$x.y", "$ctxparams" } do
       local parsed, message, code = selector.parse(source)
       assert.is_nil(parsed, source)
       assert.equal("invalid", code)

@@ -137,7 +137,7 @@ end
 
 --- Parses a selector that stands alone, as in `inputs`.
 ---@param text string
----@return table|nil selector { text, root = "ctx"|"node"|"flow"|"env", node, path = list of keys and of indexes from 0 }
+---@return table|nil selector { text, root = "ctx"|"node"|"flow"|"env", node, path = keys, and indexes from 0 }
 ---@return string|nil message, string|nil code "invalid"
 function M.parse(text)
   local root, from = match(text, "^%$(%w+)()")
