@@ -62,7 +62,6 @@ M.TOP = {
 --- Options of `pyoco.flow` in Lua.
 M.LUA_FLOW = { M.FLOW[2], M.RUNTIME[1] }
 
-local SAVE_ROOTS = { scratch = true, results = true, params = true }
 local SHELL_SELECTORS = { ctx = true, node = true, flow = true, env = true }
 local LONGEST_SHOWN = 40
 
@@ -188,14 +187,7 @@ local function list_of(expected, is_good)
   end
 end
 
-local function is_save_path(text)
-  local root, rest = text:match("^(%a+)%.(.+)$")
-  if not SAVE_ROOTS[root] then return false end
-  for step in (rest .. "."):gmatch("([^.]*)%.") do
-    if not step:find("%S") then return false end
-  end
-  return true
-end
+local function is_save_path(text) return require("pyoco.flow.save_path").parse(text) ~= nil end
 
 --- Each type: check(row, value) -> nil when it is right, else what was expected [, what was got [, a remedy]].
 M.TYPES = {
