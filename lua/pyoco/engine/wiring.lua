@@ -70,7 +70,6 @@ function M.sources(eng, scope)
   end
   local function node(name) return result_of(eng, scope, name) end
   sources = { ctx = ctx, node = node, flow = flow_fields(eng), env = eng.env or {}, attempt = 1 }
-  sources.params, sources.results = eng.params, eng.results -- the way selectors read before expressions came
   holder.sources = sources
   return sources
 end
