@@ -58,7 +58,8 @@ local function field_fault(spec)
     local known = KEYS[key]
     if known then
       if not known[2](given) then
-        return format("%s: expected %s, got %s", key, known[1], type(given) == "number" and given or "a " .. type(given))
+        return format("%s: expected %s, got %s", key, known[1],
+          type(given) == "number" and tostring(given) or "a " .. type(given))
       end
     elseif math_type(key) ~= "integer" then
       local names = {}
@@ -77,7 +78,7 @@ local function arguments(spec)
     if #spec > 0 then return nil, "give a program as a list, or a text for the shell, not both" end
     return { SHELL, "-c", spec.shell }
   end
-  if #spec == 0 then return nil, "names no program: ctx:exec{ \"program\", \"argument\", ... } or { shell = \"...\" }" end
+  if #spec == 0 then return nil, "no program: ctx:exec{ \"program\", \"argument\", ... } or { shell = \"...\" }" end
   local args, count = {}, 0
   for key in pairs(spec) do
     if math_type(key) then count = count + 1 end
