@@ -57,7 +57,7 @@ function M.finish(eng, node, state, message, traceback)
   else
     eng.was_cancelled = true
   end
-  if node.scope.frame then eng.framework.left(eng, node) end
+  if eng.framework then eng.framework.left(eng, node) end
 end
 local finish = M.finish
 
@@ -142,13 +142,13 @@ function M.launch(eng, node)
     retry.leave(eng, node)
     node.attempt = node.attempt + 1
     record.attempt = node.attempt
-  elseif node.scope.frame then
+  elseif eng.framework then
     eng.framework.entered(node)
   end
   record.started_at, node.started = at, eng.monotonic()
   eng.running = eng.running + 1
   node.turn = turn and turn + 1 or 0 -- an answer to an earlier attempt must not fit this one
-  local arguments, inputs = wiring.arguments(eng, node)
+  local arguments, inputs, count = wiring.arguments(eng, node)
   enter(eng, node, "RUNNING", at)
   if not arguments then return finish(eng, node, "FAILED", inputs) end
   record.inputs = inputs
@@ -157,7 +157,7 @@ function M.launch(eng, node)
   eng.current = node
   if options and options.timeout_sec then deadline.start(eng, node, options.timeout_sec) end
   output.select(node)
-  local co, state, a, b = start(node.fn, unpack(arguments, 1, #node.params))
+  local co, state, a, b = start(node.fn, unpack(arguments, 1, count))
   node.co = co
   settle(eng, node, state, a, b)
 end

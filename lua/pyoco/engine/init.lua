@@ -16,6 +16,7 @@ local output = require "pyoco.engine.output"
 local planner = require "pyoco.engine.plan"
 local queue = require "pyoco.engine.queue"
 local record_of = require "pyoco.engine.record"
+local sandbox = require "pyoco.flow.sandbox"
 local series = require "pyoco.engine.series"
 local timer = require "pyoco.engine.timer"
 local value = require "pyoco.engine.value"
@@ -29,7 +30,7 @@ local M = {}
 
 local MAX_PARALLEL = 256
 local MAX_ITERATIONS = 10000
-local COMMAND_PARAMS <const> = { "ctx", "inputs", "resolve" }
+local NO_PARAMS <const> = {}
 
 local Engine = {}
 Engine.__index = Engine
@@ -114,6 +115,18 @@ local function outcome(eng)
     or "%stask '%s' could not start: a task before it failed", member.kind or "", member.kind and "" or member.name)
 end
 
+--- Keeps the run from its end while something of it is still there: a process that is being killed, say.
+---@return fun() release the next pump may then end the run
+function Engine:hold()
+  self.held = self.held + 1
+  local is_released
+  return function()
+    if is_released then return end
+    is_released = true
+    self.held = self.held - 1
+  end
+end
+
 --- Closes the run.
 local function close(eng)
   if eng.framework then eng.framework.close(eng) end
@@ -142,7 +155,7 @@ local function launch_next(eng)
   while ready[1] and not eng.failed and eng.running < eng.max_parallel do
     local node = pop(ready)
     local is_due = node.state == "PENDING" or node.retry -- a retry may have been given up meanwhile
-    if is_due and not (node.scope.frame and eng.framework.is_blocked(eng, node)) then
+    if is_due and not (eng.framework and eng.framework.is_blocked(eng, node)) then
       attempt.launch(eng, node)
       return true
     end
@@ -172,7 +185,7 @@ end
 function Engine:pump()
   if self.status then return true end
   while advance(self) do end
-  if self.running > 0 or self.retry_count > 0 and not self.is_cancelling then return false end
+  if self.running > 0 or self.retry_count > 0 or self.held > 0 then return false end
   close(self)
   return true
 end
@@ -194,24 +207,24 @@ local function merge_params(flow, params)
   return merged
 end
 
---- The function of a task and the names of its parameters.
+--- The function of a task and the names of its parameters. A task without one runs a command, if that is allowed.
 local function callable_of(eng, spec, opts)
   local flow, name = eng.flow, spec.name
   local fake = opts.fakes and opts.fakes[name]
-  if fake then return fake, require("pyoco.flow.sandbox").parameters(fake) end
-  if flow.functions[name] then return flow.functions[name], flow.params[name] or {} end
+  if fake then return fake, sandbox.parameters(fake) end
+  local fn = flow.functions[name]
+  if fn then return fn, flow.params[name] or NO_PARAMS end
   if not spec.command then error(format("flow %s: no function for task %s", flow.name, name), 0) end
-  if not opts.allow_commands and not eng.failed then
-    eng.failed = { record = { error = format("task '%s' runs a command; this worker takes no commands from submitted "
-      .. "documents: start it with --allow-commands", name) } }
-  end
-  return require("pyoco.engine.command").task(spec), COMMAND_PARAMS
+  local command = require "pyoco.engine.command"
+  if not opts.allow_commands then error(command.refusal(name), 0) end
+  return command.task(spec), NO_PARAMS
 end
 
 --- Gives the tasks of the graph what they need to run.
 local function prepare(eng, opts)
   local function equip(node)
     node.fn, node.params = callable_of(eng, node.spec, opts)
+    if opts.fakes and opts.fakes[node.name] then node.is_fake = true end
     node.inputs = wiring.inputs(node.spec)
   end
   for _, node in ipairs(eng.plan.nodes) do
@@ -231,8 +244,9 @@ end
 ---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
 ---@param opts table? { params, run = fields of ctx.run, on_event = fn(event), now = fn() -> unix seconds, monotonic =
 ---  fn() -> seconds, after = fn(seconds, fn) -> stop, env = { NAME = text }, max_parallel = 256 tasks at once,
----  max_iterations = 10000 of one loop, allow_commands = false, artifacts_dir, max_commands, command_grace_sec,
----  fakes = { task = fn }, http, exec: for tests }
+---  max_iterations = 10000 of one loop, allow_commands = false: command tasks are refused (raises), artifacts_dir =
+---  "artifacts", max_commands = 8 at once, command_grace_sec = 5; for tests fakes = { task = fn }, http and exec =
+---  fn(spec, ctx) in place of the real ones }
 ---  Events: { type = "task", task, state, attempt from 2 on, at }, { type = "log", task, text, at }, { type = "run",
 ---  state, error, at }, { type = "retry", task, attempt, error, delay_sec, at }, { type = "iteration", task, state,
 ---  iteration = indexes from 0, outermost first, at }, { type = "frame", frame, state, iterations, label, error, at };
@@ -245,16 +259,16 @@ end
 function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
-    flow = flow, opts = opts, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
+    flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
     running = 0, ready = {}, answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {}, on_close = {},
     on_event = opts.on_event, now = opts.now or clock.wall, monotonic = opts.monotonic or clock.monotonic,
     after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
-    max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec,
+    max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
+    http = opts.http, exec = opts.exec, started_at = opts.run and opts.run.started_at or clock.wall(),
   }, Engine)
   eng.plan = planner.new(flow.graph, { attempt = 1, eng = eng })
   eng.results = eng.plan.results
-  eng.sources = { params = eng.params, results = eng.results, env = opts.env or {} }
   eng.on_ready = on_ready(eng)
   prepare(eng, opts)
   output.install()
