@@ -246,11 +246,20 @@ local function merge_params(flow, params)
   return merged
 end
 
+--- The function of a task that has none of its own: it runs a command, if that is allowed.
+local function command_function(flow, spec, opts)
+  if not spec.command then error(format("flow %s: no function for task %s", flow.name, spec.name), 3) end
+  local command = require "pyoco.engine.command"
+  if not opts.allow_commands then error(command.refusal(spec.name), 0) end
+  return command.task(spec)
+end
+
 --- Makes an engine for one run.
 ---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
 ---@param opts table? { params, run = table, on_event = fn(event), now = fn() -> unix seconds, after = fn(seconds, fn)
 ---  -> stop, env = { NAME = text }, max_parallel = 256, artifacts_dir = "artifacts", http and exec = fn(spec, ctx) in
----  place of the real ones }. Events: { type = "task", task, state, at }, { type = "log", task, text, at },
+---  place of the real ones, allow_commands = false: command tasks are refused (raises), max_commands = 8 at once,
+---  command_grace_sec = 5 }. Events: { type = "task", task, state, at }, { type = "log", task, text, at },
 ---  { type = "run", state, error, at }; on_event must not raise.
 ---@return table engine { status (nil until the end), error, tasks = { name = state }, records = { name = record },
 ---  params, running = number of started tasks that have not ended, ended_at }
@@ -261,13 +270,14 @@ function M.new(flow, opts)
     tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,
     on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
     max_parallel = opts.max_parallel or MAX_PARALLEL, env = opts.env or {}, artifacts_dir = opts.artifacts_dir,
-    http = opts.http, exec = opts.exec, held = 0,
+    http = opts.http, exec = opts.exec, held = 0, max_commands = opts.max_commands,
+    command_grace_sec = opts.command_grace_sec,
     on_close = {}, -- functions without arguments, for the end of the run: library code puts them here
   }, Engine)
   eng.on_ready = on_ready(eng)
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name
-    node.fn = flow.functions[name] or error(("flow %s: no function for task %s"):format(flow.name, name), 2)
+    node.fn = flow.functions[name] or command_function(flow, node.spec, opts)
     node.eng, node.params, node.inputs = eng, flow.params[name] or {}, wiring.inputs(node.spec)
     node.record = new_record()
     eng.tasks[name], eng.records[name] = "PENDING", node.record
