@@ -62,12 +62,12 @@ local function place_of_call(fn)
 end
 
 --- The row of a task for the compiler, out of its options.
-local function row_of(what, fn, given, level)
+local function row_of(what, name, fn, given, level)
   local options = require "pyoco.flow.options"
   check_options(what, given, options.TASK, level + 1)
   local conflict = options.conflicts(given, fn ~= nil)[1]
   if conflict then error(("%s %s: %s"):format(what, conflict.message, conflict.hint), level + 1) end
-  return options.row(given)
+  return options.row(given, name)
 end
 
 --- Declares a task. The parameters of its function are wired by name when it runs: inputs, then params, then results
@@ -87,7 +87,7 @@ function M.task(name, fn, given)
     error(("%s: expected a function, or options with run, got a %s"):format(what, type(fn)), 2)
   end
   local file, line = place_of_call(fn)
-  local row = given == nil and {} or row_of(what, fn, given, 2)
+  local row = given == nil and {} or row_of(what, name, fn, given, 2)
   if not fn and not row.command then
     error(("%s: expected a function, or options with run"):format(what), 2)
   end

@@ -1,8 +1,8 @@
 --- The compiler: AST and task rows to the graph that the engine runs. Both front ends end here.
 ---
 ---   graph = { version = 1, name, nodes, edges, frames, any_of }
----   nodes   in declaration order: { name, needs = COND|nil, frame = id|nil, inputs = {}, outputs = {}, options = { those
----           given }, command = { run = list or text, env = {}, cwd }|nil, callable, line, column, file }
+---   nodes   in declaration order: { name, needs = COND|nil, frame = id|nil, inputs = {}, outputs = {}, options = {
+---           those given }, command = { run = list or text, env = {}, cwd }|nil, callable, line, column, file }
 ---   COND    "task" | FRAME_REF | { all = { COND, ... } } | { any = { COND, ... } }: what must have SUCCEEDED before
 ---   FRAME_REF  { frame = id }: one table per frame, wherever it is mentioned
 ---   frames  loops, switches and their branches, outer ones first: { id, kind, frame = id of the one around it|nil,
@@ -81,6 +81,7 @@ local function mention(c, key, record, node, need)
     c.order[#c.order + 1] = record
     if scope then scope.has_member = true end
   elseif record.scope ~= scope then
+    if scope then scope.has_member = true end
     return require("pyoco.flow.frame").report_conflict(c, record, node)
   end
   local branch = c.branch

@@ -18,7 +18,7 @@ local SWITCH = { __name = "pyoco.switch" } -- a switch that waits for its branch
 --- Fields that the library reads of nodes which lack them: never an error.
 local FIELDS = {}
 for name in ([[op name fn number file line at to bare inputs outputs options command as on count over cond max label
-    parallel]]):gmatch("%a+") do
+    parallel column caret]]):gmatch("%a+") do
   FIELDS[name] = true
 end
 
@@ -129,10 +129,13 @@ local function index(self, key)
   elseif type(key) == "string" and key:byte(1) == 36 then -- $
     local over, name = key:match("^(.*)%f[%w_]as%f[^%w_]%s*([%w_\x80-\xff]*)%s*$")
     if not over or not over:find("[%s%])]$") then return node_at(2, { op = "times", self, count = { text = key } }) end
-    if name == "" then error(("x[\"%s\"]: expected a name after 'as'; write x[\"$ctx.items as item\"]"):format(key), 2) end
+    if name == "" then
+      error(("x[\"%s\"]: expected a name after 'as'; write x[\"$ctx.items as item\"]"):format(key), 2)
+    end
     return loop_each(self, over:gsub("%s+$", ""), name, nil, 2)
   elseif type(key) == "string" then
-    error(("tasks have no '%s'; a loop is x[3], x[\"$ctx.n\"], x[\"$ctx.items as item\"] or x:each(...)"):format(key), 2)
+    error(("tasks have no '%s'; a loop is x[3], x[\"$ctx.n\"], x[\"$ctx.items as item\"] or x:each(...)")
+      :format(key), 2)
   end
   error(('x[...] takes a whole number, or a text such as "$ctx.items as item", got %s'):format(
     type(key) == "number" and tostring(key) or "a " .. type(key)), 2)

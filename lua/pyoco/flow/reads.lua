@@ -8,10 +8,6 @@ local ipairs, next, pairs = ipairs, next, pairs
 
 local MAX_COMPARED = 5000 -- names compared for warnings about one graph
 
---- Names of ctx that `$ctx.NAME` finds before any parameter.
-local CTX = { params = true, results = true, scratch = true, artifacts = true, loop = true, loops = true,
-  attempt = true, item = true }
-
 --- The scopes around a member: scope (an entry, false for the top) -> the member in it that is, or holds, the one
 --- asked for.
 local function scopes_of(record)
@@ -67,7 +63,7 @@ local function check_param(c, read, parsed)
   local path = parsed.path
   local is_long = path[1] == "params"
   local name = is_long and path[2] or path[1]
-  if not name or (not is_long and CTX[name]) or (c.opts.defaults or {})[name] ~= nil then return end
+  if not name or (not is_long and selector.CTX[name]) or (c.opts.defaults or {})[name] ~= nil then return end
   local scope = read.entry and read.entry.outer or read.record and read.record.scope
   local names = {}
   while scope do
