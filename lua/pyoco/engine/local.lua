@@ -8,8 +8,8 @@ local M = {}
 --- Runs a flow to its end.
 ---@param flow table flow object
 ---@param opts table? as for engine.new, but commands are allowed unless allow_commands is false; and
----  on_start = fn(engine), memory_limit = bytes, on_idle = fn() -> boolean, called when nothing goes on any more: whether
----  something does now
+---  on_start = fn(engine), memory_limit = bytes, on_idle = fn() -> boolean, called when nothing goes on any more:
+---  whether something does now
 ---@return table engine with status, error, tasks, records; nil, message, "unavailable" without interrupts
 function M.run(flow, opts)
   opts = opts or {}
