@@ -17,7 +17,7 @@ else ifeq ($(FLAVOUR),tsan)
 OPT      := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 endif
 LUV_LIB  := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4-luv.a
-CFLAGS   += $(CSTD) $(WARN) $(OPT) -fPIC -pthread -Isrc $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)) \
+CFLAGS   += $(CSTD) $(WARN) $(OPT) -fPIC -pthread -iquote src $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)) \
             -DPH_VERSION='"$(VERSION)"' -DPH_SHARE='"$(PREFIX)/share/pyoco-host"'
 LDLIBS   := $(LUV_LIB) $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldl -lm -pthread
 LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
