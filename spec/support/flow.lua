@@ -21,7 +21,7 @@ function M.compiled(graph_text, rows, options)
   local declared, flow = {}, { name = "spec", functions = {}, params = {}, defaults = options and options.defaults }
   for i, row in ipairs(rows) do
     local name = row[1]
-    declared[i] = { name = name, inputs = row.inputs, outputs = row.outputs, options = row.options, line = i, column = 1 }
+    declared[i] = { name = name, inputs = row.inputs, outputs = row.outputs, options = row.options }
     flow.functions[name], flow.params[name] = row[2], parameters(row[2])
   end
   local graph, problems = compile.graph(ast, declared, { name = "spec", place = function(at) return 1, at end })

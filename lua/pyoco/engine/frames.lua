@@ -4,10 +4,11 @@
 --- Nothing here calls itself through the end of another member: what is to be done next goes into eng.control, which
 --- the engine works off before it starts tasks. So 10,000 iterations, or frames one after the other, need no stack.
 ---
---- A frame: { id, spec, kind, body, scope = where it stands, state, count = iterations in all (nil if nobody knows),
---- goal = iterations to begin as far as is known now, next = the next one's index, live = those that go on, scopes = their scopes, active = tasks inside that have begun and not ended,
---- lists = { task = outputs so far }, is_doomed = a failure inside ended it: nothing new starts, has_failed = an
---- isolated one did: no iteration begins, culprit = the member that failed }.
+--- A frame: { id, spec, kind, body, scope = where it stands, state, record, count = iterations in all (nil if nobody
+--- knows), goal = iterations to begin as far as is known now, next = the next one's index, live = those that go on,
+--- scopes = their scopes, active = tasks inside that have begun and not ended, lists = { task = outputs so far },
+--- is_doomed = a failure inside ended it: nothing new starts, has_failed = an isolated one did: no iteration begins,
+--- culprit = the member that failed }.
 local json = require "host.json"
 local expression = require "pyoco.engine.expression"
 local planner = require "pyoco.engine.plan"
@@ -105,6 +106,7 @@ function M.left(eng, node)
       frame = frame.scope.frame
     end
   end
+  if node.state == "CANCELLED" then node.scope.is_cut = true end -- M.close ends it
   over(eng, node.scope)
 end
 
@@ -253,7 +255,7 @@ end
 --- A scope has no member left that may end.
 local function complete(eng, scope)
   local frame = scope.frame
-  if scope.is_over or frame.is_doomed or frame.state ~= "RUNNING" then return end
+  if scope.is_over or scope.is_cut or frame.is_doomed or frame.state ~= "RUNNING" then return end
   scope.is_over = true
   frame.live = frame.live - 1
   for i, other in ipairs(frame.scopes) do
