@@ -73,6 +73,11 @@ describe("client.lua check", function()
       .. "did you mean one?", "far.yaml:6:17: error: task 'b': callable 'step:two': no module 'step' in")
   end)
 
+  it("points at a task that has nothing to run", function()
+    write("empty.yaml", GOOD:gsub('b: {callable: "steps:two", retries: 2}', "b: {retries: 2}"))
+    holds(check("empty.yaml").stdout, "empty.yaml:6:3: error: task 'b': it has no callable and no run\n")
+  end)
+
   it("takes other folders for modules", function()
     write("good.yaml", (GOOD:gsub("steps", "other")))
     require("luv").fs_mkdir(dir .. "/more", 448)
@@ -116,7 +121,8 @@ return pyoco.flow("bad", (a >> b) & (b >> a))
     local got = check "."
     assert.equal(1, got.code)
     holds(got.stdout, "✘ ./bad.yaml  1 error\n", "✔ ./good.yaml  flow good: 2 tasks\n",
-      "✔ ./mine.lua  flow mine: 1 task\n", "· ./other.yaml  no flow document\n", "· ./steps.lua  a module of tasks: one, two\n", "✘ ./twin.lua  1 error\n",
+      "✔ ./mine.lua  flow mine: 1 task\n", "· ./other.yaml  no flow document\n",
+      "· ./steps.lua  a module of tasks: one, two\n", "✘ ./twin.lua  1 error\n",
       "flow 'mine' is declared twice: in ./mine.lua and in ./twin.lua", "\n6 files, 3 flows, 2 errors, 0 warnings\n")
   end)
 

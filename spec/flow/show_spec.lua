@@ -41,10 +41,10 @@ describe("show", function()
 
   it("writes conditions as the graph text has them", function()
     assert.equal([[
+├─ c
+│  └─ d  after c & (a | b)
 ├─ a
-├─ b
-└─ c
-   └─ d  after c & (a | b)
+└─ b
 ]], draw(graph_of "c >> d\n(a|b) >> d"))
   end)
 

@@ -99,14 +99,6 @@ local function read_lua(found, roots, globals, text)
   end
 end
 
---- Where a task's callable stands in its document.
-local function place_of(doc, name)
-  for _, row in ipairs(doc.tasks) do
-    if row.name == name then return row.place_of_option("callable") or { line = row.line, column = row.column } end
-  end
-  return {}
-end
-
 --- Finds the functions of a document's tasks.
 local function resolve(found, doc, roots, globals)
   local box = sandbox.new(roots, globals)
@@ -118,7 +110,7 @@ local function resolve(found, doc, roots, globals)
   end)
   table.move(box.files, 1, #box.files, #found.files + 1, found.files)
   for _, problem in ipairs(list or {}) do
-    local place = place_of(doc, problem.task)
+    local place = doc.place_of(problem.task, "callable")
     found.errors[#found.errors + 1] = { file = found.path, line = place.line, column = place.column,
       message = ("task '%s': %s"):format(problem.task, problem.message) }
   end
@@ -128,7 +120,7 @@ end
 
 local function read_yaml(found, roots, globals, text)
   local name = found.path:match("([^/]*)%.ya?ml$")
-  local doc, message, _, errors = require("pyoco.flow.document").read(text, { name = name })
+  local doc, message, _, errors = require("pyoco.flow.document").read(text, { name = name, places = true })
   found.files = { found.path }
   if not doc then
     found.errors = stamp(errors or { { message = message } }, found.path)
