@@ -3,7 +3,6 @@
 --- The program gets its inputs twice: as JSON on stdin, all of them in one object, and as variables INPUT_<NAME>. The
 --- last line of its stdout that is JSON is the task's output.
 local json = require "host.json"
-local exec = require "pyoco.engine.exec"
 
 local type, pairs, ipairs, format, gsub, upper = type, pairs, ipairs, string.format, string.gsub, string.upper
 
@@ -56,7 +55,7 @@ end
 function M.task(node)
   local command = node.command
   return function(ctx, inputs, resolve)
-    local result = exec.run(ctx, spec_of(command, inputs, resolve))
+    local result = ctx:exec(spec_of(command, inputs, resolve))
     if result.is_output_lost then
       error("output: the last line of stdout is longer than 1 MB; write large data to a file and print its path", 0)
     end
