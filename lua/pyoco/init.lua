@@ -92,7 +92,8 @@ function M.task(name, fn, given)
     error(("%s: expected a function, or options with run"):format(what), 2)
   end
   task_count = task_count + 1
-  row.op, row.name, row.fn, row.number, row.file, row.line = false, name, fn or false, task_count, file, line
+  row.name, row.fn, row.number, row.file, row.line = name, fn or false, task_count, file, line
+  row.node = { name = name, file = file, line = line, task = row }
   return setmetatable(row, TASK)
 end
 
@@ -108,13 +109,13 @@ local function collect_tasks(expr, flow_name, level)
       else
         local other = by_name[node.name]
         if other then
-          local first, second = other, node
+          local first, second = other, node.task
           if second.number < first.number then first, second = second, first end
           error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, node.name,
             first.file, first.line, second.file, second.line), level + 1)
         end
-        by_name[node.name] = node
-        tasks[#tasks + 1] = node
+        by_name[node.name] = node.task
+        tasks[#tasks + 1] = node.task
       end
     end
   end
@@ -126,8 +127,9 @@ end
 local function rows_of(tasks)
   local rows = {}
   for i, task in ipairs(tasks) do
-    rows[i] = { name = task.name, inputs = task.inputs, outputs = task.outputs, options = task.options,
-      command = task.command, file = task.file, line = task.line, needs = nil, frame = nil }
+    rows[i] = { name = task.name, inputs = rawget(task, "inputs"), outputs = rawget(task, "outputs"),
+      options = rawget(task, "options"), command = rawget(task, "command"), file = task.file, line = task.line,
+      needs = nil, frame = nil } -- named for their room
   end
   return rows
 end

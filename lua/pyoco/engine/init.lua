@@ -80,9 +80,18 @@ function Engine:fail_unstarted(member, message)
   how.fail_unstarted(self, member, message)
 end
 
+--- Does the next thing that is due for a loop or switch; false when there is none.
+local function work_off(eng)
+  local due = eng.control and take(eng.control)
+  if not due then return false end
+  eng.framework.work(eng, due)
+  return true
+end
+
 --- Ends what waits and what has not started; what runs is ended by its interrupt.
 local function apply_cancel(eng)
   eng.is_cancelling = true
+  while work_off(eng) do end -- a loop whose last iteration has ended is done
   eng.answers, eng.ready = queue.fifo(), {}
   local nodes = eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
   for _, node in ipairs(nodes) do
@@ -172,12 +181,7 @@ local function advance(eng)
     receive(eng, arrived)
     return true
   end
-  local due = eng.control and take(eng.control)
-  if due then
-    eng.framework.work(eng, due)
-    return true
-  end
-  return launch_next(eng)
+  return work_off(eng) or launch_next(eng)
 end
 
 --- Does all that can be done without waiting.

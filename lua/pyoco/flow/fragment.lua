@@ -1,5 +1,6 @@
 --- The Lua front end's operators: what joins tasks builds the AST of flow/text.lua. A node is never changed once made,
 --- so that a fragment may be used in several flows, and twice in one: then it is one loop, mentioned twice.
+--- What a user has in hand is not the node but a fragment with the node inside: `x[3]` must not find x's third child.
 ---
 ---   a >> b   a & b   a | b                 order, side by side, the first that succeeds
 ---   x[3]   x["$ctx.n"]                     that many times
@@ -10,22 +11,13 @@ local M = {}
 
 local MAX_TIMES = 100 -- of `x % "cond"`
 
---- Metatables of the nodes that a user has in hand. init.lua makes the tasks.
+--- Metatables of what a user has in hand: { node = of the AST }. init.lua makes the tasks.
 M.TASK, M.FRAGMENT = { __name = "pyoco.task" }, { __name = "pyoco.fragment" }
 
 local SWITCH = { __name = "pyoco.switch" } -- a switch that waits for its branches
 
---- Fields that the library reads of nodes which lack them: never an error.
-local FIELDS = {}
-for name in ([[op name fn number file line at to bare inputs outputs options command as on count over cond max label
-    parallel column caret]]):gmatch("%a+") do
-  FIELDS[name] = true
-end
-
 --- Tells whether a value can stand beside an operator.
----@param value any
----@return boolean
-function M.is_node(value)
+local function is_fragment(value)
   local meta = getmetatable(value)
   return meta == M.TASK or meta == M.FRAGMENT
 end
@@ -39,7 +31,7 @@ local function describe(value)
     return ("a string ('%s'): write the task's variable, not its name"):format(value)
   elseif kind == "function" then
     return 'a function: make it a task with pyoco.task("name", fn)'
-  elseif kind == "table" and M.is_node(value[1]) then
+  elseif kind == "table" and is_fragment(value[1]) then
     return "a list: write (a & b) for tasks side by side"
   elseif kind == "nil" then
     return "a nil: is the variable declared above, and spelled like this?"
@@ -54,22 +46,23 @@ function M.file_of(info)
   return info.source:sub(1, 1) == "@" and info.source:sub(2) or info.short_src
 end
 
---- Makes a node at the line of the user's code. `level` is that of the user's code for the caller.
-local function node_at(level, node)
+--- Makes a fragment whose node stands at the line of the user's code. `level` is that of the user's code for the
+--- caller, which must not call this as its last act: a tail call has no level.
+local function fragment_at(level, node)
   local info = debug.getinfo(level + 1, "Sl")
   if info then node.file, node.line = M.file_of(info), info.currentline end
-  return setmetatable(node, M.FRAGMENT)
+  return setmetatable({ node = node }, M.FRAGMENT)
 end
 
 --- Makes the metamethod of one joining operator.
 local function joining(op, symbol)
   return function(left, right)
-    if not M.is_node(left) or not M.is_node(right) then
+    if not is_fragment(left) or not is_fragment(right) then
       local wrong = left
-      if M.is_node(left) then wrong = right end
+      if is_fragment(left) then wrong = right end
       error(("%s joins tasks, got %s"):format(symbol, describe(wrong)), 2)
     end
-    return setmetatable({ op = op, left, right }, M.FRAGMENT)
+    return setmetatable({ node = { op = op, left.node, right.node } }, M.FRAGMENT)
   end
 end
 
@@ -77,11 +70,12 @@ local UNTIL = [[x %% condition: expected a text such as "$node.x.output > 3", or
 
 --- x % "cond", x % { "cond", max }
 local function loop_until(left, right)
-  if not M.is_node(left) then
-    error(("x %% condition: the tasks stand before the %%, got %s"):format(describe(left)), 2)
+  if not is_fragment(left) then
+    local level = debug.getinfo(2, "S").what == "C" and 3 or 2 -- a string's own operator stands between
+    error(("x %% condition: the tasks stand before the %%, got %s"):format(describe(left)), level)
   end
   local cond, max = right, MAX_TIMES
-  if type(right) == "table" and not M.is_node(right) then
+  if type(right) == "table" and not is_fragment(right) then
     cond, max = right[1], right[2]
     if max == nil then max = MAX_TIMES end
     if math.type(max) ~= "integer" then
@@ -91,20 +85,21 @@ local function loop_until(left, right)
   end
   if type(cond) ~= "string" or not cond:find("%S") then
     local got = type(cond) == "string" and "a blank text" or type(cond) == "function" and
-      "a function: the condition is a text that is read when the loop runs" or "a " .. type(cond)
+      "a function: the condition is a text that is read when the loop runs" or is_fragment(cond) and "tasks"
+      or "a " .. type(cond)
     error(UNTIL:format(got), 2)
   end
-  return node_at(2, { op = "until", left, cond = { text = cond }, max = max })
+  return (fragment_at(2, { op = "until", left.node, cond = { text = cond }, max = max }))
 end
 
 --- The loop over a list.
 local function loop_each(body, over, as, parallel, level)
-  return node_at(level + 1, { op = "each", body, over = { text = over }, as = as, parallel = parallel })
+  return (fragment_at(level + 1, { op = "each", body.node, over = { text = over }, as = as, parallel = parallel }))
 end
 
 --- x:each("$ctx.items", "item", { parallel = 4 })
 local function each(self, over, as, options)
-  if not M.is_node(self) then error(("x:each: call it with a colon on tasks, got %s"):format(describe(self)), 2) end
+  if not is_fragment(self) then error(("each is a method of tasks: x:each(...), got a %s"):format(type(self)), 2) end
   if type(over) ~= "string" or not over:find("%S") then
     error(('x:each: expected a list as text, such as "$ctx.items", got %s'):format(
       type(over) == "string" and "a blank one" or "a " .. type(over)), 2)
@@ -116,23 +111,24 @@ local function each(self, over, as, options)
   for key in pairs(options or {}) do
     if key ~= "parallel" then error(("x:each: unknown option '%s'; known: parallel"):format(tostring(key)), 2) end
   end
-  return loop_each(self, over, as or "item", options and options.parallel, 2)
+  return (loop_each(self, over, as or "item", options and options.parallel, 2))
 end
 
 --- x[3], x["$ctx.n"], x["$ctx.items as item"]; methods by name.
 local function index(self, key)
-  if FIELDS[key] then return nil end
   if key == "each" then return each end
   local whole = math.type(key) == "float" and math.tointeger(key) or key
   if math.type(whole) == "integer" then
-    return node_at(2, { op = "times", self, count = { text = tostring(whole) } })
+    return (fragment_at(2, { op = "times", self.node, count = { text = tostring(whole) } }))
   elseif type(key) == "string" and key:byte(1) == 36 then -- $
     local over, name = key:match("^(.*)%f[%w_]as%f[^%w_]%s*([%w_\x80-\xff]*)%s*$")
-    if not over or not over:find("[%s%])]$") then return node_at(2, { op = "times", self, count = { text = key } }) end
+    if not over or not over:find("[%s%])]$") then
+      return (fragment_at(2, { op = "times", self.node, count = { text = key } }))
+    end
     if name == "" then
       error(("x[\"%s\"]: expected a name after 'as'; write x[\"$ctx.items as item\"]"):format(key), 2)
     end
-    return loop_each(self, over:gsub("%s+$", ""), name, nil, 2)
+    return (loop_each(self, over:gsub("%s+$", ""), name, nil, 2))
   elseif type(key) == "string" then
     error(("tasks have no '%s'; a loop is x[3], x[\"$ctx.n\"], x[\"$ctx.items as item\"] or x:each(...)")
       :format(key), 2)
@@ -158,22 +154,23 @@ end
 
 --- switch "expr" { A = x, ["*"] = y }
 function SWITCH:__call(branches)
-  if type(branches) ~= "table" or M.is_node(branches) or next(branches) == nil then
+  if type(branches) ~= "table" or is_fragment(branches) or next(branches) == nil then
     error(('switch "%s": expected branches such as { A = x, ["*"] = y }, got %s'):format(self.on,
-      type(branches) == "table" and (M.is_node(branches) and "tasks" or "none") or "a " .. type(branches)), 2)
+      type(branches) == "table" and (is_fragment(branches) and "tasks" or "none") or "a " .. type(branches)), 2)
   end
-  local node = node_at(2, { op = "switch", on = { text = self.on } })
+  local made = fragment_at(2, { op = "switch", on = { text = self.on } })
+  local node = made.node
   for key, body in pairs(branches) do
     local label = label_of(key)
     if not label then error(("switch \"%s\": a label must be a text, got a %s"):format(self.on, type(key)), 2) end
-    if not M.is_node(body) then
+    if not is_fragment(body) then
       error(('switch "%s": the branch "%s" must be tasks joined by >> & |, got %s'):format(self.on, label,
         describe(body)), 2)
     end
-    node[#node + 1] = { op = "case", body, label = label, file = node.file, line = node.line }
+    node[#node + 1] = { op = "case", body.node, label = label, file = node.file, line = node.line }
   end
   table.sort(node, function(a, b) return a.label < b.label end)
-  return node
+  return made
 end
 
 SWITCH.__index = SWITCH
@@ -181,7 +178,7 @@ SWITCH.__index = SWITCH
 for name, symbol in pairs { shr = ">>", band = "&", bor = "|" } do
   SWITCH["__" .. name] = function(left, right)
     local wrong = left
-    if M.is_node(left) then wrong = right end
+    if is_fragment(left) then wrong = right end
     error(("%s joins tasks, got %s"):format(symbol, describe(wrong)), 2)
   end
 end
@@ -197,24 +194,26 @@ function M.switch(on)
   return setmetatable({ on = on }, SWITCH)
 end
 
---- One node for what the user gave as a flow's expression: a node, or a list of them that stand side by side.
+--- The node of what the user gave as a flow's expression: a fragment, or a list of them that stand side by side.
 ---@param name string of the flow, for errors
 ---@param given any
 ---@param level integer of the user's code
----@return table node
+---@return table node of the AST
 function M.to_node(name, given, level)
-  if M.is_node(given) then return given end
+  if is_fragment(given) then return given.node end
   if type(given) ~= "table" or getmetatable(given) == SWITCH or #given == 0 then
     error(("flow '%s': expected tasks joined by >> & |, got %s"):format(name, type(given) == "table"
       and getmetatable(given) ~= SWITCH and "an empty list" or describe(given)), level + 1)
   end
+  local node = { op = "all" }
   for i, item in ipairs(given) do
-    if not M.is_node(item) then
+    if not is_fragment(item) then
       error(("flow '%s': item %d of the list must be tasks joined by >> & |, got %s"):format(name, i, describe(item)),
         level + 1)
     end
+    node[i] = item.node
   end
-  return setmetatable({ op = "all", table.unpack(given) }, M.FRAGMENT)
+  return node
 end
 
 return M

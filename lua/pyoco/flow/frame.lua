@@ -61,13 +61,17 @@ function M.title(node)
   return TITLES[node.op](node)
 end
 
+--- The text of an expression with carets below bytes from..to; nil if it cannot be shown on one line.
+local function caret_below(text, from, to)
+  if not utf8.len(text) or text:find("%c") then return nil end
+  local width = math.max(1, utf8.len(text:sub(from, to)) or to - from + 1)
+  return text .. "\n" .. (" "):rep(utf8.len(text:sub(1, from - 1)) or from - 1) .. ("^"):rep(width)
+end
+
 --- The place of bytes from..to of an expression: in the graph text, or the Lua line with carets below the expression.
 local function place_of(node, text, from, to)
   if not text.at then
-    local width = math.max(1, utf8.len(text.text, from, to) or to - from + 1)
-    local before = utf8.len(text.text, 1, from - 1, true) or from - 1
-    local caret = not text.text:find("\n") and text.text .. "\n" .. (" "):rep(before) .. ("^"):rep(width) or nil
-    return { file = node.file, line = node.line, caret = caret }
+    return { file = node.file, line = node.line, caret = caret_below(text.text, from, to) }
   elseif text.is_escaped then
     return { at = text.at, to = text.to }
   end
@@ -135,7 +139,7 @@ local function check_alias(c, entry)
   local function fail(message, hint, other)
     c.fail(node, "bad_alias", ("%s: %s"):format(M.title(node), message), { hint = hint, also = other and { other } })
   end
-  if type(name) ~= "string" or not name:find("^[%a_][%w_]*$") then
+  if type(name) ~= "string" or not name:find("^[%a_\x80-\xff][%w_\x80-\xff]*$") then
     return fail("the name after 'as' must be letters, digits and _", 'write "$ctx.items as item"')
   elseif CTX[name] then
     return fail(("'%s' is a name of ctx itself"):format(name), "call it item")
@@ -199,7 +203,7 @@ local MAKE = {
   end,
   each = function(c, entry)
     check_expression(c, entry, "the list", entry.node.over, function(value)
-      return (type(value) ~= "table" or not require("host.json").is_array(value)) and "a list" or nil
+      return type(value) ~= "table" and "a list" or nil
     end)
     check_alias(c, entry)
     check_parallel(c, entry)
@@ -245,7 +249,7 @@ function M.new(c, node)
       c.fail(node, "too_deep", ("loops and switches are nested deeper than %d"):format(MAX_DEPTH),
         { hint = "flatten the graph" })
     end
-    c.is_deep = true
+    c.is_deep, outer.has_member = true, true
     return nil, {}
   end
   c.counts[kind] = (c.counts[kind] or 0) + 1
