@@ -25,6 +25,8 @@
 
 enum {
     SLOT_FD = 3,
+    ORPHANED = SIGUSR1, /* the signal of our supervisor's death */
+    ORPHANED_SEC = 2,
     EXIT_BROKEN = 70,
     GC_HEADROOM_KB = 2048, /* a run may allocate so much before the collector begins: most end before */
 };
@@ -55,6 +57,51 @@ struct ph_slot_self {
     bool is_running; /* a run is going on in vm */
     bool ended;
 };
+
+static pid_t supervisor;
+static char children_path[64]; /* the kernel's list of our children */
+
+/* Kills and reaps the listed children; a list ends each pid with a space. Returns how many. */
+static int end_listed(const char *list, ssize_t len) {
+    int pid = 0, ended = 0;
+    for (ssize_t i = 0; i < len; i++) {
+        if (list[i] >= '0' && list[i] <= '9') {
+            pid = pid * 10 + (list[i] - '0');
+            continue;
+        }
+        if (pid > 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+            ended++;
+        }
+        pid = 0;
+    }
+    return ended;
+}
+
+/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, what they leave
+ * to us. Async-signal-safe. */
+static void end_processes(void) {
+    char list[4096];
+    siginfo_t info;
+    int ended = 1;
+    while (ended > 0 && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        int fd = open(children_path, O_RDONLY | O_CLOEXEC);
+        ssize_t len = fd >= 0 ? read(fd, list, sizeof list) : 0;
+        if (fd >= 0)
+            close(fd);
+        ended = end_listed(list, len);
+    }
+}
+
+/* The supervisor is gone: so is the right of a run to go on, and of its processes. One that the kernel cannot end
+ * does not keep us. */
+static _Noreturn void end_orphaned(void) {
+    signal(SIGALRM, SIG_DFL);
+    alarm(ORPHANED_SEC);
+    end_processes();
+    _exit(0);
+}
 
 static char *copy_bytes(const char *p, size_t n) {
     char *copy = malloc(n + 1);
@@ -109,7 +156,7 @@ static void on_end(void *ctx, const char *fault) {
     ph_slot_self *s = ctx;
     s->ended = true;
     if (s->is_running)
-        _exit(0); /* the supervisor is gone: so is this run's right to go on */
+        end_orphaned();
 }
 
 static void say_error(ph_slot_self *s, const char *text) {
@@ -218,24 +265,6 @@ ph_nats_loop *ph_slot_self_nats(ph_slot_self *s) {
 
 /* --- runs --- */
 
-/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, theirs.
- */
-static void reap_processes(void) {
-    siginfo_t info;
-    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
-        char path[64];
-        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-        FILE *f = fopen(path, "re");
-        int pid;
-        while (f && fscanf(f, "%d", &pid) == 1) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-        }
-        if (f)
-            fclose(f);
-    }
-}
-
 static bool run_job(ph_slot_self *s, ph_error *err) {
     job *j = s->jobs;
     s->jobs = j->next;
@@ -262,7 +291,7 @@ static bool serve(ph_slot_self *s, ph_error *err) {
     while (!s->ended) {
         if (!renew(s, err))
             return false;
-        reap_processes();
+        end_processes();
         ph_channel_send(s->channel, 'I', "{}", 2, NULL, 0);
         while (!s->jobs && !s->ended)
             uv_run(&s->loop, UV_RUN_ONCE);
@@ -306,10 +335,23 @@ static void on_signal(int signal) {
         signal; /* the supervisor decides when a slot ends; a handler, since an ignored signal is inherited */
 }
 
+/* What the kernel sends when the supervisor has died; wherever we are, blocked in a C function too. */
+static void on_orphaned(int signal) {
+    (void)signal;
+    if (getppid() != supervisor)
+        end_orphaned();
+}
+
 /* Ties this process to its supervisor. False when the supervisor has died already. */
 static bool adopt_role(const char *parent) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != (pid_t)strtol(parent, NULL, 10))
+    snprintf(children_path, sizeof children_path, "/proc/self/task/%d/children", (int)getpid());
+    struct sigaction orphaned = {.sa_handler = on_orphaned};
+    sigfillset(&orphaned.sa_mask);
+    sigdelset(&orphaned.sa_mask, SIGALRM);
+    supervisor = (pid_t)strtol(parent, NULL, 10);
+    sigaction(ORPHANED, &orphaned, NULL);
+    prctl(PR_SET_PDEATHSIG, ORPHANED);
+    if (getppid() != supervisor)
         return false;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     fcntl(SLOT_FD, F_SETFD, FD_CLOEXEC);
