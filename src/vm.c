@@ -12,6 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { REQUESTS_MAX_SEC = 1 };
+enum { RESERVE = 64 << 20 }; /* bytes beyond the memory limit, and half of it, for library code */
 
 struct ph_vm {
     lua_State *L;
@@ -19,6 +23,7 @@ struct ph_vm {
     size_t used;     /* bytes now allocated */
     size_t limit;    /* 0 = none */
     bool is_closing;
+    bool goes_on; /* its process has other runs after it */
     ph_watch watch;
     ph_freezer *freezer; /* NULL: not to be frozen */
     size_t frozen_used;  /* used, when it was frozen */
@@ -53,6 +58,12 @@ static void *resize(ph_vm *vm, void *ptr, size_t osize, size_t nsize) {
     return NULL;
 }
 
+/* User code has the limit. The engine must be able to record what went wrong; but what it copies for tasks, and
+ * finalisers, which may run at any time, have an end too. */
+static size_t allowed(const ph_vm *vm) {
+    return vm->watch.running ? vm->limit : vm->limit + vm->limit / 2 + RESERVE;
+}
+
 static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     ph_vm *vm = ud;
     size_t old = ptr ? osize : 0; /* with ptr NULL, osize is a type tag, not a size */
@@ -63,8 +74,7 @@ static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
         vm->used -= old;
         return NULL;
     }
-    /* Only user code is refused: the engine must be able to record what went wrong. */
-    if (vm->limit && vm->watch.running && nsize > old && vm->used + (nsize - old) > vm->limit)
+    if (vm->limit && nsize > old && vm->used + (nsize - old) > allowed(vm))
         return NULL;
     void *p = resize(vm, ptr, old, nsize);
     if (p)
@@ -173,6 +183,7 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
     }
     if (options->is_short_lived)
         vm->arena = ph_arena_new();
+    vm->goes_on = options->can_freeze;
     if (options->can_freeze)
         vm->freezer = ph_freezer_new();
     if (!options->is_short_lived || vm->arena)
@@ -221,6 +232,22 @@ static void close_handles(ph_vm *vm, uv_loop_t *loop) {
         uv_run(loop, UV_RUN_NOWAIT);
 }
 
+/* Whether requests of luv (files, names, threads) are under way: they write into the VM's memory. */
+static bool has_requests(const uv_loop_t *loop) {
+    return loop->active_reqs.count > ph_foreign_requests();
+}
+
+/* Turns the loop until the requests that the VM's code has left are answered. A process that goes on must not go on
+ * without; one that ends with its VM gives up after a while. */
+static void await_requests(ph_vm *vm, uv_loop_t *loop) {
+    uint64_t deadline = uv_hrtime() + (uint64_t)REQUESTS_MAX_SEC * 1000000000;
+    while (has_requests(loop) && (vm->goes_on || uv_hrtime() < deadline)) {
+        uv_run(loop, UV_RUN_NOWAIT);
+        if (has_requests(loop))
+            usleep(200);
+    }
+}
+
 void ph_vm_settle(ph_vm *vm) {
     luv_ctx_t *ctx = luv_context(vm->L);
     vm->is_closing = true;
@@ -229,6 +256,11 @@ void ph_vm_settle(ph_vm *vm) {
     uv_run(ctx->loop, UV_RUN_NOWAIT);
     if (own_handles(ctx->loop) > 0)
         close_handles(vm, ctx->loop);
+    await_requests(vm, ctx->loop);
+}
+
+bool ph_vm_is_quiet(uv_loop_t *loop) {
+    return !has_requests(loop) && own_handles(loop) == 0;
 }
 
 /* lua_close calls all finalisers, then frees every object, the newest first. The second half is for nothing when
