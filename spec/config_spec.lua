@@ -89,6 +89,15 @@ describe("config.load", function()
     assert.falsy(message:find("word", 1, true), message)
   end)
 
+  it("has flags without a value for what is on or off", function()
+    local args = require "pyoco.cli.args"
+    local program = { name = "x", config = { "worker_allow_commands", "worker_slots" } }
+    local values = assert(args.parse(program, { "--allow-commands", "--slots", "2" }))
+    assert.is_true((load { flags = values.flags }).worker_allow_commands)
+    assert.is_false((load { flags = assert(args.parse(program, {})).flags }).worker_allow_commands)
+    assert.is_true((load { env = { PYOCO_WORKER_ALLOW_COMMANDS = "yes" } }).worker_allow_commands)
+  end)
+
   it("understands tags, slots, folders and booleans", function()
     local cfg = load { env = { PYOCO_WORKER_TAGS = " cpu, gpu,cpu", PYOCO_WORKER_SLOTS = "gpu=1,cpu=8",
       PYOCO_TASK_PATH = "a:/b/c", PYOCO_DLQ_PUBLISH_EXECUTION_ERROR = " OFF " } }

@@ -4,6 +4,7 @@
 --- A row is { name, type, default, env=, flag=, min=, max=, choices=, unit=, secret=, env_only=, doc= }.
 ---   name      the field of cfg that programs read
 ---   env       the variable; a row without env and flag is a constant of the contract
+---   flag      of a boolean: takes no value and means true
 ---   env_only  read from the process environment only, never from .env
 ---   min, max  refused outside, with variable, value and range
 --- Types are the keys of pyoco.config_type. Times are seconds and sizes bytes, as the names say.
@@ -93,7 +94,7 @@ local sections = {
     { "run_heartbeat_interval_sec", "number", 1, env = "PYOCO_RUN_HEARTBEAT_INTERVAL_SEC", min = 0.1,
       doc = "How often a running run is written while nothing changes." },
     { "cancel_grace_period_sec", "number", 30, env = "PYOCO_CANCEL_GRACE_PERIOD_SEC", min = 0,
-      doc = "A run that ignores its cancel for this long is killed." },
+      doc = "A run that ignores its cancel, or a task its timeout, for this long is killed." },
     { "ack_progress_interval_sec", "number", 10, env = "PYOCO_ACK_PROGRESS_INTERVAL_SEC",
       doc = "How often a job in hand is renewed, at most a third of the consumer's ack wait; 0 or less = that third." },
     { "consumer_ack_wait_sec", "number", 30, env = "PYOCO_CONSUMER_ACK_WAIT_SEC", min = 1,
@@ -106,6 +107,16 @@ local sections = {
       doc = "A run whose process dies this often is FAILED (worker_crashed)." },
     { "run_max_parallel", "integer", 256, env = "PYOCO_RUN_MAX_PARALLEL", min = 1, max = 4096,
       doc = "Tasks of one run at once; the rest wait." },
+    { "run_max_commands", "integer", 8, env = "PYOCO_RUN_MAX_COMMANDS", min = 1, max = 256,
+      doc = "Commands (child processes) of one run at once; the rest wait." },
+    { "command_grace_sec", "number", 5, env = "PYOCO_COMMAND_GRACE_SEC", min = 0, max = 3600,
+      doc = "A command that is cut is asked to end, and killed after this long." },
+    { "flow_max_iterations", "integer", 10000, env = "PYOCO_FLOW_MAX_ITERATIONS", min = 1, max = 10000000,
+      doc = "Iterations of one loop; a loop that wants more is FAILED." },
+    { "artifacts_dir", "path", "artifacts", env = "PYOCO_ARTIFACTS_DIR",
+      doc = "Where tasks' artifacts that are files go, as <folder>/<run_id>/<task>/<name>." },
+    { "worker_allow_commands", "boolean", false, env = "PYOCO_WORKER_ALLOW_COMMANDS", flag = "--allow-commands",
+      doc = "Lets tasks of submitted documents run commands (`run:`) on this worker." },
     { "run_memory_max_bytes", "integer", 536870912, env = "PYOCO_RUN_MEMORY_MAX_BYTES", min = 33554432,
       doc = "Memory that the Lua code of one run may use." },
   },

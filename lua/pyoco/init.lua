@@ -14,44 +14,25 @@ local TASK, FRAGMENT, FLOW = { __name = "pyoco.task" }, { __name = "pyoco.fragme
 
 local task_count = 0 -- numbers the tasks: declaration order is the order of a graph's nodes
 
---- Options: name -> check(value) returning what was expected, or nil if it is right.
-local TASK_OPTIONS = {
-  inputs = function(value)
-    if type(value) ~= "table" then return "a table of parameter = value" end
-    for key in pairs(value) do
-      if type(key) ~= "string" then return "a table of parameter = value" end
-    end
-  end,
-  outputs = function(value)
-    if type(value) ~= "table" then return "a list of texts" end
-    for key, path in pairs(value) do
-      if math.type(key) ~= "integer" or type(path) ~= "string" then return "a list of texts" end
-    end
-  end,
-}
-local FLOW_OPTIONS = {
-  defaults = TASK_OPTIONS.inputs,
-  expose_env = TASK_OPTIONS.outputs,
-}
-
---- Raises unless `options` is a table of known, well-formed options. `level` is that of the user's call.
-local function check_options(what, options, known, level)
-  if options == nil then return end
-  if type(options) ~= "table" then
-    error(("%s: options must be a table, got a %s"):format(what, type(options)), level + 1)
+--- Raises unless `given` is a table of known, well-formed options: those of `rows` in flow/options.lua. `level` is
+--- that of the user's call.
+local function check_options(what, given, rows, level)
+  local options = require "pyoco.flow.options"
+  if type(given) ~= "table" then
+    error(("%s: options must be a table, got %s"):format(what, options.describe(given)), level + 1)
   end
-  for key, value in pairs(options) do
-    local check = known[key]
-    if not check then
-      local names = {}
-      for name in pairs(known) do names[#names + 1] = name end
-      table.sort(names)
+  local names, by_name = options.names(rows, "lua")
+  for key, value in pairs(given) do
+    local row = by_name[key]
+    if not row then
       local near = require("pyoco.nearest").name(tostring(key), names)
       error(("%s: unknown option '%s'; %s"):format(what, tostring(key),
         near and ("did you mean %s?"):format(near) or "known: " .. table.concat(names, ", ")), level + 1)
     end
-    local expected = check(value)
-    if expected then error(("%s: option '%s' must be %s"):format(what, key, expected), level + 1) end
+    local expected, got, hint = options.check(row, value)
+    if expected then
+      error(("%s: %s must be %s, got %s%s"):format(what, key, expected, got, hint and "; " .. hint or ""), level + 1)
+    end
   end
 end
 
@@ -87,6 +68,7 @@ end
 
 --- A task is still an ordinary function: a spec can call it.
 function TASK.__call(self, ...)
+  if not self.fn then error(("%s runs a program: it cannot be called"):format(tostring(self)), 2) end
   return self.fn(...)
 end
 
@@ -109,29 +91,44 @@ local function place_of_call(fn)
   if call and call.currentline > 0 and not debug.getinfo(2, "t").istailcall then
     return file_of(call), call.currentline
   end
+  if not fn then return "?", 0 end
   local definition = debug.getinfo(fn, "S")
   return file_of(definition), definition.linedefined
 end
 
---- Declares a task. Its parameters are wired by name when it runs: inputs, then params, then results of earlier
---- tasks; `ctx` is the context.
+--- The row of a task for the compiler, out of its options.
+local function row_of(what, fn, given, level)
+  local options = require "pyoco.flow.options"
+  check_options(what, given, options.TASK, level + 1)
+  local conflict = options.conflicts(given, fn ~= nil)[1]
+  if conflict then error(("%s %s: %s"):format(what, conflict.message, conflict.hint), level + 1) end
+  return options.row(given)
+end
+
+--- Declares a task. The parameters of its function are wired by name when it runs: inputs, then params, then results
+--- of earlier tasks; `ctx` is the context. A task without function runs a program: `{ run = { "python", "x.py" } }`.
 ---@param name string unique in a flow
----@param fn function
----@param options table|nil { inputs = { parameter = value or "$ctx.params.x" / "$node.task.output" }, outputs = list }
+---@param fn function|table the function; or the options, with `run`, of a task that runs a program
+---@param given table|nil options: see flow/options.lua (inputs, outputs, retries, timeout_sec ...)
 ---@return table task
-function M.task(name, fn, options)
+function M.task(name, fn, given)
   if type(name) ~= "string" or not name:find("%S") then
     error(("task: the name must be a text that is not blank, got %s"):format(
       type(name) == "string" and "''" or "a " .. type(name)), 2)
   end
   local what = ("task '%s'"):format(name)
-  if type(fn) ~= "function" then error(("%s: expected a function, got a %s"):format(what, type(fn)), 2) end
-  check_options(what, options, TASK_OPTIONS, 2)
+  if type(fn) == "table" and given == nil and fn.run ~= nil then fn, given = nil, fn end
+  if fn ~= nil and type(fn) ~= "function" or fn == nil and type(given) ~= "table" then
+    error(("%s: expected a function, or options with run, got a %s"):format(what, type(fn)), 2)
+  end
   local file, line = place_of_call(fn)
+  local row = given == nil and {} or row_of(what, fn, given, 2)
+  if not fn and not row.command then
+    error(("%s: expected a function, or options with run"):format(what), 2)
+  end
   task_count = task_count + 1
-  options = options or {}
-  return setmetatable({ op = false, name = name, fn = fn, number = task_count, file = file, line = line,
-    inputs = options.inputs or false, outputs = options.outputs or false }, TASK)
+  row.op, row.name, row.fn, row.number, row.file, row.line = false, name, fn or false, task_count, file, line
+  return setmetatable(row, TASK)
 end
 
 --- The tasks of an expression as rows for the compiler, in declaration order. Raises if two of them share a name.
@@ -160,8 +157,8 @@ local function collect_tasks(expr, flow_name, level)
   local rows = {}
   for i, number in ipairs(numbers) do
     local task = by_number[number]
-    rows[i] = { name = task.name, fn = task.fn, inputs = task.inputs, outputs = task.outputs, file = task.file,
-      line = task.line }
+    rows[i] = { name = task.name, fn = task.fn, inputs = rawget(task, "inputs"), outputs = rawget(task, "outputs"),
+      options = rawget(task, "options"), command = rawget(task, "command"), file = task.file, line = task.line }
   end
   return rows
 end
@@ -191,7 +188,7 @@ function M.flow(name, expr, opts)
   if type(name) ~= "string" or not name:find("%S") then
     error(("flow: the name must be a text that is not blank, got a %s"):format(type(name)), 2)
   end
-  check_options(("flow '%s'"):format(name), opts, FLOW_OPTIONS, 2)
+  if opts ~= nil then check_options(("flow '%s'"):format(name), opts, require("pyoco.flow.options").LUA_FLOW, 2) end
   local node = to_node(name, expr, 2)
   local tasks = collect_tasks(node, name, 2)
   opts = opts or {}
@@ -203,8 +200,10 @@ function M.flow(name, expr, opts)
   local flow = { name = name, graph = graph, defaults = opts.defaults or {}, expose_env = opts.expose_env or {},
     functions = {}, params = {}, warnings = problems }
   for _, task in ipairs(tasks) do
-    flow.functions[task.name] = task.fn
-    flow.params[task.name] = sandbox.parameters(task.fn)
+    if task.fn then
+      flow.functions[task.name] = task.fn
+      flow.params[task.name] = sandbox.parameters(task.fn)
+    end
   end
   return setmetatable(flow, FLOW)
 end

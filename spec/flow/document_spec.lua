@@ -74,6 +74,32 @@ tasks:
     assert.same({ callable = "m:a", line = 3, column = 3 }, whole.origins.a)
   end)
 
+  it("reads options and commands of tasks as the Lua front end does", function()
+    local doc = assert(document.read([[
+flow: {graph: a >> b >> c}
+tasks:
+  a:
+    run: [python, train.py, --lr, 0.1, $ctx.params.lr]
+    env: {GPU: 0, NAME: $ctx.params.name}
+    cwd: /srv
+    retries: 3
+    retry_delay_sec: 1.0
+    backoff: 1.5
+  b: {run: "make && echo \"$INPUT_X\"", inputs: {x: 1}, timeout_sec: 1.0e+1}
+  c: {callable: m:c, fail_policy: isolate, parallel: 4, retries: }
+]], { name = "same" }))
+    local a = pyoco.task("a", { run = { "python", "train.py", "--lr", 0.1, "$ctx.params.lr" },
+      env = { GPU = 0, NAME = "$ctx.params.name" }, cwd = "/srv", retries = 3.0, retry_delay_sec = 1, backoff = 1.5 })
+    local b = pyoco.task("b", { run = 'make && echo "$INPUT_X"', inputs = { x = 1 }, timeout_sec = 10 })
+    local c = pyoco.task("c", print, { fail_policy = "isolate", parallel = 4 })
+    local flow = pyoco.flow("same", a >> b >> c)
+    assert.equal(canonical.encode(doc.graph, { origins = false }), canonical.encode(flow.graph, { origins = false }))
+    local options = {}
+    for i, node in ipairs(json.decode(canonical.encode(doc.graph)).nodes) do options[i] = node.options end
+    assert.same({ { retries = 3, retry_delay_sec = 1, backoff = 1.5 }, { timeout_sec = 10 },
+      { fail_policy = "isolate", parallel = 4 } }, options)
+  end)
+
   it("lets tasks that the graph does not name run, and ignores those without callable, with warnings", function()
     local doc = assert(document.read(HEAD .. "tasks: {a: {callable: 'm:a'}, b: {callable: 'm:b'}, c: {}}"))
     assert.equal(2, #doc.graph.nodes)
@@ -119,6 +145,19 @@ tasks:
       ["flow: {graph: '#'}\ntasks: {a: {inputs: [1]}}"] = "2:21 invalid_task_inputs tasks.a.inputs",
       ["flow: {graph: '#'}\ntasks: {a: {outputs: x}}"] = "2:22 invalid_task_outputs tasks.a.outputs",
       ["flow: {graph: '#'}\ntasks: {a: {outputs: [1]}}"] = "2:22 invalid_task_outputs tasks.a.outputs",
+      ["flow: {graph: '#'}\ntasks: {a: {outputs: [other.x]}}"] = "2:22 invalid_task_outputs tasks.a.outputs",
+      ["flow: {graph: '#'}\ntasks: {a: {retries: -1}}"] = "2:22 invalid_task_retries tasks.a.retries",
+      ["flow: {graph: '#'}\ntasks: {a: {retries: '1'}}"] = "2:22 invalid_task_retries tasks.a.retries",
+      ["flow: {graph: '#'}\ntasks: {a: {backoff: 0.5}}"] = "2:22 invalid_task_backoff tasks.a.backoff",
+      ["flow: {graph: '#'}\ntasks: {a: {timeout_sec: 0}}"] = "2:26 invalid_task_timeout_sec tasks.a.timeout_sec",
+      ["flow: {graph: '#'}\ntasks: {a: {fail_policy: go}}"] = "2:26 invalid_task_fail_policy tasks.a.fail_policy",
+      ["flow: {graph: '#'}\ntasks: {a: {parallel: 257}}"] = "2:23 invalid_task_parallel tasks.a.parallel",
+      ["flow: {graph: '#'}\ntasks: {a: {run: []}}"] = "2:18 invalid_task_run tasks.a.run",
+      ["flow: {graph: '#'}\ntasks: {a: {run: [ls, true]}}"] = "2:18 invalid_task_run tasks.a.run",
+      ["flow: {graph: '#'}\ntasks: {a: {run: ls $ctx.params.x}}"] = "2:18 invalid_task_run tasks.a.run",
+      ["flow: {graph: '#'}\ntasks: {a: {callable: 'm:a', run: ls}}"] = "2:30 invalid_task_run tasks.a.run",
+      ["flow: {graph: '#'}\ntasks: {a: {cwd: /}}"] = "2:13 invalid_task_cwd tasks.a.cwd",
+      ["flow: {graph: '#'}\ntasks: {a: {run: ls, env: {a-b: x}}}"] = "2:27 invalid_task_env tasks.a.env",
       ["flow: {graph: '#'}\nruntime: 3"] = "2:10 invalid_runtime runtime",
       ["flow: {graph: '#'}\nruntime: {env: []}"] = "2:11 unknown_runtime_keys runtime.env",
       ["flow: {graph: '#'}\nruntime: {expose_env: HOME}"] = "2:23 invalid_runtime_expose_env runtime.expose_env",

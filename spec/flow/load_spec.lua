@@ -173,7 +173,7 @@ describe("load", function()
     local doc = document("x")
     doc.graph.nodes[1].callable = nil
     message = select(2, load.document(doc, { root }))
-    assert.equal("task 't1': it has no callable", message)
+    assert.equal("task 't1': it has no callable and no run", message)
   end)
 end)
 

@@ -44,6 +44,18 @@ describe("pyoco", function()
     assert.equal(5, pyoco.task("add", function(a, b) return a + b end)(2, 3))
   end)
 
+  it("takes a task that runs a program, without a function", function()
+    local line = debug.getinfo(1, "l").currentline + 1
+    local train = pyoco.task("train", { run = { "train", "--lr", 0.5 }, env = { N = 3 }, cwd = "/tmp", retries = 2 })
+    local flow = pyoco.flow("f", train >> pyoco.task("sh", nil, { run = "ls | wc -l" }))
+    local node = flow.graph.nodes[1]
+    assert.same({ run = { "train", "--lr", "0.5" }, env = { N = "3" }, cwd = "/tmp" }, node.command)
+    assert.same({ retries = 2 }, node.options)
+    assert.equal(line, node.line)
+    assert.equal("ls | wc -l", flow.graph.nodes[2].command.run)
+    assert.same({ {}, {} }, { flow.functions, flow.params })
+  end)
+
   it("never changes a fragment, so that it serves twice", function()
     local a, b, c, d = task "a", task "b", task "c", task "d"
     local start = a >> b
@@ -113,13 +125,25 @@ describe("pyoco", function()
     for message, call in pairs {
       ["task: the name must be a text that is not blank, got a nil"] = function() pyoco.task(nil, print) end,
       ["task: the name must be a text that is not blank, got ''"] = function() pyoco.task(" ", print) end,
-      ["task 'x': expected a function, got a table"] = function() pyoco.task("x", {}) end,
-      ["task 'x': options must be a table, got a number"] = function() pyoco.task("x", print, 3) end,
+      ["task 'x': expected a function, or options with run, got a table"] = function() pyoco.task("x", {}) end,
+      ["task 'x': expected a function, or options with run, got a nil"] = function() pyoco.task("x") end,
+      ["task 'x': expected a function, or options with run"] = function() pyoco.task("x", nil, { retries = 1 }) end,
+      ["task 'x': options must be a table, got 3"] = function() pyoco.task("x", print, 3) end,
       ["task 'x': unknown option 'input'; did you mean inputs?"] =
         function() pyoco.task("x", print, { input = {} }) end,
-      ["task 'x': option 'inputs' must be a table of parameter = value"] =
+      ["task 'x': unknown option 'callable'; known: run, env"] =
+        function() pyoco.task("x", print, { callable = "a:b" }) end,
+      ["task 'x': inputs must be a mapping of names to values, got a list"] =
         function() pyoco.task("x", print, { inputs = { 1 } }) end,
-      ["task 'x': option 'outputs' must be a list of texts"] = function() pyoco.task("x", print, { outputs = "a" }) end,
+      ["task 'x': outputs must be a list of paths such as results.size (below scratch, results or params), got 'a'"] =
+        function() pyoco.task("x", print, { outputs = "a" }) end,
+      ["task 'x': retries must be a whole number from 0 to 1000, got -1"] =
+        function() pyoco.task("x", print, { retries = -1 }) end,
+      ["task 'x' has a function and a run: keep one of the two"] =
+        function() pyoco.task("x", print, { run = "ls" }) end,
+      ["task 'x' has cwd, which is for a command, but no run"] =
+        function() pyoco.task("x", print, { cwd = "/" }) end,
+      ["task x (spec/flow/lua_spec.lua"] = function() pyoco.task("x", { run = "ls" })() end,
     } do
       local got = refuse(call)
       assert.truthy(got:find("lua_spec.lua:%d+: ") and got:find(message, 1, true), got)

@@ -11,6 +11,7 @@ int luaopen_host_task(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_process(lua_State *L);
 int luaopen_host_shared(lua_State *L);
 int luaopen_host_nats(lua_State *L);
 int luaopen_host_tail(lua_State *L);
@@ -26,6 +27,7 @@ static const luaL_Reg modules[] = {
     {"host.nats", luaopen_host_nats},
     {"host.slot", luaopen_host_slot},
     {"host.slots", luaopen_host_slots},
+    {"host.process", luaopen_host_process},
     {"host.tail", luaopen_host_tail},
     {"host.yaml", luaopen_host_yaml},
     {"luv", luaopen_luv},

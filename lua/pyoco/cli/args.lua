@@ -48,7 +48,7 @@ local function config_option(name)
   local row = config.row(name)
   local default = type(row[3]) == "table" and table.concat(row[3], ":") or row[3]
   local doc = ("%s Default: %s (%s)."):format(row.doc, default == nil and "none" or default, row.env)
-  return { row.flag, doc = doc, metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
+  return { row.flag, doc = doc, is_switch = row[2] == "boolean", metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
 end
 
 local function build(program)
@@ -57,7 +57,11 @@ local function build(program)
   parser:flag("-h --help", "Show this help.")
   for _, name in ipairs(program.config or {}) do
     local option = config_option(name)
-    parser:option(option[1], option.doc):target("config_" .. name):argname(option.metavar)
+    if option.is_switch then
+      parser:flag(option[1], option.doc):target("config_" .. name)
+    else
+      parser:option(option[1], option.doc):target("config_" .. name):argname(option.metavar)
+    end
   end
   for _, row in ipairs(program.options or {}) do add_option(parser, row) end
   if program.commands then

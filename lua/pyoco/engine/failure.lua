@@ -4,7 +4,8 @@ local task = require "host.task"
 local output = require "pyoco.engine.output"
 local value = require "pyoco.engine.value"
 
-local type, tostring, rawget, sub = type, tostring, rawget, string.sub
+local type, tostring, rawget, sub, match = type, tostring, rawget, string.sub, string.match
+local require, pcall = require, pcall
 local getmetatable = debug.getmetatable
 
 local M = {}
@@ -37,11 +38,23 @@ local function raw_text(err)
   return own_text(err) or kind == "table" and table_text(err) or "raised a " .. kind
 end
 
---- Turns any error value into a message.
+--- Adds what was meant, when a task failed because ctx has nothing of a name: a typo.
+local function with_hint(text)
+  local node = output.running()
+  local missing = node and node.missing
+  if not missing then return text end
+  local kind, name = match(text, "attempt to %w+ a nil value %((%w+) '([^']*)'%)$")
+  if name ~= missing or kind ~= "method" and kind ~= "field" then return text end
+  local ok, near = pcall(require("pyoco.engine.context").near, missing)
+  return ok and near and text .. "; ctx has no '" .. missing .. "': did you mean " .. near .. "?" or text
+end
+
+--- Turns any error value into a message. While the task that raised it is the one that runs (output.running), a
+--- mistyped name of ctx is explained.
 ---@param err any
 ---@return string message UTF-8, at most 8 KB
 function M.text(err)
-  local text = raw_text(err)
+  local text = with_hint(raw_text(err))
   if #text > MAX_BYTES then text = sub(text, 1, MAX_BYTES) end
   return output.clean(text)
 end

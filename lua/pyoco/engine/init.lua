@@ -77,6 +77,10 @@ local function succeed(eng, node, result, message)
   if problem then return finish(eng, node, "FAILED", problem) end
   node.record.output = copied
   eng.results[node.name] = copied
+  if node.spec.outputs[1] then
+    problem = require("pyoco.engine.save").apply(eng, node, copied)
+    if problem then return finish(eng, node, "FAILED", problem) end
+  end
   finish(eng, node, "SUCCEEDED")
 end
 
@@ -127,13 +131,13 @@ local function launch(eng, node)
   local record, at = node.record, eng.now()
   record.started_at, node.started = at, monotonic()
   eng.running = eng.running + 1
-  local arguments, inputs = wiring.arguments(eng, node)
+  local arguments, inputs, count = wiring.arguments(eng, node)
   enter(eng, node, "RUNNING", at)
   if not arguments then return finish(eng, node, "FAILED", inputs) end
   record.inputs = inputs
   node.turn = 0
   output.select(node)
-  local co, state, a, b = start(node.fn, unpack(arguments, 1, #node.params))
+  local co, state, a, b = start(node.fn, unpack(arguments, 1, count))
   node.co = co
   settle(eng, node, state, a, b)
 end
@@ -171,8 +175,21 @@ local function outcome(eng)
   return "FAILED", format("task '%s' could not start: a task before it failed", unreached.name)
 end
 
+--- Keeps the run from its end while something of it is still there: a process that is being killed, say.
+---@return fun() release the next pump may then end the run
+function Engine:hold()
+  self.held = self.held + 1
+  local is_released
+  return function()
+    if is_released then return end
+    is_released = true
+    self.held = self.held - 1
+  end
+end
+
 --- Closes the run.
 local function close(eng)
+  for _, fn in ipairs(eng.on_close) do fn() end
   eng.status, eng.error = outcome(eng)
   eng.ended_at = eng.now()
   task.reset()
@@ -201,7 +218,7 @@ end
 function Engine:pump()
   if self.status then return true end
   while advance(self) do end
-  if self.running > 0 then return false end
+  if self.running > 0 or self.held > 0 then return false end
   close(self)
   return true
 end
@@ -232,8 +249,9 @@ end
 --- Makes an engine for one run.
 ---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
 ---@param opts table? { params, run = table, on_event = fn(event), now = fn() -> unix seconds, after = fn(seconds, fn)
----  -> stop, env = { NAME = text }, max_parallel = 256 }. Events: { type = "task", task, state, at }, { type = "log",
----  task, text, at }, { type = "run", state, error, at }; on_event must not raise.
+---  -> stop, env = { NAME = text }, max_parallel = 256, artifacts_dir = "artifacts", http and exec = fn(spec, ctx) in
+---  place of the real ones }. Events: { type = "task", task, state, at }, { type = "log", task, text, at },
+---  { type = "run", state, error, at }; on_event must not raise.
 ---@return table engine { status (nil until the end), error, tasks = { name = state }, records = { name = record },
 ---  params, running = number of started tasks that have not ended, ended_at }
 function M.new(flow, opts)
@@ -242,9 +260,10 @@ function M.new(flow, opts)
     flow = flow, run = opts.run or {}, plan = planner.new(flow.graph), params = merge_params(flow, opts.params),
     tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,
     on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
-    max_parallel = opts.max_parallel or MAX_PARALLEL,
+    max_parallel = opts.max_parallel or MAX_PARALLEL, env = opts.env or {}, artifacts_dir = opts.artifacts_dir,
+    http = opts.http, exec = opts.exec, held = 0,
+    on_close = {}, -- functions without arguments, for the end of the run: library code puts them here
   }, Engine)
-  eng.sources = { params = eng.params, results = eng.results, env = opts.env or {} }
   eng.on_ready = on_ready(eng)
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name

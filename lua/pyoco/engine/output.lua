@@ -2,7 +2,7 @@
 --- log_tail (the last 4 KB) and in an event.
 local task = require "host.task"
 
-local utf8_len, byte, sub, char = utf8.len, string.byte, string.sub, utf8.char
+local utf8_len, byte, sub, char, concat = utf8.len, string.byte, string.sub, utf8.char, table.concat
 
 local M = {}
 
@@ -15,12 +15,16 @@ local current -- the node of the task that runs, or nil
 ---@param text string
 ---@return string
 function M.clean(text)
-  local ok, bad = utf8_len(text)
-  while not ok do
-    text = sub(text, 1, bad - 1) .. REPLACEMENT .. sub(text, bad + 1)
-    ok, bad = utf8_len(text, bad + #REPLACEMENT)
+  local length, bad = utf8_len(text)
+  if length then return text end
+  local parts, from = {}, 1
+  while not length do
+    parts[#parts + 1] = sub(text, from, bad - 1)
+    from = bad + 1
+    length, bad = utf8_len(text, from)
   end
-  return text
+  parts[#parts + 1] = sub(text, from)
+  return concat(parts, REPLACEMENT)
 end
 
 --- The last bytes of a text, from a character's start.
@@ -35,20 +39,29 @@ function M.tail(text, bytes)
   return sub(text, first)
 end
 
+--- Appends text to the output of a task.
+---@param target table the engine's node
+---@param text string any bytes
+function M.append(target, text)
+  text = M.clean(text)
+  local record = target.record
+  record.log_tail = M.tail(#text < TAIL_BYTES and (record.log_tail or "") .. text or text)
+  target.eng:log(target, text)
+end
+
 --- Appends text to the output of the task that runs; dropped when none does.
 ---@param text string
 function M.write(text)
-  local target = current
-  if not target then return end
-  text = M.clean(text)
-  local record = target.record
-  record.log_tail = M.tail((record.log_tail or "") .. text)
-  target.eng:log(target, text)
+  if current then M.append(current, text) end
 end
 
 --- Says whose output follows.
 ---@param target table? the engine's node { record, eng }; eng:log(node, text) is told. nil: nobody's
 function M.select(target) current = target end
+
+--- Whose code runs now.
+---@return table? node
+function M.running() return current end
 
 --- Connects print and io.write of this VM's tasks; the engine calls it once per run.
 function M.install() task.on_output(M.write) end

@@ -20,6 +20,13 @@ local function arrays(list)
   return json.array(copy)
 end
 
+--- A command; a list of its texts is an array.
+local function command(given)
+  if not given then return nil end
+  local run = given.run
+  return { run = type(run) == "table" and json.array { table.unpack(run) } or run, env = given.env, cwd = given.cwd }
+end
+
 --- Encodes a graph.
 ---@param graph table from compile.graph
 ---@param opts table|nil { origins = false leaves out callables and places }
@@ -28,7 +35,8 @@ end
 function M.encode(graph, opts)
   local nodes, origins = {}, {}
   for i, node in ipairs(graph.nodes) do
-    nodes[i] = { name = node.name, needs = condition(node.needs), inputs = node.inputs, outputs = arrays(node.outputs) }
+    nodes[i] = { name = node.name, needs = condition(node.needs), inputs = node.inputs, outputs = arrays(node.outputs),
+      options = node.options and next(node.options) and node.options or nil, command = command(node.command) }
     origins[node.name] = { callable = node.callable, file = node.file, line = node.line, column = node.column }
   end
   local keep = not opts or opts.origins ~= false

@@ -1,7 +1,8 @@
 --- The compiler: AST and task rows to the graph that the engine runs. Both front ends end here.
 ---
 ---   graph = { version = 1, name, nodes, edges, frames, any_of }
----   nodes   in declaration order: { name, needs = COND|nil, inputs = {}, outputs = {}, callable, line, column, file }
+---   nodes   in declaration order: { name, needs = COND|nil, inputs = {}, outputs = {}, options = { those given },
+---           command = { run = list or text, env = {}, cwd }|nil, callable, line, column, file }
 ---   COND    "task" | { all = { COND, ... } } | { any = { COND, ... } }: what must have SUCCEEDED before it starts
 ---   edges   { { from, to }, ... }, derived from needs, in node order
 ---   any_of  one entry for each `a | b`: its branches, each a list of task names; a failure inside counts for the
@@ -16,6 +17,7 @@ local M = {}
 
 local MAX_MENTIONS = 200000 -- a Lua fragment may be used twice, and that one twice, and so on
 local MAX_NESTING = 400
+local NONE = {} -- never written to
 local MAX_PROBLEMS = 200 -- hostile documents have any number
 
 --- Records an error or warning at a mention or a task row (both carry at/to, line/column or file/line).
@@ -113,7 +115,12 @@ function visit(c, node, need, depth)
     c.stopped = true
   end
   if c.stopped then return need end
-  if node.op then return VISIT[node.op](c, node, need, depth) end
+  if node.op then
+    local rule = VISIT[node.op]
+    if rule then return rule(c, node, need, depth) end
+    report(c.errors, node, "unsupported_syntax", "loops and switches are not available in this version")
+    return need
+  end
   return visit_task(c, node, need)
 end
 
@@ -184,17 +191,20 @@ end
 
 --- Tells whether a declared task belongs to the run; warns where that may surprise.
 local function is_included(c, row, run_all)
+  local can_run = row.callable or row.command
   if c.waits[row.name] then
-    if run_all and not row.callable then
-      report(c.warnings, row, "no_callable", ("task '%s' has no callable: our workers cannot run it"):format(row.name))
+    if run_all and not can_run then
+      report(c.warnings, row, "no_callable", ("task '%s' has no callable and no run: our workers cannot run it")
+        :format(row.name))
     end
     return true
-  elseif run_all and row.callable then
+  elseif run_all and can_run then
     report(c.warnings, row, "not_in_graph",
       ("the graph does not name '%s': it runs, and waits for nothing"):format(row.name))
     return true
   elseif run_all then
-    report(c.warnings, row, "not_in_graph", ("'%s' has no callable and is not in the graph: ignored"):format(row.name))
+    report(c.warnings, row, "not_in_graph", ("'%s' has nothing to run and is not in the graph: ignored")
+      :format(row.name))
   end
   return false
 end
@@ -215,8 +225,9 @@ function M.graph(ast, rows, opts)
   for _, row in ipairs(rows) do
     if is_included(c, row, opts.run_all) then
       graph.nodes[#graph.nodes + 1] = {
-        name = row.name, callable = row.callable, inputs = row.inputs or {}, outputs = row.outputs or {},
-        needs = needs_of(c, row.name), line = row.line, column = row.column, file = row.file,
+        name = row.name, callable = row.callable, inputs = row.inputs or NONE, outputs = row.outputs or NONE,
+        options = row.options or NONE, command = row.command, needs = needs_of(c, row.name), line = row.line,
+        column = row.column, file = row.file,
       }
     end
   end

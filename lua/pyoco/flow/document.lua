@@ -2,12 +2,15 @@
 ---
 ---   version: 1
 ---   flow:    { graph: TEXT, defaults: { param: value } }
----   tasks:   { name: { callable: "module:function", inputs: { parameter: value }, outputs: [path] } }
+---   tasks:   { name: { callable: "module:function", inputs: { parameter: value }, retries: 3 } }
 ---   runtime: { expose_env: [NAME] }
+---
+--- The keys and what may stand behind each are the rows of flow/options.lua.
 local crypto = require "host.crypto"
 local json = require "host.json"
 local yaml = require "host.yaml"
 local compile = require "pyoco.flow.compile"
+local options = require "pyoco.flow.options"
 local text_parser = require "pyoco.flow.text"
 
 local M = {}
@@ -16,11 +19,13 @@ local MESSAGE = "invalid workflow yaml"
 local MAX_PROBLEMS = 200 -- hostile documents have any number
 
 --- The keys of each mapping.
-local TOP_KEYS = { "version", "flow", "tasks", "runtime" }
+local TOP_KEYS = options.names(options.TOP, "yaml")
+local FLOW_KEYS, FLOW_ROWS = options.names(options.FLOW, "yaml")
+local TASK_KEYS, TASK_ROWS = options.names(options.TASK, "yaml")
+local RUNTIME_KEYS, RUNTIME_ROWS = options.names(options.RUNTIME, "yaml")
 local UNSUPPORTED = { flows = "write one flow: per document", discovery = "name callables in tasks:" }
-local FLOW_KEYS = { "graph", "defaults" }
-local TASK_KEYS = { "callable", "inputs", "outputs" }
-local RUNTIME_KEYS = { "expose_env" }
+
+local describe = options.describe
 
 local function is_mapping(value) return type(value) == "table" and not json.is_array(value) end
 
@@ -28,22 +33,6 @@ local function is_mapping(value) return type(value) == "table" and not json.is_a
 local function is_empty(value)
   return value == nil or value == json.null or value == false or value == "" or value == 0
     or (type(value) == "table" and next(value) == nil)
-end
-
-local function is_text_list(value)
-  if not json.is_array(value) then return false end
-  for _, item in ipairs(value) do
-    if type(item) ~= "string" then return false end
-  end
-  return true
-end
-
---- What a value is, in YAML's words.
-local function kind_of(value)
-  if value == nil then return "nothing" end
-  if value == json.null then return "null" end
-  if type(value) == "table" then return json.is_array(value) and "a list" or "a mapping" end
-  return ({ string = "a text", number = "a number", boolean = "a boolean" })[type(value)]
 end
 
 --- Records an error at an entry of a mapping: at its key, or at its value. An absent entry is reported at the mapping.
@@ -74,45 +63,55 @@ local function mapping_at(d, map, key, path, code)
   local value = map[key]
   if is_empty(value) then return {} end
   if is_mapping(value) then return value end
-  fail(d, { map = map, key = key }, path, code, ("%s must be a mapping, got %s"):format(path, kind_of(value)))
+  fail(d, { map = map, key = key }, path, code, ("%s must be a mapping, got %s"):format(path, describe(value)))
 end
 
---- The list of texts at map[key], an empty one if there is none.
-local function texts_at(d, map, key, path, code)
-  local value = map[key]
-  if value == nil or value == json.null then return {} end
-  if is_text_list(value) then return value end
-  fail(d, { map = map, key = key }, path, code, ("%s must be a list of texts, got %s"):format(path,
-    json.is_array(value) and "a list with something else in it" or kind_of(value)))
-  return {}
+--- The value of one option, checked; nil if there is none, or after an error.
+local function option_at(d, map, row, path, code)
+  local value = map[row.name]
+  local lenient = row.type == "inputs" or row.type == "params"
+  if value == json.null and row.type ~= "callable" then return nil end
+  if value == nil or (lenient and is_empty(value)) then return nil end
+  local expected, got, hint = options.check(row, value)
+  if not expected then return value end
+  fail(d, { map = map, key = row.name }, path, code, ("%s must be %s, got %s"):format(path, expected, got),
+    { hint = hint })
+end
+
+--- Where entries of a mapping stand.
+local function place_in(d, map)
+  return function(key)
+    local mark = map and d.marks(map, key)
+    return mark and { line = mark.value_line, column = mark.value_column }
+  end
 end
 
 --- One task's row for the compiler.
 local function read_task(d, tasks, name)
   local config, path, mark = tasks[name], "tasks." .. name, d.marks(tasks, name)
-  local row = { name = name, line = mark.line, column = mark.column }
   if not name:find("%S") then
     fail(d, { map = tasks, key = name, is_key = true }, path, "invalid_task_name", "a task's name must not be blank")
   end
   if not is_mapping(config) then
     fail(d, { map = tasks, key = name }, path, "invalid_task_config",
-      ("%s must be a mapping, got %s"):format(path, kind_of(config)),
+      ("%s must be a mapping, got %s"):format(path, describe(config)),
       { hint = "write callable: module:function below it" })
-    return row
+    return { name = name, line = mark.line, column = mark.column }
   end
   check_keys(d, config, path .. ".", TASK_KEYS, "unknown_task_keys")
-  row.callable = config.callable
-  if row.callable ~= nil and (type(row.callable) ~= "string" or not row.callable:find(":", 1, true)) then
-    fail(d, { map = config, key = "callable" }, path .. ".callable", "invalid_task_callable",
-      ("%s.callable must be a text of the form module:function, got %s"):format(path,
-        type(row.callable) == "string" and ("'%s'"):format(row.callable) or kind_of(row.callable)))
+  local given = {}
+  for key in pairs(config) do
+    local known = TASK_ROWS[key]
+    if known then given[key] = option_at(d, config, known, path .. "." .. key, "invalid_task_" .. key) end
   end
-  row.inputs = mapping_at(d, config, "inputs", path .. ".inputs", "invalid_task_inputs") or {}
-  row.outputs = texts_at(d, config, "outputs", path .. ".outputs", "invalid_task_outputs")
-  function row.place_of_input(key)
-    local input = d.marks(row.inputs, key)
-    return { line = input.value_line, column = input.value_column }
+  for _, conflict in ipairs(options.conflicts(given)) do
+    fail(d, { map = config, key = conflict.name, is_key = true }, path .. "." .. conflict.name,
+      "invalid_task_" .. conflict.name, ("task '%s' %s"):format(name, conflict.message), { hint = conflict.hint })
   end
+  local row = options.row(given)
+  row.name, row.line, row.column = name, mark.line, mark.column
+  row.place_of_input, row.place_of_env = place_in(d, config.inputs), place_in(d, config.env)
+  row.place_of_option = place_in(d, config)
   return row
 end
 
@@ -135,28 +134,28 @@ local function read_flow(d, root)
   local flow = root.flow
   if not is_mapping(flow) then
     fail(d, { map = root, key = "flow" }, "flow", flow == nil and "missing_flow" or "invalid_flow",
-      flow == nil and "flow is missing" or ("flow must be a mapping, got %s"):format(kind_of(flow)),
+      flow == nil and "flow is missing" or ("flow must be a mapping, got %s"):format(describe(flow)),
       { hint = "write flow: with graph: below it" })
     return nil, {}
   end
   check_keys(d, flow, "flow.", FLOW_KEYS, "unknown_flow_keys")
   local graph = flow.graph
-  if type(graph) ~= "string" or not graph:find("%S") then
+  local expected, got = options.check(FLOW_ROWS.graph, graph)
+  if expected then
     fail(d, { map = flow, key = "graph", fallback = d.marks(root, "flow") }, "flow.graph", "missing_flow_graph",
-      ("flow.graph must be a text such as a >> b, got %s"):format(type(graph) == "string" and "a blank one"
-        or kind_of(graph)))
+      ("flow.graph must be %s, got %s"):format(expected, got))
     graph = nil
   end
-  return graph, mapping_at(d, flow, "defaults", "flow.defaults", "invalid_flow_defaults") or {}
+  return graph, option_at(d, flow, FLOW_ROWS.defaults, "flow.defaults", "invalid_flow_defaults") or {}
 end
 
 --- Checks the version: anything that is a whole number, as the reference takes it.
 local function check_version(d, root)
   local version = root.version
-  if version == nil or type(version) == "number" or type(version) == "boolean" then return end
-  if type(version) == "string" and math.tointeger(tonumber(version)) then return end
+  local expected, got = options.check(options.TOP[1], version)
+  if version == nil or not expected then return end
   fail(d, { map = root, key = "version" }, "version", "invalid_version",
-    ("version must be a whole number, got %s"):format(kind_of(version)), { hint = "write version: 1" })
+    ("version must be %s, got %s"):format(expected, got), { hint = "write version: 1" })
 end
 
 --- The variables that `$env` may name.
@@ -164,7 +163,7 @@ local function read_runtime(d, root)
   local runtime = mapping_at(d, root, "runtime", "runtime", "invalid_runtime")
   if not runtime then return {} end
   check_keys(d, runtime, "runtime.", RUNTIME_KEYS, "unknown_runtime_keys")
-  return texts_at(d, runtime, "expose_env", "runtime.expose_env", "invalid_runtime_expose_env")
+  return option_at(d, runtime, RUNTIME_ROWS.expose_env, "runtime.expose_env", "invalid_runtime_expose_env") or {}
 end
 
 --- Reports unknown keys of the top level; those of other formats that people try have errors of their own.
@@ -216,7 +215,7 @@ function M.read(text, opts)
   if root == nil then return nil, MESSAGE, code, finish(errors or { { code = code, message = marks } }, text) end
   local d = { marks = marks, errors = {} }
   if not is_mapping(root) then
-    fail(d, {}, "", "invalid_yaml_root", ("a flow document is a mapping, this is %s"):format(kind_of(root)),
+    fail(d, {}, "", "invalid_yaml_root", ("a flow document is a mapping, this is %s"):format(describe(root)),
       { hint = "start with version: 1, flow: and tasks:" })
     return nil, MESSAGE, "invalid", finish(d.errors, text)
   end

@@ -159,10 +159,10 @@ function M.document(doc, roots, opts)
   local problems = {}
   for _, node in ipairs(doc.graph.nodes) do
     local fn, message
-    if node.callable then fn, message = resolve(box, node.callable) else message = "it has no callable" end
+    if node.callable then fn, message = resolve(box, node.callable) else message = "it has no callable and no run" end
     if fn then
       flow.functions[node.name], flow.params[node.name] = fn, sandbox.parameters(fn)
-    else
+    elseif not node.command then
       problems[#problems + 1] = ("task '%s': %s"):format(node.name, message)
     end
   end

@@ -1,218 +1,328 @@
---- Graph text (`a >> (b & c)`) to AST. Nothing is executed; time is linear in the text and nesting is bounded.
+--- Graph text (`a >> (b & c)[3]`) to AST. Nothing is executed; time is linear in the text and nesting is bounded.
 ---
 --- The AST, which the Lua operators build as well (pyoco/init.lua) and flow/compile.lua reads:
----   { name = "a", at = first byte, to = last byte }            a mention of a task
+---   { name = "a", at = first byte, to = last byte, bare }      a mention of a task; bare: written without quotes
 ---   { op = "seq" | "all" | "any", item, item, ... }             `>>`, `&`, `|`; statements are one "all"
---- Operators bind as in Lua and Python: `>>` tighter than `&`, tighter than `|`.
+---   { op = "times", body, count = EXPR, at, to }                 `x[3]`, `x["$ctx.n"]`
+---   { op = "each", body, over = EXPR, as = "item", at, to }      `x["$ctx.items as item"]`
+---   { op = "until", body, cond = EXPR, max = 100, at, to }       `x % "cond"`, `x % ("cond", 100)`
+---   { op = "switch", CASE, ..., on = EXPR, at, to }              `switch("expr")["A" >> x, "*" >> y]`
+---   CASE = { op = "case", body, label = "A", at, to }
+---   EXPR = { text, at, to, is_escaped }: what stands between the quotes, and where; is_escaped: the text had escapes,
+---          so that its bytes are not those of the graph text
+--- A loop's place is its suffix, a switch's the word, a case's the label. Operators bind as in Lua and Python: `[]`
+--- and `%` tighter than `>>`, tighter than `&`, tighter than `|`. After an error the AST has gaps, { op = "all" }.
+local tokens = require "pyoco.flow.text_tokens"
+
 local M = {}
 
-local MAX_NESTING = 200
+local MAX_NESTING = 200 -- brackets in brackets; loops around one operand
 local MAX_ERRORS = 50
+local MAX_TIMES = 100   -- of `x % "cond"`
 
-local LEVELS = { { token = "|", op = "any" }, { token = "&", op = "all" }, { token = ">>", op = "seq" } }
+local advance, mention = tokens.advance, tokens.mention
 
---- Python's words; they name a task only where a task name can stand.
-local KEYWORDS = {}
-for word in ([[and as assert async await break class continue def del elif else except finally for from global if
-    import in is lambda nonlocal not or pass raise return try while with yield]]):gmatch("%a+") do
-  KEYWORDS[word] = true
+--- The module of errors: only a wrong text needs it.
+local function errors() return require "pyoco.flow.text_errors" end
+
+local function fail(p, ...) errors().fail(p, ...) end
+
+--- Records that the current token cannot stand at `place`; returns nil.
+local function unexpected(p, place) errors().unexpected(p, place) end
+
+--- Stops reading: what follows could only repeat the error.
+local function stop(p)
+  p.is_over, p.kind, p.pos = true, "end", #p.text + 1
 end
 
---- The kinds of token that a graph has; any other is Python's.
-local OURS = {
-  name = true, line = true, [";"] = true, ["end"] = true, ["("] = true, [")"] = true,
-  [">>"] = true, ["&"] = true, ["|"] = true,
-}
-local ONLY = "only task names, >> & | and brackets stand in a graph"
-
---- What Python would make of a token at the place of an operator, and what to write instead.
-local AFTER_OPERAND = {
-  ["("] = { "a call", ONLY },
-  ["["] = { "a loop", "loops are not available in this version" },
-  ["%"] = { "a loop until a condition holds", "loops are not available in this version" },
-  ["="] = { "an assignment", "write the expression itself, one per line" },
-  ["."] = { "an attribute", "put a name that has a dot in quotes" },
-  [","] = { "a list", "write (a & b) for tasks that run in parallel" },
-  ["-"] = { "a subtraction", "put a name that has a dash in quotes" },
-}
-local AT_OPERAND = {
-  ["["] = { "a list", "write (a & b) for tasks that run in parallel" },
-  ["{"] = { "a table", "write (a & b) for tasks that run in parallel" },
-  ["number"] = { "a number", "a task whose name starts with a digit goes in quotes" },
-}
-
---- Records an error at bytes `at`..`to`.
-local function fail(p, code, at, to, message, hint)
-  p.errors[#p.errors + 1] = { code = code, at = at, to = to, message = message, hint = hint }
-end
-
---- Reads a quoted name whose quote stands at `at`. Escapes: the quotes and the backslash.
-local function read_quoted(p, at)
-  local quote, pos = p.text:sub(at, at), at + 1
-  while true do
-    local found, _, char = p.text:find("([\"'\\\n])", pos)
-    if not found or char == "\n" then
-      p.kind, p.to = "unclosed_quote", (found or #p.text + 1) - 1
-      p.pos = p.to + 1
-      return
-    elseif char == quote then
-      p.kind, p.to, p.pos = "name", found, found + 1
-      p.value = p.text:sub(at + 1, found - 1):gsub("\\([\"'\\])", "%1")
-      return
-    end
-    pos = found + (char == "\\" and 2 or 1)
-  end
-end
-
---- Reads a token that is neither a name, a blank nor a line end, whose first byte stands at `at`.
-local function read_token(p, at, char)
-  local text = p.text
-  local after
-  if char == 62 and text:find("^>[^=]", at + 1) then -- >>
-    p.kind, p.to, p.pos = ">>", at + 1, at + 2
-    return
-  elseif char == 34 or char == 39 then -- quotes
-    return read_quoted(p, at)
-  elseif char >= 48 and char <= 57 then
-    after = text:match("^[%w_.]*()", at)
-    p.kind, p.to, p.pos = "number", after - 1, after
-    return
-  end
-  local token = text:match("^[<>]+=?", at) or text:match("^[=!]=", at) or string.char(char)
-  p.kind, p.to, p.pos = token, at + #token - 1, at + #token
-end
-
---- Moves to the next token: sets kind, value, at, to, is_bare and starts_line (a line end was skipped before it).
-local function advance(p)
-  local text, pos = p.text, p.pos
-  p.previous, p.starts_line = p.is_bare and p.at, false
-  while true do
-    local at, name, after = text:match("^[ \t\r\f\v]*()([%a_\x80-\xff]?[%w_\x80-\xff]*)()", pos)
-    local char = text:byte(at)
-    if after > at and (char > 57 or char < 48) then
-      p.kind, p.value, p.at, p.to, p.pos, p.is_bare = "name", name, at, after - 1, after, true
-      return
-    end
-    p.is_bare = false
-    if char == nil then
-      p.kind, p.at, p.to, p.pos = "end", at, at, at
-      return
-    elseif char == 35 then -- #
-      pos = text:find("\n", at, true) or #text + 1
-    elseif char == 10 and #p.opens > 0 then
-      pos, p.starts_line = at + 1, true
-    elseif char == 10 or char == 59 then -- newline, ;
-      p.kind, p.at, p.to, p.pos = char == 10 and "line" or ";", at, at, at + 1
-      return
-    elseif char == 92 and text:find("^[ \t\r]*\n", at + 1) then -- backslash at the end of a line
-      pos = text:find("\n", at, true) + 1
-    else
-      p.at = at
-      return read_token(p, at, char)
-    end
-  end
-end
-
---- The token as an error names it.
-local function got(p)
-  if p.kind == "end" then return "the end of the graph" end
-  if p.kind == "line" then return "the end of the line" end
-  local text = p.text:sub(p.at, p.to)
-  if #text > 40 then text = text:sub(1, 37):gsub("[\xc2-\xff][\x80-\xbf]*$", "") .. "..." end -- no cut characters
-  return "'" .. text .. "'"
-end
-
---- The Python word to blame for the current token: itself, or the one before it (`for x in`). nil if none.
-local function python_word(p)
-  if p.is_bare and KEYWORDS[p.value] then return p.value, p.at, p.to end
-  local before = p.previous and p.text:match("^[%w_]+", p.previous)
-  if KEYWORDS[before] then return before, p.previous, p.previous + #before - 1 end
-end
-
---- Records what is wrong with the current token, where `expected` should stand; `python` says what Python would
---- read there. Always returns nil.
-local function unexpected(p, expected, python)
-  local open, kind = p.opens[#p.opens], p.kind
-  local word, word_at, word_to = python_word(p)
-  if kind == "unclosed_quote" then
-    fail(p, "syntax", p.at, p.to, "this quote is never closed", "close it on the same line")
-  elseif word then
-    fail(p, "unsupported_syntax", word_at, word_to, ("Python's '%s' is not part of the graph language"):format(word),
-      ONLY)
-  elseif python[kind] then
-    local what, hint = python[kind][1], python[kind][2]
-    fail(p, "unsupported_syntax", p.at, p.to, ("%s is not part of the graph language: expected %s, got %s")
-      :format(what, expected, got(p)), hint)
-  elseif open and (kind == "end" or kind == ";" or kind == "name" and p.starts_line) then
-    fail(p, "unclosed_bracket", open, open, "this bracket is never closed", "add the missing )")
-  elseif kind == ")" and not open then
-    fail(p, "syntax", p.at, p.to, "this ) closes nothing", "remove it, or add the missing (")
-  elseif OURS[kind] then
-    fail(p, "syntax", p.at, p.to, ("expected %s, got %s"):format(expected, got(p)),
-      kind == "line" and "a line goes on after a backslash, or inside brackets" or nil)
-  else
-    fail(p, "unsupported_syntax", p.at, p.to, ("%s is not part of the graph language: expected %s")
-      :format(got(p), expected), ONLY)
-  end
-end
-
-local EXPECTED_OPERATOR = "'>>', '&', '|' or the end of the line"
-local EXPECTED_CLOSE = "'>>', '&', '|' or ')'"
-local EXPECTED_OPERAND = "a task name or '('"
-
-local expression
-
---- A name or a bracketed expression.
-local function operand(p)
-  if p.kind == "name" then
-    local node = { name = p.value, at = p.at, to = p.to, bare = p.is_bare or nil }
-    advance(p)
-    return node
-  elseif p.kind ~= "(" then
-    return unexpected(p, EXPECTED_OPERAND, AT_OPERAND)
-  elseif #p.opens == MAX_NESTING then
+--- Passes an opening bracket. Returns its number; nil if there are too many.
+local function open(p)
+  if p.depth == MAX_NESTING then
     fail(p, "too_deep", p.at, p.to, ("brackets are nested deeper than %d"):format(MAX_NESTING), "flatten the graph")
-    p.pos = #p.text + 1 -- the rest could only repeat this
+    stop(p)
     return nil
   end
-  p.opens[#p.opens + 1] = p.at
+  p.depth = p.depth + 1
+  p.opens[p.depth] = p.at
+  return p.depth
+end
+
+--- Passes the bracket that closes number `level`, if it is the current token; if not, records an error and goes on
+--- behind the bracket, wherever it is. Returns whether it was right, and whether reading can go on here.
+local function close(p, level, kind, place)
+  local is_right = p.kind == kind and p.depth == level
+  if not is_right then
+    if place then unexpected(p, place) end
+    if not errors().skip(p, level, false) then return false, false end
+  end
+  p.depth = level - 1
   advance(p)
-  local node = expression(p, 1)
-  if not node then return nil end
-  if p.kind ~= ")" then return unexpected(p, EXPECTED_CLOSE, AFTER_OPERAND) end
-  p.opens[#p.opens] = nil
+  return is_right, true
+end
+
+--- The quoted text that is the current token, as an EXPR; moves past it. nil, after an error, if there is none.
+local function quoted(p, place)
+  if p.kind ~= "name" or p.is_bare then return unexpected(p, place) end
+  if not p.value:find("%S") then
+    return fail(p, "syntax", p.at, p.to, "there is nothing in this text", errors().PLACES[place][3])
+  end
+  local expr = { text = p.value, at = p.at + 1, to = p.to - 1, is_escaped = p.is_escaped or nil }
   advance(p)
+  return expr
+end
+
+--- The whole number from `min` on that is the current token; moves past it. nil, after an error, if there is none.
+local function whole_number(p, place, min)
+  local value = p.kind == "number" and p.text:sub(p.at, p.to)
+  local number = value and value:find("^%d+$") and math.tointeger(tonumber(value))
+  if not number or number < min then return unexpected(p, place) end
+  advance(p)
+  return number
+end
+
+--- A quoted `expr as name`: cuts the EXPR and returns the name. nil if it has no ` as `; false after an error.
+local function alias_of(p, expr)
+  local head, as, name, tail = expr.text:match("^(.*)%f[%w_]()as%f[^%w_]%s*([%w_\x80-\xff]*)()%s*$")
+  if not head or head:find("[^%s%]%)]$") or head:find("^%s*[\"']%s*$") then return nil end
+  local from = expr.is_escaped and expr.at or expr.at + as - 1
+  if not head:find("%S") or not name:find("^[%a_\x80-\xff]") then
+    local to = expr.is_escaped and expr.to or expr.at + tail - 2
+    fail(p, "syntax", from, to, head:find("%S") and "expected a name after 'as'" or "expected a list before 'as'",
+      [[write x["$ctx.items as item"]: ctx.item is the item of this round]])
+    return false
+  end
+  if not expr.is_escaped then expr.to = expr.at + #head:gsub("%s+$", "") - 1 end
+  expr.text = head:gsub("%s+$", "")
+  return name
+end
+
+--- `[3]`, `["$ctx.n"]` or `["$ctx.items as item"]` after `body`. Returns the loop (`body` alone after an error that is
+--- passed); nil if reading cannot go on.
+local function subscript(p, body)
+  local at, level = p.at, open(p)
+  if not level then return nil end
+  advance(p)
+  local node
+  if p.kind == "number" and p.text:find("^%d+%f[^%w_.]", p.at) then
+    node = { op = "times", body, count = { text = p.text:sub(p.at, p.to), at = p.at, to = p.to }, at = at }
+    advance(p)
+  elseif p.kind == "number" then
+    fail(p, "syntax", p.at, p.to, "expected a whole number of times, got '" .. p.text:sub(p.at, p.to) .. "'")
+  else
+    local expr = quoted(p, "subscript")
+    local name = expr and alias_of(p, expr)
+    if name then
+      node = { op = "each", body, over = expr, as = name, at = at }
+    elseif expr and name == nil then
+      node = { op = "times", body, count = expr, at = at }
+    end
+  end
+  local to = p.at
+  local is_right, goes_on = close(p, level, "]", node and "close of subscript")
+  if not goes_on then return nil end
+  if not (node and is_right) then return body end
+  node.to = to
   return node
 end
 
---- Operands joined by operators that bind at least as tightly as LEVELS[level].
-function expression(p, level)
-  local rule = LEVELS[level]
-  local first
-  if level == #LEVELS then first = operand(p) else first = expression(p, level + 1) end
-  if not first or p.kind ~= rule.token then return first end
-  local node = { op = rule.op, first }
-  repeat
+--- `"cond"` or `("cond", max)` after `body %`, the `%` being the current token. Returns as subscript does.
+local function condition(p, body)
+  local node = { op = "until", body, max = MAX_TIMES, at = p.at }
+  advance(p)
+  if p.kind ~= "(" then
+    node.to = p.to
+    node.cond = quoted(p, "condition")
+    if not node.cond then return nil end
+    if p.kind == "[" then
+      return fail(p, "syntax", p.at, p.to, "a loop of a condition is not clear",
+        [[put brackets around the inner loop: (x % "cond")[3] ]])
+    end
+    return node
+  end
+  local level = open(p)
+  if not level then return nil end
+  advance(p)
+  local place = "close of condition"
+  node.cond = quoted(p, "condition")
+  local is_good = node.cond
+  if is_good and p.kind == "," then
     advance(p)
-    local item
-    if level == #LEVELS then item = operand(p) else item = expression(p, level + 1) end
+    node.max, place = whole_number(p, "max", 1), "close of max"
+    is_good = node.max
+    if is_good and p.kind == "," then advance(p) end
+  end
+  node.to = p.to
+  local is_right, goes_on = close(p, level, ")", is_good and place)
+  if not goes_on then return nil end
+  return is_good and is_right and node or body
+end
+
+--- The loops around an operand. Returns nil if reading cannot go on.
+local function suffixes(p, node)
+  local count = 0
+  while node and (p.kind == "[" or p.kind == "%") do
+    count = count + 1
+    if count > MAX_NESTING then
+      fail(p, "too_deep", p.at, p.to, ("more than %d loops around one part"):format(MAX_NESTING), "use one loop")
+      stop(p)
+      return nil
+    end
+    node = (p.kind == "[" and subscript or condition)(p, node)
+  end
+  return node
+end
+
+local expression, operand, next_operand, switch
+
+--- An expression in brackets; a gap after an error in it. nil if reading cannot go on.
+local function bracketed(p)
+  local level = open(p)
+  if not level then return nil end
+  local node = expression(p, next_operand(p))
+  local is_right, goes_on = close(p, level, ")", node and "operator or )")
+  if not goes_on then return nil end
+  return is_right and node or { op = "all" }
+end
+
+--- The operand that starts at the current token.
+function operand(p)
+  local node
+  if p.kind == "name" then
+    if p.is_bare and p.value == "switch" and p.text:find("^%s*%(", p.pos) then
+      node = switch(p)
+    else
+      node = { name = p.value, at = p.at, to = p.to, bare = p.is_bare or nil }
+      advance(p)
+    end
+  elseif p.kind == "(" then
+    node = bracketed(p)
+  else
+    return unexpected(p, "operand")
+  end
+  if p.kind == "[" or p.kind == "%" then return suffixes(p, node) end
+  return node
+end
+
+--- The operand after the current token.
+function next_operand(p)
+  local node = mention(p)
+  if node then return node end
+  advance(p)
+  return operand(p)
+end
+
+--- Operands joined by `>>`, from the one after the current token on. nil if reading cannot go on.
+local function chain(p)
+  local node = next_operand(p)
+  if not node or p.kind ~= ">>" then return node end
+  node = { op = "seq", node }
+  repeat
+    local item = next_operand(p)
     if not item then return nil end
     node[#node + 1] = item
-  until p.kind ~= rule.token
+  until p.kind ~= ">>"
   return node
 end
 
---- One statement, up to the end of its line. Returns its node, or nil after an error, past the line.
-local function statement(p)
-  local node = expression(p, 1)
-  if node and p.kind ~= "line" and p.kind ~= ";" and p.kind ~= "end" then
-    node = unexpected(p, EXPECTED_OPERATOR, AFTER_OPERAND)
+--- Adds `item` to the list `node`, which is made when the first item comes.
+local function add(node, op, item)
+  if not node then return { op = op, item } end
+  node[#node + 1] = item
+  return node
+end
+
+--- Operands joined by any operators, the first being `item`. nil if reading cannot go on.
+function expression(p, item)
+  local any, all, seq
+  while item do
+    local kind = p.kind
+    if kind == ">>" then
+      seq = add(seq, "seq", item)
+    else
+      if seq then item, seq = add(seq, "seq", item), nil end
+      if kind == "&" then
+        all = add(all, "all", item)
+      else
+        if all then item, all = add(all, "all", item), nil end
+        if kind ~= "|" then return any and add(any, "any", item) or item end
+        any = add(any, "any", item)
+      end
+    end
+    item = next_operand(p)
   end
-  if not node then
-    p.opens = {}
-    if p.kind ~= "line" and p.kind ~= ";" then p.pos = p.text:find("[\n;]", p.pos) or #p.text + 1 end
-    advance(p)
+  return nil
+end
+
+--- The label that is the current token; moves past it. nil, after an error, if there is none.
+local function label_of(p, node)
+  local minus, at = p.kind == "-" and "-" or "", p.at
+  if minus ~= "" and p.text:find("^%d", p.pos) then advance(p) end
+  local number = p.kind == "number" and p.text:sub(p.at, p.to)
+  if number and (number:find("^%d+$") or number:find("^%d+%.%d+$")) then
+    node.label = minus .. number
+  elseif p.kind == "name" and not p.is_bare then
+    node.label = p.value
+  else
+    return unexpected(p, "label")
   end
+  node.at, node.to = at, p.to
+  advance(p)
+  return true
+end
+
+--- One branch, `"A" >> x >> y`; nil after an error.
+local function case(p)
+  local node = { op = "case", false }
+  if not label_of(p, node) then return nil end
+  if p.kind ~= ">>" then return unexpected(p, "label's >>") end
+  node[1] = chain(p)
+  if not node[1] then return nil end
+  if p.kind ~= "," and p.kind ~= "]" then return unexpected(p, "operator, comma or ]") end
+  return node
+end
+
+--- The branches of a switch, the `[` being the current token. Returns whether reading can go on.
+local function branches(p, node)
+  local level = open(p)
+  if not level then return false end
+  advance(p)
+  repeat
+    local is_end = p.kind == "]" and #node > 0 -- after a comma
+    local branch = not is_end and case(p)
+    if branch then
+      node[#node + 1] = branch
+    elseif not is_end then
+      if not errors().skip(p, level, true) then return false end
+      node[#node + 1] = { op = "all" }
+    end
+    local is_more = p.kind == ","
+    if is_more then advance(p) end
+  until not is_more
+  return select(2, close(p, level, "]"))
+end
+
+--- `switch("expr")["A" >> x, "*" >> y]`, the word being the current token. nil if reading cannot go on.
+function switch(p)
+  local node = { op = "switch", at = p.at, to = p.to }
+  advance(p)
+  local level = open(p)
+  if not level then return nil end
+  advance(p)
+  node.on = quoted(p, "on")
+  local is_right, goes_on = close(p, level, ")", node.on and "close of on")
+  if not goes_on then return nil end
+  if p.kind ~= "[" then return is_right and unexpected(p, "branches") or { op = "all" } end
+  local before = #p.errors
+  if not branches(p, node) then return nil end
+  return is_right and #p.errors == before and node or { op = "all" }
+end
+
+--- One statement, up to the end of its line; its first token is the current one, or `node` was read already. Returns
+--- its node, or nil after an error, past the line.
+local function statement(p, node)
+  node = expression(p, node or operand(p))
+  if node and p.kind ~= "line" and p.kind ~= ";" and p.kind ~= "end" then node = unexpected(p, "operator") end
+  if not node then errors().skip_statement(p) end
   return node
 end
 
@@ -221,14 +331,15 @@ end
 ---@return table ast partial if there are errors
 ---@return table errors list of { code, at, to, message, hint }, `at`..`to` being bytes of the text
 function M.read(text)
-  local p = { text = text, pos = 1, opens = {}, errors = {} }
-  local ast = { op = "all" }
-  advance(p)
-  while p.kind ~= "end" do
-    if p.kind == "line" or p.kind == ";" then
-      advance(p)
-    else
-      ast[#ast + 1] = statement(p)
+  local p, ast = tokens.new(text), { op = "all" }
+  while p.kind ~= "end" do -- a statement starts after the current token, which is a line's end or `;`
+    local node = mention(p)
+    if not node then
+      repeat advance(p) until p.kind ~= "line" and p.kind ~= ";"
+    end
+    if node or p.kind ~= "end" then
+      ast[#ast + 1] = statement(p, node)
+      while #p.errors > 0 and p.kind == "name" do ast[#ast + 1] = statement(p) end -- after a bracket never closed
       if #p.errors >= MAX_ERRORS then
         fail(p, "too_many_errors", p.at, p.to, "too many errors; the rest of the graph was not read")
         break
@@ -243,10 +354,10 @@ end
 ---@param origin table|nil where the text stands in a document, see problem.source; default: it is the document
 ---@return table|nil ast, table|nil errors all of them, each { line, column, code, message, hint, caret }
 function M.parse(text, origin)
-  local ast, errors = M.read(text)
-  if #errors == 0 then return ast end
+  local ast, found = M.read(text)
+  if #found == 0 then return ast end
   local problem = require "pyoco.flow.problem" -- errors only: a run never needs it
-  return nil, problem.finish(errors, problem.source(text, origin))
+  return nil, problem.finish(found, problem.source(text, origin))
 end
 
 return M

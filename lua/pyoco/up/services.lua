@@ -18,7 +18,8 @@ local function flags_of(up, names)
   local config, list = require "pyoco.config", {}
   for _, name in ipairs(names) do
     local given = up.flags[name]
-    if given ~= nil then table.move({ config.row(name).flag, given }, 1, 2, #list + 1, list) end
+    if given ~= nil then list[#list + 1] = config.row(name).flag end
+    if given ~= nil and given ~= true then list[#list + 1] = given end -- a switch is its flag alone
   end
   return list
 end
@@ -129,7 +130,7 @@ end
 function M.worker(up)
   local slots = up.origins.worker_slots == "default" and tostring(up.default_slots)
   local arguments = { "--worker-id", up.cfg.worker_id, "--tags", table.concat(up.cfg.worker_tags, ","),
-    table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path" })) }
+    table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path", "worker_allow_commands" })) }
   local since = clock.wall() - 0.5
   local started, message, code = start(up, "worker", "worker.lua", arguments, { PYOCO_NATS_URL = up.nats_url,
     PYOCO_WORKER_SLOTS = slots or nil, PYOCO_TASK_PATH = examples_path(up) })

@@ -11,7 +11,8 @@ local M = {}
 
 local PROGRAM = {
   name = "worker.lua", doc = "Pulls jobs by tag and runs their flows.",
-  config = { "worker_tags", "worker_id", "worker_slots", "nats_url", "worker_drain_sec", "task_path" },
+  config = { "worker_tags", "worker_id", "worker_slots", "nats_url", "worker_drain_sec", "task_path",
+    "worker_allow_commands" },
   options = {
     { "--run-once", flag = true, doc = "Take one job at most, then exit." },
     { "--poll-timeout", type = "number", min = 0, default = 1.0, metavar = "<sec>",

@@ -128,16 +128,33 @@ function run:announce_soon()
   end)
 end
 
---- Has RUNNING stored before it returns; for user code that is about to leave our hands.
-function run:announce_now()
-  if self.has_called_out or self.ending or not self.writer then return end
-  self.has_called_out, self.announced = true, true
-  local stored
+--- Has RUNNING stored, then calls `done`: at once when it is, or when it does not matter any more.
+function run:store_running(done)
+  if self.is_running_stored or self.ending or not self.writer then return done() end
+  local waiters = self.running_waiters
+  if waiters then
+    waiters[#waiters + 1] = done
+    return
+  end
+  self.running_waiters, self.announced = { done }, true
   async.go(function()
     self.writer:flush()
-    stored = true
+    self.is_running_stored = true
+    for _, waiter in ipairs(self.running_waiters) do waiter() end
   end)
+end
+
+--- Has RUNNING stored before it returns; for user code that is about to leave our hands where it cannot be suspended.
+function run:announce_now()
+  local stored
+  self:store_running(function() stored = true end)
   callout.wait(function() return stored or task.cancelled() end)
+end
+
+--- The same for a task that can wait: other tasks go on meanwhile.
+function run:before_callout()
+  if self.is_running_stored or self.ending then return end
+  engine.await(function(resume) self:store_running(resume) end)
 end
 
 --- Tells the writer that a task has moved.
@@ -154,16 +171,25 @@ function run:start_heartbeat()
   end)
 end
 
+--- What the engine gets: the job's params, who the run is, and the worker's limits.
+function run:engine_options(flow)
+  local job, cfg, exposed = self.job, self.boot.cfg, flow.expose_env or {}
+  return {
+    params = job.params, now = self.now, env = #exposed > 0 and require("pyoco.config").exposed(exposed) or nil,
+    run = { run_id = job.run_id, flow_name = job.flow_name, tag = job.tag, tags = job.tags,
+      attempt = self.ours.delivery, started_at = self.started_at },
+    max_parallel = cfg.run_max_parallel, max_commands = cfg.run_max_commands, max_iterations = cfg.flow_max_iterations,
+    command_grace_sec = cfg.command_grace_sec, artifacts_dir = cfg.artifacts_dir,
+    allow_commands = cfg.worker_allow_commands or not self.is_document,
+    on_event = function(event) self:on_event(event) end,
+  }
+end
+
 --- Runs the flow to its end.
 function run:execute(flow)
-  local exposed = flow.expose_env or {}
-  local ok, eng = pcall(engine.new, flow, {
-    params = self.job.params, run = { run_id = self.job.run_id, flow_name = self.job.flow_name, tag = self.job.tag },
-    now = self.now, max_parallel = self.boot.cfg.run_max_parallel,
-    env = #exposed > 0 and require("pyoco.config").exposed(exposed) or nil,
-    on_event = function(event) self:on_event(event) end,
-  })
+  local ok, eng = pcall(engine.new, flow, self:engine_options(flow))
   if not ok then return self:fail_early("invalid_flow", tostring(eng)) end
+  eng.before_callout = function() self:before_callout() end
   self.eng = eng
   async.wait(function(done) self.on_engine_end = done end)
   return self:conclude(eng)
@@ -194,10 +220,12 @@ function run:start(stored, revision, document)
   if self.ours.delivery > 1 then
     self.announced = true
     self.writer:flush()
+    self.is_running_stored = true
   else
     self:announce_soon()
   end
   self:start_heartbeat()
+  self.is_document = document ~= nil -- its commands need the worker's leave
   local flow, text, code = self:outside(function()
     return build.flow(self.job, document, self.boot.cfg.task_path, self.globals)
   end)
