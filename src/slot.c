@@ -234,6 +234,7 @@ static bool clear_away(ph_slot_self *s, ph_error *err) {
         return true;
     struct timespec now = time_of(s->script);
     bool is_current = now.tv_sec == v->script_time.tv_sec && now.tv_nsec == v->script_time.tv_nsec;
+    ph_channel_flush(s->channel);
     signal(SIGALRM, on_alarm);
     alarm(END_MAX_SEC);
     reap_processes(); /* io.popen's files wait for them */

@@ -12,13 +12,11 @@
  *   attach(), detach()                  ticks for this VM on this thread; nil, message, "unavailable"
  *   memory_limit([bytes]) -> bytes      what user code may bring the VM to; 0 = none
  *   write(text)                         in a task: the same as io.write(text)
- *   clean(text) -> text                 bytes that are not UTF-8 become U+FFFD
  *   on_output(fn(text)|nil)             gets what print and io.write of tasks say; runs as library code
  *   on_callback_error(fn(text)|nil)     gets errors of event callbacks instead of stderr
  *
  * Threads: the VM's own. */
 #include "task.h"
-#include "../json.h"
 #include "../preload.h"
 #include <string.h>
 
@@ -327,33 +325,6 @@ static int l_task_memory_limit(lua_State *L) {
     return 1;
 }
 
-/* clean(text): bytes that are not UTF-8 become U+FFFD, one for each. In C, since a long binary text has millions. */
-static int l_task_clean(lua_State *L) {
-    size_t len;
-    const unsigned char *p = (const unsigned char *)luaL_checklstring(L, 1, &len), *end = p + len, *from = p;
-    luaL_Buffer b;
-    bool is_changed = false;
-    while (p < end) {
-        size_t n = ph_utf8_length(p, end);
-        if (n == 0) {
-            if (!is_changed)
-                luaL_buffinit(L, &b);
-            is_changed = true;
-            luaL_addlstring(&b, (const char *)from, (size_t)(p - from));
-            luaL_addlstring(&b, "\xEF\xBF\xBD", 3);
-            from = p + 1;
-        }
-        p += n ? n : 1;
-    }
-    if (!is_changed) {
-        lua_settop(L, 1);
-        return 1;
-    }
-    luaL_addlstring(&b, (const char *)from, (size_t)(end - from));
-    luaL_pushresult(&b);
-    return 1;
-}
-
 static void optional_function(lua_State *L) {
     if (!lua_isnoneornil(L, 1))
         luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -498,7 +469,6 @@ static const luaL_Reg functions[] = {
     {"detach", l_task_detach},
     {"memory_limit", l_task_memory_limit},
     {"write", l_task_write},
-    {"clean", l_task_clean},
     {"on_output", l_task_on_output},
     {"on_callback_error", l_task_on_callback_error},
     {NULL, NULL},
