@@ -38,6 +38,7 @@ bool ph_vm_thaw(ph_vm *vm);
  * can freeze waits for as long as that takes, others a second). One VM per loop. Not inside of that
  * loop's callbacks. */
 void ph_vm_settle(ph_vm *vm);
+bool ph_vm_is_closing(const ph_vm *vm); /* it has begun: callbacks of C handles leave Lua alone */
 
 /* Whether a loop is free of what luv's code has made: no handle, no request under way. After the end of a VM false
  * means that its finalisers started something, which would call back into a VM that is no more. */

@@ -140,8 +140,9 @@ describe("compile", function()
       ["$node.b.output"] = "$node.b.output: 'b' does not come before 'b'",
       ["$node.zz.output"] = "$node.zz.output: unknown task 'zz'",
       ["$env.HOME"] = "$env.HOME is not exposed",
-      ["$node.a"] = "Invalid reference '$node.a': expected $ctx.params.NAME, $node.TASK.output or $env.NAME",
-      ["$foo"] = "Invalid reference '$foo': expected $ctx.params.NAME, $node.TASK.output or $env.NAME",
+      ["$node.a"] = "Invalid reference '$node.a': expected $node.TASK.output[.PATH], "
+        .. 'a name with other signs as $node["name"].output',
+      ["$foo"] = "Invalid reference '$foo': expected $ctx.NAME, $node.TASK.output, $flow.NAME or $env.NAME",
     } do
       assert.equal("2:- bad_selector " .. message, (refuse("a >> b >> c", "a b c", input(value))))
     end

@@ -10,8 +10,6 @@ local value = require "pyoco.engine.value"
 local next, type, format, find, gsub, byte = next, type, string.format, string.find, string.gsub, string.byte
 local gmatch, sub, utf8_len, open, rename, remove = string.gmatch, string.sub, utf8.len, io.open, os.rename, os.remove
 
-local setmetatable = setmetatable
-
 local M = {}
 
 local INLINE_BYTES <const> = 64 << 10
@@ -62,15 +60,16 @@ local function write_text(path, text)
 end
 
 --- Copies an open file to another, piece by piece, and tells `done(sha256, size)` or `done(nil, message)`.
----@return fun() give_up
-local function transfer(from, to, done)
+---@return fun() give_up the copy is removed as soon as nothing reads or writes any more
+local function transfer(from, to, path, done)
   local hasher, offset, given_up = crypto.hasher(), 0, false
   local step
 
   local function finish(...)
     uv.fs_close(from)
     uv.fs_close(to)
-    if not given_up then done(...) end
+    if not given_up then return done(...) end
+    remove(path)
   end
 
   local function written(message, count)
@@ -107,7 +106,7 @@ local function copy_file(path, source)
     uv.fs_close(from)
     return nil, message
   end
-  return task.wait(function(resume) return transfer(from, to, resume) end)
+  return task.wait(function(resume) return transfer(from, to, path, resume) end)
 end
 
 --- Stores an artifact as a file, which is there whole or not at all.
@@ -116,13 +115,14 @@ local function store(node, name, write, given)
   if not folder then return nil, message end
   local path = folder .. "/" .. name
   local part = format("%s/.part-%s", folder, crypto.uuid4())
-  local _ <close> = setmetatable({}, { __close = function() remove(part) end })
   local sha256, size = write(part, given)
-  if not sha256 then return nil, format("'%s': %s", name, size) end
-  local ok
-  ok, message = rename(part, path)
-  if not ok then return nil, format("'%s': %s", name, message) end
-  return { path = path, size = size, sha256 = sha256 }
+  if sha256 then
+    local ok
+    ok, message = rename(part, path)
+    if ok then return { path = path, size = size, sha256 = sha256 } end
+  end
+  remove(part)
+  return nil, format("'%s': %s", name, message or size)
 end
 
 --- The one field of a table that has only that.

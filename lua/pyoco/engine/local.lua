@@ -5,9 +5,16 @@ local engine = require "pyoco.engine"
 
 local M = {}
 
+--- Turns the loop until something has happened.
+local function turn(eng)
+  if not uv.loop_alive() then eng:cancel() end -- what the tasks wait for can no longer come
+  uv.run("once")
+end
+
 --- Runs a flow to its end.
 ---@param flow table flow object
----@param opts table? as for engine.new; and on_start = fn(engine), memory_limit = bytes
+---@param opts table? as for engine.new, but commands are allowed unless allow_commands is false; and
+---  on_start = fn(engine), memory_limit = bytes, turn = fn(engine) that waits for something to happen
 ---@return table engine with status, error, tasks, records; nil, message, "unavailable" without interrupts
 function M.run(flow, opts)
   opts = opts or {}
@@ -19,12 +26,10 @@ function M.run(flow, opts)
     task.memory_limit(before)
     task.detach()
   end })
-  local eng = engine.new(flow, opts)
+  local eng = engine.new(flow, setmetatable({ allow_commands = opts.allow_commands ~= false }, { __index = opts }))
   if opts.on_start then opts.on_start(eng) end
-  while not eng:pump() do
-    if not uv.loop_alive() then eng:cancel() end -- what the tasks wait for can no longer come
-    uv.run("once")
-  end
+  local wait = opts.turn or turn
+  while not eng:pump() do wait(eng) end
   return eng
 end
 
