@@ -228,8 +228,11 @@ describe("a wait", function()
         function() ("x"):gsub("x", function() ctx:sleep(0) end) end,
         function() load(function() ctx:sleep(0) end)() end,
         function() tostring(setmetatable({}, { __tostring = function() ctx:sleep(0) end })) end,
-        function() table.concat(setmetatable({}, { __index = function() ctx:sleep(0) end, __len = function() return 2 end })) end,
-        function() local _ = #setmetatable({}, { __gc = 1, __len = function() ctx:sleep(0) return 1 end }) error("fine") end,
+        function() table.unpack(setmetatable({}, { __index = function() ctx:sleep(0) end }), 1, 2) end,
+        function()
+          local _ = #setmetatable({}, { __len = function() ctx:sleep(0) return 1 end }) -- here it can
+          error("fine")
+        end,
       } do
         if not pcall(fn) then failures = failures + 1 end
         ctx:sleep(0)

@@ -79,7 +79,8 @@ describe("an object whose metamethods raise, loop, or are no functions", functio
   end)
 
   it("has a __name, for messages of C functions", function()
-    local record = ends("FAILED", function() ("x"):rep(setmetatable({}, { __name = ("n"):rep(100000) .. "\0\xff" })) end)
+    local named = setmetatable({}, { __name = ("n"):rep(100000) .. "\0\xff" })
+    local record = ends("FAILED", function() ("x"):rep(named) end)
     assert.is_true(#record.error <= 8192)
     assert.truthy(utf8.len(record.error))
     assert.truthy(json.encode(record))
