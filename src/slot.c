@@ -8,7 +8,9 @@
 #include "deadline.h"
 #include "nats.h"
 #include "slots.h"
+#include "orphans.h"
 #include "interrupt.h"
+#include "surroundings.h"
 #include "vm.h"
 #include <cjson/cJSON.h>
 #include <dirent.h>
@@ -28,6 +30,8 @@ enum {
     ORPHANED = SIGUSR1, /* the signal of our supervisor's death */
     ORPHANED_SEC = 2,
     EXIT_BROKEN = 70,
+    END_MAX_SEC = 5,    /* a run that has ended may take so long to clear away: finalisers, files under way */
+    LEAKED_MAX = 64,    /* files that runs may leave open; beyond that a new slot takes over */
     GC_HEADROOM_KB = 2048, /* a run may allocate so much before the collector begins: most end before */
 };
 
@@ -60,47 +64,13 @@ struct ph_slot_self {
 };
 
 static pid_t supervisor;
-static char children_path[64]; /* the kernel's list of our children */
-
-/* Kills and reaps the listed children; a list ends each pid with a space. Returns how many. */
-static int end_listed(const char *list, ssize_t len) {
-    int pid = 0, ended = 0;
-    for (ssize_t i = 0; i < len; i++) {
-        if (list[i] >= '0' && list[i] <= '9') {
-            pid = pid * 10 + (list[i] - '0');
-            continue;
-        }
-        if (pid > 0) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-            ended++;
-        }
-        pid = 0;
-    }
-    return ended;
-}
-
-/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, what they leave
- * to us. Async-signal-safe. */
-static void end_processes(void) {
-    char list[4096];
-    siginfo_t info;
-    int ended = 1;
-    while (ended > 0 && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
-        int fd = open(children_path, O_RDONLY | O_CLOEXEC);
-        ssize_t len = fd >= 0 ? read(fd, list, sizeof list) : 0;
-        if (fd >= 0)
-            close(fd);
-        ended = end_listed(list, len);
-    }
-}
 
 /* The supervisor is gone: so is the right of a run to go on, and of its processes. One that the kernel cannot end
  * does not keep us. */
 static _Noreturn void end_orphaned(void) {
     signal(SIGALRM, SIG_DFL);
     alarm(ORPHANED_SEC);
-    end_processes();
+    ph_end_children();
     _exit(0);
 }
 
@@ -243,16 +213,51 @@ static bool build(ph_slot_self *s, slot_vm *v, ph_error *err) {
     return true;
 }
 
-/* A fresh VM for the next run: the last one as it was before its run if that can be, else a new one. */
-static bool renew(ph_slot_self *s, ph_error *err) {
+static void on_alarm(int signal) {
+    (void)signal;
+    static const char text[] =
+        "pyoco-host: what the last run has left (__gc, files, names) does not end: this slot gives up\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(EXIT_BROKEN + 1);
+    _exit(EXIT_BROKEN);
+}
+
+/* Ends the last run's VM, and leaves it fresh when it was frozen from the script as it is now. User code has its last
+ * say here, in finalisers that no interrupt reaches: so there is a limit to the time, and what they start in the loop
+ * is the end of this process, since no next run could be safe from it. */
+static bool clear_away(ph_slot_self *s, ph_error *err) {
     slot_vm *v = &s->vm;
+    if (!v->vm)
+        return true;
     struct timespec now = time_of(s->script);
     bool is_current = now.tv_sec == v->script_time.tv_sec && now.tv_nsec == v->script_time.tv_nsec;
-    if (v->vm && v->is_frozen && is_current && ph_vm_thaw(v->vm))
-        return true;
-    ph_vm_close(v->vm);
-    *v = (slot_vm){0};
-    return build(s, v, err);
+    ph_channel_flush(s->channel);
+    signal(SIGALRM, on_alarm);
+    alarm(END_MAX_SEC);
+    ph_end_children(); /* io.popen's files wait for them */
+    if (!v->is_frozen || !is_current || !ph_vm_thaw(v->vm)) {
+        ph_vm_close(v->vm);
+        *v = (slot_vm){0};
+    }
+    alarm(0);
+    if (!ph_vm_is_quiet(&s->loop)) {
+        snprintf(err->text, sizeof err->text, "a finaliser (__gc) of the last run has started something in the loop");
+        say_error(s, err->text);
+        _exit(EXIT_BROKEN); /* nothing here may turn the loop again */
+    }
+    ph_surroundings_restore();
+    int leaked = ph_surroundings_leaked_files();
+    if (leaked > LEAKED_MAX)
+        snprintf(err->text, sizeof err->text, "its runs have left %d files open", leaked);
+    return leaked <= LEAKED_MAX;
+}
+
+/* A fresh VM for the next run. */
+static bool renew(ph_slot_self *s, ph_error *err) {
+    if (!clear_away(s, err))
+        return false;
+    ph_end_children();
+    return s->vm.vm || build(s, &s->vm, err);
 }
 
 bool ph_slot_self_send(ph_slot_self *s, char type, const char *head, size_t head_len, const char *body,
@@ -297,7 +302,6 @@ static bool serve(ph_slot_self *s, ph_error *err) {
     while (!s->ended) {
         if (!renew(s, err))
             return false;
-        end_processes();
         ph_channel_send(s->channel, 'I', "{}", 2, NULL, 0);
         while (!s->jobs && !s->ended)
             uv_run(&s->loop, UV_RUN_ONCE);
@@ -350,7 +354,6 @@ static void on_orphaned(int signal) {
 
 /* Ties this process to its supervisor. False when the supervisor has died already. */
 static bool adopt_role(const char *parent) {
-    snprintf(children_path, sizeof children_path, "/proc/self/task/%d/children", (int)getpid());
     struct sigaction orphaned = {.sa_handler = on_orphaned};
     sigfillset(&orphaned.sa_mask);
     sigdelset(&orphaned.sa_mask, SIGALRM);
@@ -383,6 +386,10 @@ static bool live(ph_slot_self *s, ph_error *err) {
         return false;
     while (!s->boot && !s->ended)
         uv_run(&s->loop, UV_RUN_ONCE);
+    if (!ph_surroundings_note()) {
+        snprintf(err->text, sizeof err->text, "out of memory");
+        return false;
+    }
     return s->ended || (start_nats(s, err) && serve(s, err));
 }
 
