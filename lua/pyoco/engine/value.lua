@@ -4,7 +4,7 @@ local json = require "host.json"
 
 local is_array, mark_array, null = json.is_array, json.array, json.null
 local utf8_len, math_type, huge = utf8.len, math.type, math.huge
-local type, next, tostring, find, format = type, next, tostring, string.find, string.format
+local type, next, rawlen, tostring, find, format = type, next, rawlen, tostring, string.find, string.format
 
 local M = {}
 
@@ -48,7 +48,7 @@ function copy_table(source, depth, open)
   open[source] = true
   if views[source] and next(source) == nil then source = views[source]() end
   local result, list = {}, is_array(source)
-  local count, length = 0, list and #source or 0
+  local count, length = 0, list and rawlen(source) or 0
   for key, value in next, source do
     local problem, path
     if list then
