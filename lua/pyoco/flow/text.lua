@@ -211,46 +211,39 @@ function next_operand(p)
   return operand(p)
 end
 
---- Operands joined by `>>`, from the one after the current token on. nil if reading cannot go on.
-local function chain(p)
-  local node = next_operand(p)
-  if not node or p.kind ~= ">>" then return node end
-  node = { op = "seq", node }
-  repeat
-    local item = next_operand(p)
+--- `node` and the operands joined to it by `op`, which is the current token. nil if reading cannot go on.
+local function joined(p, op, kind, node, next_item)
+  local item = next_item(p)
+  if not item then return nil end
+  node = { op = op, node, item }
+  while p.kind == kind do
+    item = next_item(p)
     if not item then return nil end
     node[#node + 1] = item
-  until p.kind ~= ">>"
-  return node
-end
-
---- Adds `item` to the list `node`, which is made when the first item comes.
-local function add(node, op, item)
-  if not node then return { op = op, item } end
-  node[#node + 1] = item
-  return node
-end
-
---- Operands joined by any operators, the first being `item`. nil if reading cannot go on.
-function expression(p, item)
-  local any, all, seq
-  while item do
-    local kind = p.kind
-    if kind == ">>" then
-      seq = add(seq, "seq", item)
-    else
-      if seq then item, seq = add(seq, "seq", item), nil end
-      if kind == "&" then
-        all = add(all, "all", item)
-      else
-        if all then item, all = add(all, "all", item), nil end
-        if kind ~= "|" then return any and add(any, "any", item) or item end
-        any = add(any, "any", item)
-      end
-    end
-    item = next_operand(p)
   end
-  return nil
+  return node
+end
+
+--- Operands joined by `>>`, from the one after the current token on.
+local function chain(p)
+  local node = next_operand(p)
+  if node and p.kind == ">>" then return joined(p, "seq", ">>", node, next_operand) end
+  return node
+end
+
+--- Operands joined by `>>` and `&`, from the one after the current token on.
+local function chains(p)
+  local node = chain(p)
+  if node and p.kind == "&" then return joined(p, "all", "&", node, chain) end
+  return node
+end
+
+--- Operands joined by any operators, the first being `node`. nil if reading cannot go on.
+function expression(p, node)
+  if node and p.kind == ">>" then node = joined(p, "seq", ">>", node, next_operand) end
+  if node and p.kind == "&" then node = joined(p, "all", "&", node, chain) end
+  if node and p.kind == "|" then node = joined(p, "any", "|", node, chains) end
+  return node
 end
 
 --- The label that is the current token; moves past it. nil, after an error, if there is none.

@@ -82,7 +82,7 @@ end
 
 --- The Python word to blame for the current token: itself, or the one before it (`for x in`). nil if none.
 local function python_word(p)
-  if p.is_bare and KEYWORDS[p.value] then return p.value, p.at, p.to end
+  if p.kind == "name" and p.is_bare and KEYWORDS[p.value] then return p.value, p.at, p.to end
   local from = math.max(1, p.at - 20)
   local at, word = p.text:sub(from, p.at - 1):match("()([%a_]+)[ \t]*$")
   if KEYWORDS[word] then return word, from + at - 1, from + at + #word - 2 end
