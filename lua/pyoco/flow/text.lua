@@ -17,8 +17,6 @@ local tokens = require "pyoco.flow.text_tokens"
 
 local M = {}
 
-local MAX_ERRORS = 50
-
 local advance, mention = tokens.advance, tokens.mention
 local unexpected = brackets.unexpected
 
@@ -119,10 +117,6 @@ function M.read(text)
     if node or p.kind ~= "end" then
       ast[#ast + 1] = statement(p, node)
       while #p.errors > 0 and p.kind == "name" do ast[#ast + 1] = statement(p) end -- after a bracket never closed
-      if #p.errors >= MAX_ERRORS then
-        brackets.fail(p, "too_many_errors", p.at, p.to, "too many errors; the rest of the graph was not read")
-        break
-      end
     end
   end
   return ast, p.errors

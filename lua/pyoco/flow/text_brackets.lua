@@ -21,19 +21,13 @@ function M.fail(p, ...) errors().fail(p, ...) end
 ---@return nil
 function M.unexpected(p, place) errors().unexpected(p, place) end
 
---- Stops reading, after an error that what follows could only repeat.
----@param p table
-function M.stop(p)
-  p.is_over, p.kind, p.pos = true, "end", #p.text + 1
-end
-
 --- Goes into the opening bracket that is the current token; which stays that.
 ---@param p table
 ---@return integer|nil level its number; nil, after an error, if there are too many
 function M.open(p)
   if p.depth == MAX_NESTING then
     M.fail(p, "too_deep", p.at, p.to, ("brackets are nested deeper than %d"):format(MAX_NESTING), "flatten the graph")
-    M.stop(p)
+    errors().stop(p)
     return nil
   end
   p.depth = p.depth + 1

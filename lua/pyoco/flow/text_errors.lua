@@ -4,6 +4,8 @@ local tokens = require "pyoco.flow.text_tokens"
 
 local M = {}
 
+local MAX_ERRORS = 50
+
 local advance = tokens.advance
 
 --- Python's words; they name a task only where a task name can stand.
@@ -62,7 +64,7 @@ local PLACES = {
       [":"] = [[write "A" >> x]] } },
 }
 
---- Records an error at bytes `at`..`to`.
+--- Records an error at bytes `at`..`to`; the last one that a report has room for ends the reading.
 ---@param p table
 ---@param code string
 ---@param at integer
@@ -72,8 +74,20 @@ local PLACES = {
 ---@param got string|nil a word that may be meant for one of `names`, which then is the hint
 ---@param names table|nil
 function M.fail(p, code, at, to, message, hint, got, names)
+  if p.is_over then return end
   p.errors[#p.errors + 1] = { code = code, at = at, to = to, message = message, got = got, names = names,
     hint = hint and hint:gsub(" $", "") }
+  if #p.errors == MAX_ERRORS then
+    p.errors[#p.errors + 1] = { code = "too_many_errors", at = p.at, to = p.to,
+      message = "too many errors; the rest of the graph was not read" }
+    M.stop(p)
+  end
+end
+
+--- Stops reading, after an error that what follows could only repeat.
+---@param p table
+function M.stop(p)
+  p.is_over, p.kind, p.pos = true, "end", #p.text + 1
 end
 
 --- An example of what stands at a place of the grammar.

@@ -138,7 +138,7 @@ function M.suffixes(p, node)
     count = count + 1
     if count > MAX_LOOPS then
       fail(p, "too_deep", p.at, p.to, ("more than %d loops around one part"):format(MAX_LOOPS), "use one loop")
-      brackets.stop(p)
+      require("pyoco.flow.text_errors").stop(p)
       return nil
     end
     node = (p.kind == "[" and subscript or condition)(p, node)
