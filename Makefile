@@ -17,7 +17,7 @@ else ifeq ($(FLAVOUR),tsan)
 OPT      := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 endif
 LUV_LIB  := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4-luv.a
-CFLAGS   += $(CSTD) $(WARN) $(OPT) -fPIC -pthread -Isrc $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)) \
+CFLAGS   += $(CSTD) $(WARN) $(OPT) -fPIC -pthread -iquote src $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)) \
             -DPH_VERSION='"$(VERSION)"' -DPH_SHARE='"$(PREFIX)/share/pyoco-host"'
 LDLIBS   := $(LUV_LIB) $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldl -lm -pthread
 LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
@@ -25,7 +25,9 @@ LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 # Loadable modules: src/bind/<name>.c that link a heavy library. Each becomes build/lib/host/<name>.so and
 # is mapped on the first require "host.<name>" only.
 LOADABLE      := http httpd
-LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null)
+# Stays mapped when the VM that required it ends: libcurl's set-up and its resolver threads outlive a run.
+LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null) -Wl,-z,nodelete
+OBJ_http      := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/http/*.c))
 LIBS_httpd    := -lcivetweb
 OBJ_httpd     := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/httpd/*.c))
 
@@ -70,6 +72,7 @@ $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
 
+$(BUILD)/lib/host/http.so: $(OBJ_http)
 $(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
 
 # A change of flags rebuilds everything: the file changes only when its text does.
@@ -92,7 +95,7 @@ lint: ## luacheck on all Lua
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] spec/bench/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] src/http/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -127,4 +130,4 @@ install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_http:.o=.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)

@@ -17,6 +17,7 @@ static const char *const help_text =
     "  gateway.lua  HTTP API and dashboard\n"
     "  worker.lua   pulls jobs by tag and runs their flows\n"
     "  client.lua   command line: submit, watch, get, cancel\n"
+    "  test.lua     runs specs of your flows and tasks (busted)\n"
     "\n"
     "A script is looked up as given, then in PYOCO_HOME/lua, then in " PH_SHARE "/lua.\n"
     "Any Lua 5.4 script of yours runs with the same modules (require \"host.json\", require \"pyoco\").\n";

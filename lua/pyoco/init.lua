@@ -3,14 +3,14 @@
 ---   local fetch = pyoco.task("fetch", function(ctx, url) ... end)
 ---   return pyoco.flow("etl", fetch >> (parse & stats) >> report, { defaults = { url = "http://localhost/" } })
 ---
---- Tasks and what the operators make of them are nodes of the AST that flow/text.lua describes. They are never
---- changed once made, so a fragment may be used in several flows.
+--- Tasks and what the operators make of them (flow/fragment.lua) are nodes of the AST that flow/text.lua describes.
 local compile = require "pyoco.flow.compile"
+local fragment = require "pyoco.flow.fragment"
 local sandbox = require "pyoco.flow.sandbox"
 
 local M = {}
 
-local TASK, FRAGMENT, FLOW = { __name = "pyoco.task" }, { __name = "pyoco.fragment" }, { __name = "pyoco.flow" }
+local TASK, FLOW = fragment.TASK, { __name = "pyoco.flow" }
 
 local task_count = 0 -- numbers the tasks: declaration order is the order of a graph's nodes
 
@@ -36,36 +36,6 @@ local function check_options(what, given, rows, level)
   end
 end
 
---- Tells whether a value can stand beside an operator.
-local function is_node(value)
-  local meta = getmetatable(value)
-  return meta == TASK or meta == FRAGMENT
-end
-
---- Makes the metamethod of one operator.
-local function operator(op, symbol)
-  return function(left, right)
-    if not is_node(left) or not is_node(right) then
-      local wrong = is_node(left) and right or left
-      error(("%s joins tasks, got a %s%s"):format(symbol, type(wrong), type(wrong) == "string"
-        and (" ('%s'): write the task's variable, not its name"):format(wrong) or ""), 2)
-    end
-    return setmetatable({ op = op, left, right }, FRAGMENT)
-  end
-end
-
-for _, meta in ipairs { TASK, FRAGMENT } do
-  meta.__shr = operator("seq", ">>")
-  meta.__band = operator("all", "&")
-  meta.__bor = operator("any", "|")
-  meta.__mod = function() error("x % condition (a loop) is not available in this version", 2) end
-  meta.__index = function(_, key)
-    if math.type(key) == "integer" or (type(key) == "string" and key:byte(1) == 36) then
-      error("x[...] (a loop) is not available in this version", 2)
-    end
-  end
-end
-
 --- A task is still an ordinary function: a spec can call it.
 function TASK.__call(self, ...)
   if not self.fn then error(("%s runs a program: it cannot be called"):format(tostring(self)), 2) end
@@ -80,29 +50,24 @@ function FLOW.__tostring(self)
   return ("flow %s (%d tasks)"):format(self.name, #self.graph.nodes)
 end
 
---- The file that a function is in, as loaded; Lua's own short form cuts long paths.
-local function file_of(info)
-  return info.source:sub(1, 1) == "@" and info.source:sub(2) or info.short_src
-end
-
 --- File and line at which the user called M.task; where `fn` is defined if a tail call left no trace of that.
 local function place_of_call(fn)
   local call = debug.getinfo(3, "Slt")
   if call and call.currentline > 0 and not debug.getinfo(2, "t").istailcall then
-    return file_of(call), call.currentline
+    return fragment.file_of(call), call.currentline
   end
   if not fn then return "?", 0 end
   local definition = debug.getinfo(fn, "S")
-  return file_of(definition), definition.linedefined
+  return fragment.file_of(definition), definition.linedefined
 end
 
 --- The row of a task for the compiler, out of its options.
-local function row_of(what, fn, given, level)
+local function row_of(what, name, fn, given, level)
   local options = require "pyoco.flow.options"
   check_options(what, given, options.TASK, level + 1)
   local conflict = options.conflicts(given, fn ~= nil)[1]
   if conflict then error(("%s %s: %s"):format(what, conflict.message, conflict.hint), level + 1) end
-  return options.row(given)
+  return options.row(given, name)
 end
 
 --- Declares a task. The parameters of its function are wired by name when it runs: inputs, then params, then results
@@ -122,61 +87,51 @@ function M.task(name, fn, given)
     error(("%s: expected a function, or options with run, got a %s"):format(what, type(fn)), 2)
   end
   local file, line = place_of_call(fn)
-  local row = given == nil and {} or row_of(what, fn, given, 2)
+  local row = given == nil and {} or row_of(what, name, fn, given, 2)
   if not fn and not row.command then
     error(("%s: expected a function, or options with run"):format(what), 2)
   end
   task_count = task_count + 1
-  row.op, row.name, row.fn, row.number, row.file, row.line = false, name, fn or false, task_count, file, line
+  row.name, row.fn, row.number, row.file, row.line = name, fn or false, task_count, file, line
+  row.node = { name = name, file = file, line = line, task = row }
   return setmetatable(row, TASK)
 end
 
---- The tasks of an expression as rows for the compiler, in declaration order. Raises if two of them share a name.
+--- The tasks of an expression, in declaration order. Raises if two of them share a name.
 local function collect_tasks(expr, flow_name, level)
-  local numbers, by_number, by_name, seen, stack = {}, {}, {}, {}, { expr }
+  local tasks, by_name, seen, stack = {}, {}, {}, { expr }
   while #stack > 0 do
     local node = table.remove(stack)
     if not seen[node] then
       seen[node] = true
-      if getmetatable(node) == TASK then
+      if node.op then
+        table.move(node, 1, #node, #stack + 1, stack)
+      else
         local other = by_name[node.name]
         if other then
-          local first, second = other, node
+          local first, second = other, node.task
           if second.number < first.number then first, second = second, first end
           error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, node.name,
             first.file, first.line, second.file, second.line), level + 1)
         end
-        by_name[node.name], by_number[node.number] = node, node
-        numbers[#numbers + 1] = node.number
-      else
-        table.move(node, 1, #node, #stack + 1, stack)
+        by_name[node.name] = node.task
+        tasks[#tasks + 1] = node.task
       end
     end
   end
-  table.sort(numbers)
-  local rows = {}
-  for i, number in ipairs(numbers) do
-    local task = by_number[number]
-    rows[i] = { name = task.name, fn = task.fn, inputs = rawget(task, "inputs"), outputs = rawget(task, "outputs"),
-      options = rawget(task, "options"), command = rawget(task, "command"), file = task.file, line = task.line }
-  end
-  return rows
+  table.sort(tasks, function(a, b) return a.number < b.number end)
+  return tasks
 end
 
---- One node for what the user gave as a flow's expression: a node, or a list of them that stand side by side.
-local function to_node(name, expr, level)
-  if is_node(expr) then return expr end
-  if type(expr) ~= "table" or #expr == 0 then
-    error(("flow '%s': expected tasks joined by >> & |, got %s"):format(name,
-      type(expr) == "table" and "an empty list" or "a " .. type(expr)), level + 1)
+--- Rows for the compiler, which makes the nodes of the graph out of them.
+local function rows_of(tasks)
+  local rows = {}
+  for i, task in ipairs(tasks) do
+    rows[i] = { name = task.name, inputs = rawget(task, "inputs"), outputs = rawget(task, "outputs"),
+      options = rawget(task, "options"), command = rawget(task, "command"), file = task.file, line = task.line,
+      needs = nil, frame = nil } -- named for their room
   end
-  for i, item in ipairs(expr) do
-    if not is_node(item) then
-      error(("flow '%s': item %d of the list must be tasks joined by >> & |, got a %s"):format(name, i, type(item)),
-        level + 1)
-    end
-  end
-  return setmetatable({ op = "all", table.unpack(expr) }, FRAGMENT)
+  return rows
 end
 
 --- Declares a flow; a flow file returns it (or a list of several).
@@ -189,10 +144,11 @@ function M.flow(name, expr, opts)
     error(("flow: the name must be a text that is not blank, got a %s"):format(type(name)), 2)
   end
   if opts ~= nil then check_options(("flow '%s'"):format(name), opts, require("pyoco.flow.options").LUA_FLOW, 2) end
-  local node = to_node(name, expr, 2)
+  local node = fragment.to_node(name, expr, 2)
   local tasks = collect_tasks(node, name, 2)
   opts = opts or {}
-  local graph, problems = compile.graph(node, tasks, { name = name, expose_env = opts.expose_env })
+  local graph, problems = compile.graph(node, rows_of(tasks), { name = name, expose_env = opts.expose_env,
+    defaults = opts.defaults })
   if not graph then
     local problem = require "pyoco.flow.problem"
     error(("flow '%s' is wrong:\n%s"):format(name, problem.text(problem.finish(problems))), 2)
@@ -207,6 +163,11 @@ function M.flow(name, expr, opts)
   end
   return setmetatable(flow, FLOW)
 end
+
+--- A switch: `pyoco.switch "$ctx.mode" { fast = a, ["*"] = b >> c }` runs one of the branches.
+---@param on string an expression; its value is compared with the labels as text
+---@return table to be called with the branches: { label = tasks, ["*"] = tasks for any other value }
+M.switch = fragment.switch
 
 --- Tells whether a value is a flow made by pyoco.flow.
 ---@param value any

@@ -117,8 +117,6 @@ describe("pyoco", function()
     assert.truthy(refuse(function() local x = a >> "b" return x end)
       :find("lua_spec.lua:%d+: >> joins tasks, got a string %('b'%): write the task's variable"))
     assert.truthy(refuse(function() local x = nil & a return x end):find("& joins tasks, got a nil", 1, true))
-    assert.truthy(refuse(function() local x = a[3] return x end):find("loop", 1, true))
-    assert.truthy(refuse(function() local x = a % "$ctx.done" return x end):find("loop", 1, true))
   end)
 
   it("refuses wrong tasks", function()

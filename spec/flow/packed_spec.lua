@@ -39,6 +39,31 @@ describe("packed", function()
     assert.equal(1, #shared.keys "flow.document.place.")
   end)
 
+  it("gives frames, options and commands back, each reference to a frame being one table", function()
+    local text = [[
+flow: {graph: '(a >> b)["$ctx.l as i"] >> (c & d) | switch("$ctx.x")["A" >> e] >> f % "$node.f.output"'}
+tasks:
+  a: {run: [train, --n, 3, $ctx.i], env: {A: 1}, timeout_sec: 5}
+  b: {callable: m:b, parallel: 4, outputs: [results.b]}
+  c: {callable: m:c}
+  d: {run: make}
+  e: {callable: m:e}
+  f: {callable: m:f}
+]]
+    local fresh = show(assert(document.read(text, { name = "one" })))
+    assert.equal(fresh, show(assert(packed.read(text, { name = "one" }))))
+    local doc = assert(packed.read(text, { name = "one" }))
+    assert.equal(fresh, show(doc))
+    local needs = {}
+    for _, node in ipairs(doc.graph.nodes) do needs[node.name] = node.needs end
+    assert.equal("each1", needs.c.frame)
+    assert.is_true(rawequal(needs.c, needs.d))
+    assert.is_true(rawequal(needs.c, doc.graph.any_of[1][1][1]))
+    local froms = {}
+    for _, edge in ipairs(doc.graph.edges) do froms[edge[1]] = true end
+    assert.is_true(froms[needs.c])
+  end)
+
   it("does not load parser and compiler for what it remembers", function()
     assert(packed.read(TEXT))
     local before = package.loaded["pyoco.flow.document"]

@@ -14,6 +14,7 @@ M.places = {
   ["lua/pyoco/nats/"] = "nats",
   ["lua/pyoco/store/"] = "store",
   ["lua/pyoco/engine/"] = "engine",
+  ["lua/pyoco/testing"] = "testing",
   ["lua/pyoco/worker/"] = "worker",
   ["lua/pyoco/service/"] = "service",
   ["lua/pyoco/http/"] = "http",
@@ -34,14 +35,15 @@ M.may = {
   nats = { "nats", "base", "host" },
   store = { "store", "nats", "run", "base", "host" },
   engine = { "engine", "flow", "run", "base", "host" },
+  testing = { "testing", "engine", "flow", "run", "base", "host" }, -- for users' specs: nothing else needs it
   worker = { "worker", "engine", "store", "nats", "flow", "run", "base", "host" },
   service = { "service", "flow", "run", "store", "base", "host" },
   http = { "http", "base", "host" },
   routes = { "routes", "service", "http", "base", "host" },
   cli = { "cli", "service", "http", "engine", "flow", "run", "base", "host" },
   up = { "up", "cli", "http", "base", "host" },
-  program = { "program", "up", "cli", "routes", "http", "service", "worker", "store", "nats", "engine", "flow", "run",
-    "base", "host" },
+  program = { "program", "testing", "up", "cli", "routes", "http", "service", "worker", "store", "nats", "engine",
+    "flow", "run", "base", "host" },
   user = { "user", "flow", "host" },
 }
 
@@ -53,10 +55,10 @@ M.only = {
     why = "only the gateway serves HTTP" },
   { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/cli/", "lua/pyoco/engine/", "lua/pyoco/up/",
     "lua/client.lua" }, why = "the store, flows and runs know nothing of HTTP" },
-  { module = "pyoco.engine", from = { "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/", "lua/client.lua" },
-    why = "only engine/ runs flow code, for a worker or a local run" },
+  { module = "pyoco.engine", from = { "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/", "lua/client.lua",
+    "lua/pyoco/testing" }, why = "only engine/ runs flow code, for a worker or a local run" },
   { module = "pyoco.flow.load", from = { "lua/pyoco/flow/", "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/",
-    "lua/client.lua" }, why = "loading a flow runs its file: never in the gateway" },
+    "lua/client.lua", "lua/pyoco/testing" }, why = "loading a flow runs its file: never in the gateway" },
 }
 
 --- The layer of a file, by its path; nil when the table has no place for it.

@@ -1,5 +1,7 @@
 --- Small flow objects for specs of the engine, made by hand: `flow.of { { "a", fn }, { "b", fn, needs = "a" } }`.
+local engine = require "pyoco.engine"
 local engine_local = require "pyoco.engine.local"
+local task = require "host.task"
 
 local M = {}
 
@@ -10,13 +12,16 @@ local function parameters(fn)
   return names
 end
 
---- Makes a flow object of rows { name, fn, needs = COND, inputs = {} }.
+--- Makes a flow object of rows { name, fn, needs = COND, inputs = {}, options = {}, frame = id }; options.any_of and
+--- options.frames go into the graph.
 function M.of(rows, options)
   local flow = { name = "spec", functions = {}, params = {}, defaults = options and options.defaults,
-    graph = { version = 1, name = "spec", nodes = {}, edges = {}, any_of = options and options.any_of } }
+    graph = { version = 1, name = "spec", nodes = {}, edges = {}, any_of = options and options.any_of,
+      frames = options and options.frames } }
   for i, row in ipairs(rows) do
     local name, fn = row[1], row[2]
-    flow.graph.nodes[i] = { name = name, needs = row.needs, inputs = row.inputs or {}, outputs = {} }
+    flow.graph.nodes[i] = { name = name, needs = row.needs, inputs = row.inputs or {}, outputs = row.outputs or {},
+      options = row.options, frame = row.frame }
     flow.functions[name], flow.params[name] = fn, parameters(fn)
   end
   return flow
@@ -24,6 +29,41 @@ end
 
 --- Runs rows to their end; returns the engine.
 function M.run(rows, options) return assert(engine_local.run(M.of(rows, options), options)) end
+
+--- Runs rows on a virtual clock, which goes on only when nothing else can: waits take no time.
+---@return table engine
+---@return table clock { now = seconds passed, waits = { seconds of every timer in the order they were set } }
+function M.virtual(rows, options)
+  options = options or {}
+  local clock, timers = { now = 0, waits = {} }, {}
+  local function after(seconds, fn)
+    local timer = { at = clock.now + seconds, fn = fn, number = #clock.waits + 1 }
+    clock.waits[timer.number], timers[timer] = seconds, true
+    return function() timers[timer] = nil end
+  end
+  local function now() return clock.now end
+  local opts = { now = now, monotonic = now, after = after }
+  for key, value in pairs(options) do opts[key] = value end
+  assert(task.attach())
+  local _ <close> = setmetatable({}, { __close = function() task.detach() end })
+  local eng = engine.new(M.of(rows, options), opts)
+  eng.clock = clock
+  if options.on_start then options.on_start(eng) end
+  while not eng:pump() do
+    local first
+    for timer in pairs(timers) do
+      if not first or timer.at < first.at or (timer.at == first.at and timer.number < first.number) then
+        first = timer
+      end
+    end
+    assert(first, "the run waits for nothing")
+    timers[first] = nil
+    clock.now = first.at
+    first.fn()
+  end
+  assert(next(timers) == nil, "a timer was left behind")
+  return eng, clock
+end
 
 --- Runs one task and returns its record and the engine.
 function M.task(fn, options)

@@ -7,6 +7,9 @@ local M = {}
 
 local RUN_ID = { "RUN_ID", doc = "Id of the run; submit prints it." }
 local JSON_OUTPUT = { "--output", choices = { "json" }, doc = "JSON also on a terminal." }
+local TASKS = { "--tasks", type = "paths", metavar = "<folders>",
+  doc = "Where modules of tasks are, separated by colons. Default: the task path (PYOCO_TASK_PATH) and the file's "
+    .. "own folder." }
 local PARAMS = {
   { "--params", metavar = "<json>", doc = "Parameters as a JSON object." },
   { "--params-file", metavar = "<file>", doc = "Parameters from a JSON or YAML file." },
@@ -39,8 +42,15 @@ M.program = {
         { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },
         { "--flow-name", required = true, doc = "Name of the run's flow." },
         { "--tag", required = true, doc = "Which workers may run it." }) },
-    { "check", doc = "Say what is wrong with a YAML document, without running it.", run = { "submit", "check" },
-      options = { { "--workflow-file", required = true, metavar = "<file>", doc = "The document." }, JSON_OUTPUT } },
+    { "check", doc = "Say what is wrong with flow files, and draw their graphs. Needs no gateway.",
+      run = { "check", "run" },
+      options = {
+        { "FILE", many = true, metavar = "FILE|DIR", doc = "Lua flow files, YAML documents, folders of them." },
+        { "--workflow-file", metavar = "<file>", doc = "The same as FILE." },
+        { "--format", choices = { "text", "mermaid", "dot", "json" }, default = "text",
+          doc = "How to show the graph; errors then go to standard error. json is its canonical form." },
+        TASKS,
+        { "--output", choices = { "json" }, doc = "A line of JSON for each file: its flows, errors and warnings." } } },
     { "get", doc = "Show a run.", run = { "runs", "get" },
       options = { RUN_ID, { "--records", flag = true, doc = "With the records of its tasks." }, JSON_OUTPUT } },
     { "tasks", doc = "Show the tasks of a run.", run = { "runs", "tasks" }, options = { RUN_ID, JSON_OUTPUT } },

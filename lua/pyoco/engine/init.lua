@@ -6,173 +6,113 @@
 --- Callbacks of the loop only put answers into a queue; all states change inside pump, which runs outside of the
 --- loop's callbacks. While a task computes, the loop gets its turns from interrupts (src/interrupt.h), so callbacks
 --- may run, and may cancel, at any point of user code.
+--- What a task may do or go wrong with is in attempt.lua, what a failure means in verdict.lua, loops and switches in
+--- frames.lua.
 local task = require "host.task"
 local clock = require "host.clock"
+local attempt = require "pyoco.engine.attempt"
 local failure = require "pyoco.engine.failure"
 local output = require "pyoco.engine.output"
 local planner = require "pyoco.engine.plan"
 local queue = require "pyoco.engine.queue"
+local record_of = require "pyoco.engine.record"
+local sandbox = require "pyoco.flow.sandbox"
+local series = require "pyoco.engine.series"
 local timer = require "pyoco.engine.timer"
 local value = require "pyoco.engine.value"
 local wiring = require "pyoco.engine.wiring"
 
-local start, answer, stop, is_cancelled = task.start, task.answer, task.stop, task.cancelled
-local monotonic = clock.monotonic
-local push, pop = queue.push, queue.pop
-local pcall, type, pairs, ipairs = pcall, type, pairs, ipairs
-local unpack, pack, format = table.unpack, table.pack, string.format
+local start, stop, is_cancelled = task.start, task.stop, task.cancelled
+local push, pop, add, take = queue.push, queue.pop, queue.add, queue.take
+local pcall, pairs, ipairs, format, setmetatable, error = pcall, pairs, ipairs, string.format, setmetatable, error
 
 local M = {}
 
 local MAX_PARALLEL = 256
-local NO_ARTIFACTS <const> = {}
+local MAX_ITERATIONS = 10000
+local NO_PARAMS <const> = {}
 
 local Engine = {}
 Engine.__index = Engine
 
---- Adds a node to the ready ones: what planner.done calls.
+--- What planner.done calls: a task gets in line, a loop or switch opens before the next task starts.
 local function on_ready(eng)
-  return function(node) push(eng.ready, node) end
-end
-
---- Moves a node to a state, and says so.
-local function enter(eng, node, state, at)
-  node.state = state
-  node.record.state = state
-  eng.tasks[node.name] = state
-  local on_event = eng.on_event
-  if on_event then on_event({ type = "task", task = node.name, state = state, at = at }) end
+  return function(member)
+    if member.kind then add(eng.control, member) else push(eng.ready, member) end
+  end
 end
 
 --- Output of a node's task: what print and ctx:log tell, see output.lua.
 function Engine:log(node, text)
+  if node.series then series.log(node, text) end
   local on_event = self.on_event
   if on_event then on_event({ type = "log", task = node.name, text = text, at = self.now() }) end
 end
 
---- Gives a node its end: state, times, and what follows from it.
-local function finish(eng, node, state, message, traceback)
-  local record, at = node.record, eng.now()
-  record.ended_at = at
-  if node.started then
-    record.duration_ms = (monotonic() - node.started) * 1000
-    eng.running = eng.running - 1
+--- Registers what must end with the attempt of a node that goes on now (a child process, an open file): called once
+--- when the attempt ends in any way, success too, as library code; the last one registered first.
+---@param node table
+---@param fn fun() must not wait; what it raises is dropped
+---@return fun() release forgets fn; harmless after it was called
+function Engine:own(node, fn) -- luacheck: ignore 212/self
+  local owned = node.owned
+  if not owned then
+    owned = { last = 0 }
+    node.owned = owned
   end
-  record.error, record.traceback = message, traceback
-  node.co = nil
-  enter(eng, node, state, at)
-  if state == "SUCCEEDED" then
-    planner.done(node, eng.on_ready)
-  elseif state == "FAILED" and planner.failed(node) and not eng.failed then
-    eng.failed = node -- running tasks go on, nothing new starts
-  end
+  local place = owned.last + 1
+  owned.last, owned[place] = place, fn
+  return function() owned[place] = false end
 end
 
---- A task's function returned.
-local function succeed(eng, node, result, message)
-  if result == nil and type(message) == "string" then -- Lua's way to fail: nil, message
-    return finish(eng, node, "FAILED", output.clean(message))
-  end
-  local copied, problem = value.copy(result, "output")
-  if problem then return finish(eng, node, "FAILED", problem) end
-  node.record.output = copied
-  eng.results[node.name] = copied
-  if node.spec.outputs[1] then
-    problem = require("pyoco.engine.save").apply(eng, node, copied)
-    if problem then return finish(eng, node, "FAILED", problem) end
-  end
-  finish(eng, node, "SUCCEEDED")
+--- Registers what must be done once when the run ends, before its end is told; the last one registered first.
+---@param fn fun() must not wait; what it raises is dropped
+function Engine:at_end(fn)
+  self.on_close[#self.on_close + 1] = fn
 end
 
-local settle
+--- Ends a node as failed; for retry.lua.
+function Engine:fail(node, message, traceback) attempt.finish(self, node, "FAILED", message, traceback) end
 
---- Runs a node's coroutine by start, answer or stop.
-local function step(eng, node, how, ...)
-  output.select(node)
-  settle(eng, node, how(...))
-end
-
---- Lets the scheduler know what the wait of a node waits for. `begin` is library code; it gets the function that
---- ends the wait and may return one that gives it up.
-local function wait(eng, node, begin)
-  local turn = node.turn + 1
-  node.turn = turn
-  local function resume(...)
-    if node.turn ~= turn then return end -- answered already, or given up
-    node.turn = turn + 1
-    node.give_up = nil
-    eng.answers[#eng.answers + 1] = { node = node, values = pack(...) }
-  end
-  local ok, give_up = pcall(begin, resume)
-  if not ok then
-    resume(nil, failure.text(give_up), "internal")
-  elseif node.turn == turn then
-    node.give_up = give_up
-  end
-end
-
---- What came out of running a node's coroutine.
-function settle(eng, node, state, a, b)
-  if state == "waits" then
-    wait(eng, node, a)
-    if is_cancelled() then eng:stop_wait(node) end
-  elseif state == "ended" then
-    succeed(eng, node, a, b)
-  elseif is_cancelled() then
-    finish(eng, node, "CANCELLED", "run cancelled", output.clean(b))
-  else
-    finish(eng, node, "FAILED", failure.text(a), output.clean(b))
-  end
-  output.select(nil)
-end
-
---- Starts a node that is ready.
-local function launch(eng, node)
-  local record, at = node.record, eng.now()
-  record.started_at, node.started = at, monotonic()
-  eng.running = eng.running + 1
-  local arguments, inputs, count = wiring.arguments(eng, node)
-  enter(eng, node, "RUNNING", at)
-  if not arguments then return finish(eng, node, "FAILED", inputs) end
-  record.inputs = inputs
-  node.turn = 0
-  output.select(node)
-  local co, state, a, b = start(node.fn, unpack(arguments, 1, count))
-  node.co = co
-  settle(eng, node, state, a, b)
-end
-
---- Gives up what a node waits for and ends it; only in a cancelled run.
-function Engine:stop_wait(node)
-  local give_up = node.give_up
-  node.turn, node.give_up = node.turn + 1, nil
-  if type(give_up) == "function" then pcall(give_up) end
-  step(self, node, stop, node.co, "cancel")
+--- Ends a member that has not started as failed; for verdict.lua.
+function Engine:fail_unstarted(member, message)
+  local how = member.kind and self.framework or attempt
+  how.fail_unstarted(self, member, message)
 end
 
 --- Ends what waits and what has not started; what runs is ended by its interrupt.
 local function apply_cancel(eng)
   eng.is_cancelling = true
-  eng.answers, eng.ready = {}, {}
-  for _, node in ipairs(eng.plan.nodes) do
+  eng.answers, eng.ready = queue.fifo(), {}
+  local nodes = eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
+  for _, node in ipairs(nodes) do
     if node.state == "PENDING" then
-      finish(eng, node, "CANCELLED")
+      attempt.finish(eng, node, "CANCELLED")
     elseif node.co then
-      eng:stop_wait(node)
+      attempt.stop(eng, node, "cancel")
+    elseif node.retry then
+      attempt.finish(eng, node, "CANCELLED", "run cancelled")
+    end
+  end
+end
+
+--- A member of the top scope that never started though no failure counted; nil when there is none.
+local function unreached(eng)
+  for _, members in ipairs { eng.plan.nodes, eng.plan.frames } do
+    for _, member in ipairs(members) do
+      if member.state == "PENDING" and not member.within then return member end
     end
   end
 end
 
 --- How the run ended: status and error. A cancel that came when all was done changes nothing.
 local function outcome(eng)
-  local unreached
-  for _, node in ipairs(eng.plan.nodes) do
-    if node.state == "CANCELLED" then return "CANCELLED" end
-    if node.state == "PENDING" and not node.within then unreached = unreached or node end
-  end
+  if eng.was_cancelled then return "CANCELLED" end
   if eng.failed then return "FAILED", eng.failed.record.error end
-  if not unreached then return "COMPLETED" end
-  return "FAILED", format("task '%s' could not start: a task before it failed", unreached.name)
+  local member = unreached(eng)
+  if not member then return "COMPLETED" end
+  return "FAILED", format(member.kind and "the %s%s could not start: a task before it failed"
+    or "%stask '%s' could not start: a task before it failed", member.kind or "", member.kind and "" or member.name)
 end
 
 --- Keeps the run from its end while something of it is still there: a process that is being killed, say.
@@ -189,28 +129,55 @@ end
 
 --- Closes the run.
 local function close(eng)
-  for _, fn in ipairs(eng.on_close) do fn() end
+  if eng.framework then eng.framework.close(eng) end
   eng.status, eng.error = outcome(eng)
   eng.ended_at = eng.now()
   task.reset()
+  for i = #eng.on_close, 1, -1 do pcall(eng.on_close[i]) end
   if eng.on_event then eng.on_event({ type = "run", state = eng.status, error = eng.error, at = eng.ended_at }) end
 end
 
---- The next thing to do: an answer that arrived, then a task that is ready. False when there is nothing.
+--- Works off what a callback of the loop has brought: an answer, a timeout, the end of a wait for a retry.
+local function receive(eng, arrived)
+  local node = arrived.node
+  if arrived.values then
+    if node.turn == arrived.turn then attempt.answer(eng, node, arrived.values) end
+  elseif arrived.deadline then
+    if node.deadline == arrived.deadline and node.co then attempt.stop(eng, node, "timeout") end
+  elseif node.retry == arrived.retry then
+    push(eng.ready, node)
+  end
+end
+
+--- Starts the next task that is ready; false when none may start.
+local function launch_next(eng)
+  local ready = eng.ready
+  while ready[1] and not eng.failed and eng.running < eng.max_parallel do
+    local node = pop(ready)
+    local is_due = node.state == "PENDING" or node.retry -- a retry may have been given up meanwhile
+    if is_due and not (eng.framework and eng.framework.is_blocked(eng, node)) then
+      attempt.launch(eng, node)
+      return true
+    end
+  end
+  return false
+end
+
+--- Does the next thing: what has arrived, then loops and switches, then a task that is ready. False when there is
+--- nothing.
 local function advance(eng)
   if is_cancelled() and not eng.is_cancelling then apply_cancel(eng) end
-  local first, answers = eng.first_answer, eng.answers
-  local arrived = answers[first]
+  local arrived = take(eng.answers)
   if arrived then
-    answers[first] = nil
-    eng.first_answer = first + 1
-    step(eng, arrived.node, answer, arrived.node.co, unpack(arrived.values, 1, arrived.values.n))
+    receive(eng, arrived)
     return true
   end
-  if first > 1 then eng.answers, eng.first_answer = {}, 1 end
-  if eng.failed or eng.running >= eng.max_parallel or not eng.ready[1] then return false end
-  launch(eng, pop(eng.ready))
-  return true
+  local due = eng.control and take(eng.control)
+  if due then
+    eng.framework.work(eng, due)
+    return true
+  end
+  return launch_next(eng)
 end
 
 --- Does all that can be done without waiting.
@@ -218,7 +185,7 @@ end
 function Engine:pump()
   if self.status then return true end
   while advance(self) do end
-  if self.running > 0 or self.held > 0 then return false end
+  if self.running > 0 or self.retry_count > 0 or self.held > 0 then return false end
   close(self)
   return true
 end
@@ -227,12 +194,6 @@ end
 --- code between two pumps; the next pump completes it.
 function Engine:cancel() -- luacheck: ignore 212/self
   task.cancel()
-end
-
---- A record of a task that has not started.
-local function new_record()
-  return { state = "PENDING", artifacts = NO_ARTIFACTS, started_at = nil, ended_at = nil, duration_ms = nil,
-    inputs = nil, output = nil, error = nil } -- named for their room in the table: fields are set later
 end
 
 --- The run's params over the flow's defaults, copied.
@@ -246,33 +207,70 @@ local function merge_params(flow, params)
   return merged
 end
 
---- Makes an engine for one run.
----@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
----@param opts table? { params, run = table, on_event = fn(event), now = fn() -> unix seconds, after = fn(seconds, fn)
----  -> stop, env = { NAME = text }, max_parallel = 256, artifacts_dir = "artifacts", http and exec = fn(spec, ctx) in
----  place of the real ones }. Events: { type = "task", task, state, at }, { type = "log", task, text, at },
----  { type = "run", state, error, at }; on_event must not raise.
----@return table engine { status (nil until the end), error, tasks = { name = state }, records = { name = record },
----  params, running = number of started tasks that have not ended, ended_at }
-function M.new(flow, opts)
-  opts = opts or {}
-  local eng = setmetatable({
-    flow = flow, run = opts.run or {}, plan = planner.new(flow.graph), params = merge_params(flow, opts.params),
-    tasks = {}, records = {}, results = {}, running = 0, ready = {}, answers = {}, first_answer = 1,
-    on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
-    max_parallel = opts.max_parallel or MAX_PARALLEL, env = opts.env or {}, artifacts_dir = opts.artifacts_dir,
-    http = opts.http, exec = opts.exec, held = 0,
-    on_close = {}, -- functions without arguments, for the end of the run: library code puts them here
-  }, Engine)
-  eng.on_ready = on_ready(eng)
+--- The function of a task and the names of its parameters. A task without one runs a command, if that is allowed.
+local function callable_of(eng, spec, opts)
+  local flow, name = eng.flow, spec.name
+  local fake = opts.fakes and opts.fakes[name]
+  if fake then return fake, sandbox.parameters(fake) end
+  local fn = flow.functions[name]
+  if fn then return fn, flow.params[name] or NO_PARAMS end
+  if not spec.command then error(format("flow %s: no function for task %s", flow.name, name), 0) end
+  local command = require "pyoco.engine.command"
+  if not opts.allow_commands then error(command.refusal(name), 0) end
+  return command.task(spec), NO_PARAMS
+end
+
+--- Gives the tasks of the graph what they need to run.
+local function prepare(eng, opts)
+  local function equip(node)
+    node.fn, node.params = callable_of(eng, node.spec, opts)
+    if opts.fakes and opts.fakes[node.name] then node.is_fake = true end
+    node.inputs = wiring.inputs(node.spec)
+  end
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name
-    node.fn = flow.functions[name] or error(("flow %s: no function for task %s"):format(flow.name, name), 2)
-    node.eng, node.params, node.inputs = eng, flow.params[name] or {}, wiring.inputs(node.spec)
-    node.record = new_record()
+    equip(node)
+    node.record = record_of.new()
     eng.tasks[name], eng.records[name] = "PENDING", node.record
     if node.left == 0 then push(eng.ready, node) end
   end
+  if eng.plan.bodies then
+    eng.framework, eng.control = require "pyoco.engine.frames", queue.fifo()
+    eng.framework.prepare(eng, equip)
+  end
+end
+
+--- Makes an engine for one run.
+---@param flow table flow object: { name, graph, functions = { task = fn }, params = { task = { names } }, defaults }
+---@param opts table? { params, run = fields of ctx.run, on_event = fn(event), now = fn() -> unix seconds, monotonic =
+---  fn() -> seconds, after = fn(seconds, fn) -> stop, env = { NAME = text }, max_parallel = 256 tasks at once,
+---  max_iterations = 10000 of one loop, allow_commands = false: command tasks are refused (raises), artifacts_dir =
+---  "artifacts", max_commands = 8 at once, command_grace_sec = 5; for tests fakes = { task = fn }, http and exec =
+---  fn(spec, ctx) in place of the real ones }
+---  Events: { type = "task", task, state, attempt from 2 on, at }, { type = "log", task, text, at }, { type = "run",
+---  state, error, at }, { type = "retry", task, attempt, error, delay_sec, at }, { type = "iteration", task, state,
+---  iteration = indexes from 0, outermost first, at }, { type = "frame", frame, state, iterations, label, error, at };
+---  on_event must not raise.
+---@return table engine { status (nil until the end), error, tasks = { name = state }, records = { name = record },
+---  frames = { id = { state, iterations, label, error, skipped } } if the graph has any, failed_tasks = names of tasks
+---  whose failure was isolated | nil, params, running = number of attempts that go on, ended_at }. Fields to be set
+---  before the first pump: on_deadline = fn(monotonic seconds | nil, task, timeout_sec), told when the earliest
+---  deadline of running attempts changes; before_callout = fn(), called by what leaves the process
+function M.new(flow, opts)
+  opts = opts or {}
+  local eng = setmetatable({
+    flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
+    running = 0, ready = {}, answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {}, on_close = {},
+    on_event = opts.on_event, now = opts.now or clock.wall, monotonic = opts.monotonic or clock.monotonic,
+    after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
+    max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
+    max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
+    http = opts.http, exec = opts.exec, started_at = opts.run and opts.run.started_at or clock.wall(),
+  }, Engine)
+  eng.plan = planner.new(flow.graph, { attempt = 1, eng = eng })
+  eng.results = eng.plan.results
+  eng.on_ready = on_ready(eng)
+  prepare(eng, opts)
   output.install()
   return eng
 end

@@ -7,7 +7,9 @@ local M = {}
 
 --- Runs a flow to its end.
 ---@param flow table flow object
----@param opts table? as for engine.new; and on_start = fn(engine), memory_limit = bytes
+---@param opts table? as for engine.new, but commands are allowed unless allow_commands is false; and
+---  on_start = fn(engine), memory_limit = bytes, on_idle = fn() -> boolean, called when nothing goes on any more:
+---  whether something does now
 ---@return table engine with status, error, tasks, records; nil, message, "unavailable" without interrupts
 function M.run(flow, opts)
   opts = opts or {}
@@ -19,10 +21,12 @@ function M.run(flow, opts)
     task.memory_limit(before)
     task.detach()
   end })
-  local eng = engine.new(flow, opts)
+  local eng = engine.new(flow, setmetatable({ allow_commands = opts.allow_commands ~= false }, { __index = opts }))
   if opts.on_start then opts.on_start(eng) end
   while not eng:pump() do
-    if not uv.loop_alive() then eng:cancel() end -- what the tasks wait for can no longer come
+    if not uv.loop_alive() and not (opts.on_idle and opts.on_idle()) then
+      eng:cancel() -- what the tasks wait for can no longer come
+    end
     uv.run("once")
   end
   return eng

@@ -67,7 +67,8 @@ function M.loops(scope)
   while scope do
     local frame = scope.frame
     if scope.index and frame then
-      insert(loops, 1, { index = scope.index, count = frame.count, item = scope.item, name = frame.id })
+      local count = frame.kind ~= "until" and frame.count or nil -- of the other loops it is known beforehand
+      insert(loops, 1, { index = scope.index, count = count, item = scope.item, name = frame.id })
     end
     scope = scope.parent
   end

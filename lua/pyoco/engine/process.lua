@@ -114,7 +114,8 @@ end
 ---@param spec table { args = list, env = list of NAME=text, search = folders as in PATH, cwd, stdin = its whole text }
 ---@param on_text function|nil (text) gets its output, stdout and stderr as they come: whole lines, any bytes
 ---@param on_end function (process) once, when the program has ended; not after close
----@return table|nil process { pid, code, signal (numbers; one of them, at the end) }
+---@return table|nil process { pid, code, signal (numbers; one of them, at the end), is_over = the program has ended,
+---  is_closed = its output too }
 ---@return string|nil message, string|nil code
 function M.start(spec, on_text, on_end)
   local child, message, code = native.spawn(spec.args, spec.env, spec.search, spec.cwd, spec.stdin)
@@ -178,7 +179,7 @@ function Process:close()
     stream.poll = nil
   end
   if self.exit then self.exit:close() end
-  self.exit, self.is_over = nil, true
+  self.exit, self.is_over, self.is_closed = nil, true, true
   self.child:close()
 end
 

@@ -1,21 +1,57 @@
---- The ready tasks, lowest index first: tasks that may start together do so in the order of the graph.
+--- Queues: the ready tasks, lowest first (tasks that may start together do so in the order of the graph), and plain
+--- ones, first in first out.
 local M = {}
 
---- Adds a node (a binary heap by node.index).
+--- The scopes around a scope, innermost first, without the top one.
+local function depth_of(scope)
+  local depth = 0
+  while scope.parent do
+    depth = depth + 1
+    scope = scope.parent
+  end
+  return depth
+end
+
+--- Tells whether one iteration comes before another one of the same task: the outermost loop decides first.
+local function is_earlier(a, b)
+  local depth_a, depth_b = depth_of(a), depth_of(b)
+  while depth_a > depth_b do a, depth_a = a.parent, depth_a - 1 end
+  while depth_b > depth_a do b, depth_b = b.parent, depth_b - 1 end
+  local earlier = false
+  while a ~= b do
+    if a.index ~= b.index then earlier = (a.index or 0) < (b.index or 0) end
+    a, b = a.parent, b.parent
+  end
+  return earlier
+end
+
+--- Tells whether a node starts before another one when both are ready: declaration order, then iteration.
+---@param a table node
+---@param b table node
+---@return boolean
+function M.comes_before(a, b)
+  if a.index ~= b.index then return a.index < b.index end
+  return is_earlier(a.scope, b.scope)
+end
+
+local comes_before = M.comes_before
+
+--- Adds a node (a binary heap).
 ---@param heap table a list, {} at first
 ---@param node table
 function M.push(heap, node)
-  local i = #heap + 1
+  local i, index = #heap + 1, node.index
   while i > 1 do
     local parent = i // 2
-    if heap[parent].index <= node.index then break end
-    heap[i] = heap[parent]
+    local above = heap[parent]
+    if above.index < index or (above.index == index and not comes_before(node, above)) then break end
+    heap[i] = above
     i = parent
   end
   heap[i] = node
 end
 
---- Takes the node with the lowest index.
+--- Takes the node that starts first.
 ---@param heap table
 ---@return table? node nil when empty
 function M.pop(heap)
@@ -24,17 +60,52 @@ function M.pop(heap)
   heap[size] = nil
   size = size - 1
   if size <= 0 then return first end
-  local i = 1
+  local i, index = 1, last.index
   while true do
     local child = 2 * i
     if child > size then break end
-    if child < size and heap[child + 1].index < heap[child].index then child = child + 1 end
-    if last.index <= heap[child].index then break end
-    heap[i] = heap[child]
+    local node = heap[child]
+    if child < size then
+      local other = heap[child + 1]
+      if other.index < node.index or (other.index == node.index and comes_before(other, node)) then
+        child, node = child + 1, other
+      end
+    end
+    if index < node.index or (index == node.index and not comes_before(node, last)) then break end
+    heap[i] = node
     i = child
   end
   heap[i] = last
   return first
+end
+
+--- Makes a plain queue.
+---@return table fifo
+function M.fifo() return { first = 1, last = 0 } end
+
+--- Adds to a plain queue. It may be called while another item is being worked on.
+---@param fifo table
+---@param item any not nil
+function M.add(fifo, item)
+  local last = fifo.last + 1
+  fifo.last = last
+  fifo[last] = item
+end
+
+--- Takes the first item.
+---@param fifo table
+---@return any item nil when empty
+function M.take(fifo)
+  local first = fifo.first
+  local item = fifo[first]
+  if item == nil then return nil end
+  fifo[first] = nil
+  if first == fifo.last then
+    fifo.first, fifo.last = 1, 0
+  else
+    fifo.first = first + 1
+  end
+  return item
 end
 
 return M

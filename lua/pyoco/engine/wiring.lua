@@ -147,7 +147,7 @@ end
 ---@return integer? count of arguments
 function M.arguments(eng, node)
   local names = node.params
-  local is_command = node.spec.command
+  local is_command = node.spec.command and not node.is_fake
   if not node.inputs and #names == 0 and not is_command then return arguments, NONE, 0 end
   local recorded = {}
   local message = node.inputs and resolve_inputs(eng, node, recorded)

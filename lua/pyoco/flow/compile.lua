@@ -1,43 +1,58 @@
 --- The compiler: AST and task rows to the graph that the engine runs. Both front ends end here.
 ---
 ---   graph = { version = 1, name, nodes, edges, frames, any_of }
----   nodes   in declaration order: { name, needs = COND|nil, inputs = {}, outputs = {}, options = { those given },
----           command = { run = list or text, env = {}, cwd }|nil, callable, line, column, file }
----   COND    "task" | { all = { COND, ... } } | { any = { COND, ... } }: what must have SUCCEEDED before it starts
----   edges   { { from, to }, ... }, derived from needs, in node order
----   any_of  one entry for each `a | b`: its branches, each a list of task names; a failure inside counts for the
----           run only when all branches have failed
----   frames  control nodes with bodies (loops, switches); none yet
+---   nodes   in declaration order: { name, needs = COND|nil, frame = id|nil, inputs = {}, outputs = {}, options = {
+---           those given }, command = { run = list or text, env = {}, cwd }|nil, callable, line, column, file }
+---   COND    "task" | FRAME_REF | { all = { COND, ... } } | { any = { COND, ... } }: what must have SUCCEEDED before
+---   FRAME_REF  { frame = id }: one table per frame, wherever it is mentioned
+---   frames  loops, switches and their branches, outer ones first: { id, kind, frame = id of the one around it|nil,
+---           needs = COND|nil, title, line, column, file } and, by kind,
+---             times   count = text
+---             each    over = text, as = name, parallel = how many at once
+---             until   cond = text, max
+---             switch  on = text
+---             case    label = text; frame is its switch; it never has needs
+---   edges   { { from, to }, ... }, derived from needs, of tasks and FRAME_REFs: nodes first, then frames
+---   any_of  one entry for each `a | b`: its branches, each a list of members ("task" or FRAME_REF) of one scope; a
+---           failure inside counts for the run only when all branches have failed
 ---
---- Conditions are shared between the nodes behind them (never copied), so compiling is linear in the text; only
---- `edges` can grow quadratically, and is bounded. A new operator of the AST is a new row of VISIT.
+--- A member of a graph is a task or a frame. It stands in one scope (the top, or a frame), and waits for members of its
+--- own scope only; one without needs starts when its scope does. Conditions are shared between the members behind them
+--- (never copied), so compiling is linear in the text; only `edges` can grow quadratically, and is bounded.
+---
+--- While it works, the compiler keeps what it knows of a member in its record, a task's row or a frame's entry:
+---   first, scope   where it was mentioned first, and in which frame (an entry, false for the top)
+---   need, place    the first condition that a mention puts before it, and that mention
+---   more           list of { cond, place }: the other ones
+local condition = require "pyoco.flow.condition"
 local dag = require "pyoco.flow.dag"
 
 local M = {}
 
 local MAX_MENTIONS = 200000 -- a Lua fragment may be used twice, and that one twice, and so on
 local MAX_NESTING = 400
-local NONE = {} -- never written to
 local MAX_PROBLEMS = 200 -- hostile documents have any number
+local LARGE = 500        -- tasks of a graph during whose compiling the collector rests
+local NONE = {}          -- never written to
 
---- Records an error or warning at a mention or a task row (both carry at/to, line/column or file/line).
+--- Records an error or warning at a mention, a row or a place (all carry at/to, line/column or file/line).
 local function report(list, place, code, message, more)
   if #list >= MAX_PROBLEMS then return end
   local problem = { code = code, message = message, at = place.at, to = place.to, line = place.line,
-    column = place.column, file = place.file }
-  for key, value in pairs(more or {}) do problem[key] = value end
+    column = place.column, file = place.file, caret = place.caret }
+  for key, value in pairs(more or NONE) do problem[key] = value end
   list[#list + 1] = problem
 end
 
 --- A nested chain of one operator as one list, in order: `(a >> b) >> c` has three items however it was built.
 local function flatten(node)
-  local is_flat = true
-  for i = 1, #node do is_flat = is_flat and node[i].op ~= node.op end
+  local op, is_flat = node.op, true
+  for i = 1, #node do is_flat = is_flat and node[i].op ~= op end
   if is_flat then return node end
   local items, stack = {}, { node }
   while #stack > 0 do
     local top = table.remove(stack)
-    if top.op == node.op then
+    if top.op == op then
       for i = #top, 1, -1 do stack[#stack + 1] = top[i] end
     else
       items[#items + 1] = top
@@ -46,195 +61,266 @@ local function flatten(node)
   return items
 end
 
---- The distinct names among list[from..].
-local function unique(list, from)
-  if from == #list then return { list[from] } end
-  local names, seen = {}, {}
-  for i = from, #list do
-    local name = list[i]
-    if not seen[name] then
-      seen[name] = true
-      names[#names + 1] = name
+--- The distinct members of a list.
+local function unique(list)
+  local members, seen = {}, {}
+  for _, member in ipairs(list) do
+    if not seen[member] then
+      seen[member] = true
+      members[#members + 1] = member
     end
   end
-  return names
+  return members
+end
+
+--- Puts a member behind `need`, at one of its mentions.
+local function mention(c, key, record, node, need)
+  local scope = c.scope
+  if record.first == nil then
+    record.first, record.scope = node, scope
+    c.order[#c.order + 1] = record
+    if scope then scope.has_member = true end
+  elseif record.scope ~= scope then
+    if scope then scope.has_member = true end
+    return require("pyoco.flow.frame").report_conflict(c, record, node)
+  end
+  local branch = c.branch
+  if branch then branch[#branch + 1] = key end
+  if not need then return end
+  if record.need == nil then
+    record.need, record.place = need, node
+  else
+    local more = record.more or {}
+    record.more = more
+    more[#more + 1] = { cond = need, place = node }
+  end
 end
 
 local visit
 
---- Parallel items: each starts after `need`; the exit is all, or any, of theirs.
-local function visit_parallel(c, node, need, depth)
-  local items, exits, branches = flatten(node), {}, {}
+--- One after the other: each starts when the one before it has ended.
+local function visit_seq(c, node, need, depth)
+  local items = flatten(node)
+  for i = 1, #items do need = visit(c, items[i], need, depth + 1) end
+  return need
+end
+
+--- Parallel items: each starts after `need`; the exit is that of all of them.
+local function visit_all(c, node, need, depth)
+  local items, exits = flatten(node), {}
+  for i = 1, #items do exits[#exits + 1] = visit(c, items[i], need, depth + 1) end
+  return #exits > 1 and { all = exits } or exits[1]
+end
+
+--- Parallel items; the exit is that of the first. Notes which members stand in which branch.
+local function visit_any(c, node, need, depth)
+  local items, exits, branches, outer = flatten(node), {}, {}, c.branch
   for i = 1, #items do
-    local from = #c.mentioned + 1
+    local branch = {}
+    c.branch = branch
     exits[#exits + 1] = visit(c, items[i], need, depth + 1)
-    if node.op == "any" and not c.stopped then branches[#branches + 1] = unique(c.mentioned, from) end
+    if #branch > 0 then branches[#branches + 1] = unique(branch) end
+    if outer then table.move(branch, 1, #branch, #outer + 1, outer) end
   end
-  if #branches > 1 then c.any_of[#c.any_of + 1] = branches end
-  return #exits > 1 and { [node.op] = exits } or exits[1]
+  c.branch = outer
+  if #branches > 1 and not c.stopped then c.any_of[#c.any_of + 1] = branches end
+  return #exits > 1 and { any = exits } or exits[1]
+end
+
+--- Goes into a frame that is met for the first time. Returns its entry, false after an error.
+local function open_frame(c, node, depth)
+  local entry, items = require("pyoco.flow.frame").new(c, node)
+  c.entries[node] = entry or false
+  if not entry then return false end
+  c.record[entry.key] = entry
+  local scope, branch = c.scope, c.branch
+  c.scope, c.branch = entry, nil
+  for i = 1, #items do
+    if items[i] then visit(c, items[i], nil, depth + 1) end
+  end
+  c.scope, c.branch = scope, branch
+  if #items > 0 and not entry.has_member and not c.opts.partial then
+    c.fail(node, "empty_frame", ("%s holds no task"):format(entry.frame.title))
+  end
+  return entry
+end
+
+--- A loop, a switch or a branch. One that is met again (the same table of a Lua flow) is one frame mentioned twice.
+local function visit_frame(c, node, need, depth)
+  local entry = c.entries[node]
+  if entry == nil then entry = open_frame(c, node, depth) end
+  if not entry then return need end
+  mention(c, entry.key, entry, node, need)
+  return entry.key
 end
 
 --- For each operator: wires the items of `node` behind the condition `need` and returns the condition that holds
 --- when all of it has ended.
-local VISIT = {
-  seq = function(c, node, need, depth)
-    local items = flatten(node)
-    for i = 1, #items do need = visit(c, items[i], need, depth + 1) end
-    return need
-  end,
-  all = visit_parallel,
-  any = visit_parallel,
-}
+local VISIT = { seq = visit_seq, all = visit_all, any = visit_any, times = visit_frame, each = visit_frame,
+  ["until"] = visit_frame, switch = visit_frame, case = visit_frame }
 
---- A mention of a task.
-local function visit_task(c, node, need)
-  local name = node.name
-  if not c.index[name] then
-    if name == "flow" and node.bare then return need end -- the `flow >>` that may lead a statement
-    if not c.unknown[name] then -- once is enough
-      report(c.errors, node, "unknown_task", ("unknown task '%s'"):format(name), { got = name, names = c.names })
-    end
-    c.unknown[name] = true
-    return need
+--- Names of all tasks, for what is said of an unknown one.
+local function task_names(c)
+  if not c.names then
+    c.names = {}
+    for i, row in ipairs(c.rows) do c.names[i] = row.name end
   end
-  c.mentioned[#c.mentioned + 1] = name
-  local waits = c.waits[name] or {}
-  c.waits[name] = waits
-  if need then waits[#waits + 1] = { cond = need, place = node } end
-  return name
+  return c.names
+end
+
+--- A mention of a task that is not declared. Returns the condition that holds after it.
+local function visit_unknown(c, node, need)
+  local name = node.name
+  if name == "flow" and node.bare then return need end -- the `flow >>` that may lead a statement
+  if c.scope then c.scope.has_member = true end
+  if not c.unknown[name] then -- once is enough
+    c.unknown[name] = true
+    c.fail(node, "unknown_task", ("unknown task '%s'"):format(name), { got = name, names = task_names(c) })
+  end
+  return need
 end
 
 --- Any node of the AST; see VISIT.
 function visit(c, node, need, depth)
-  if depth > MAX_NESTING or #c.mentioned > MAX_MENTIONS then
-    if not c.stopped then
-      report(c.errors, node, "too_deep", depth > MAX_NESTING
-        and ("the graph is nested deeper than %d"):format(MAX_NESTING)
-        or ("the graph mentions tasks more than %d times"):format(MAX_MENTIONS))
+  local op = node.op
+  if op then
+    if depth > MAX_NESTING and not c.stopped then
+      c.fail(node, "too_large", "the graph is nested too deeply", { hint = "flatten it" })
+      c.stopped = true
     end
-    c.stopped = true
+    if c.stopped then return need end
+    return VISIT[op](c, node, need, depth)
   end
-  if c.stopped then return need end
-  if node.op then
-    local rule = VISIT[node.op]
-    if rule then return rule(c, node, need, depth) end
-    report(c.errors, node, "unsupported_syntax", "loops and switches are not available in this version")
+  c.mentions = c.mentions + 1
+  if c.mentions > MAX_MENTIONS then
+    if not c.stopped then
+      c.fail(node, "too_large", ("the graph mentions tasks more than %d times"):format(MAX_MENTIONS))
+      c.stopped = true
+    end
     return need
   end
-  return visit_task(c, node, need)
+  local name = node.name
+  local record = c.record[name]
+  if not record then return visit_unknown(c, node, need) end
+  mention(c, name, record, node, need)
+  return name
 end
 
---- A condition without nesting of equal kind, without repeats and without groups of one. Remembered by identity,
---- so that nodes behind one condition go on sharing it.
-local function simplify(c, cond)
-  if type(cond) == "string" then return cond end
-  if c.simple[cond] then return c.simple[cond] end
-  local op = cond.all and "all" or "any"
-  local items, seen = {}, {}
-  for _, item in ipairs(cond[op]) do
-    item = simplify(c, item)
-    for _, part in ipairs(type(item) == "table" and item[op] or { item }) do
-      if not seen[part] then
-        seen[part] = true
-        items[#items + 1] = part
-      end
-    end
-  end
-  local simple = #items > 1 and { [op] = items } or items[1]
-  c.simple[cond] = simple
-  return simple
+--- A member as errors name it.
+local function label(c, member)
+  return type(member) == "string" and ("'%s'"):format(member) or c.record[member].frame.title
 end
 
---- Reports `a` beside `a | b` before one task: it cannot wait for a, and for whichever comes first, at once.
-local function check_contradiction(c, name, cond)
-  if type(cond) ~= "table" or not cond.all then return end
-  local required, choices = {}, {}
-  for _, item in ipairs(cond.all) do
-    if type(item) == "string" then required[item] = true else choices[#choices + 1] = item end
+--- What a member waits for: one condition out of all its mentions.
+local function needs_of(c, record)
+  local cond = record.need
+  if not cond then return nil end
+  if type(cond) ~= "string" then cond = condition.simplify(cond, c.simple) end
+  local more = record.more
+  if more then
+    local list, places = { cond }, { record.place }
+    for i, wait in ipairs(more) do list[i + 1], places[i + 1] = condition.simplify(wait.cond, c.simple), wait.place end
+    cond = condition.join(list, function(member, i)
+      report(c.warnings, places[i], "duplicate_edge", ("%s >> %s is written twice"):format(label(c, member),
+        label(c, record.name or record.key)))
+    end)
   end
-  for _, choice in ipairs(choices) do
-    for _, item in ipairs(choice.any) do
-      if required[item] then
-        report(c.errors, c.waits[name][#c.waits[name]].place, "contradiction",
-          ("'%s' waits for '%s', and also for the first of a choice that has '%s' in it"):format(name, item, item),
-          { hint = "keep one of the two" })
-      end
-    end
+  local member = condition.contradiction(cond)
+  if member then
+    local from = label(c, member)
+    c.fail(more and more[#more].place or record.place, "contradiction",
+      ("%s waits for %s, and also for the first of a choice that has %s in it"):format(
+        label(c, record.name or record.key), from, from), { hint = "keep one of the two" })
   end
-end
-
---- What a task waits for: one condition out of all its mentions.
-local function needs_of(c, name)
-  local waits = c.waits[name] or {}
-  if #waits == 0 then return nil end
-  local cond
-  if #waits == 1 then
-    cond = simplify(c, waits[1].cond)
-  else
-    local items, seen = {}, {}
-    for _, wait in ipairs(waits) do
-      local part = simplify(c, wait.cond)
-      for _, item in ipairs(type(part) == "table" and part.all or { part }) do
-        if not seen[item] then
-          seen[item] = true
-          items[#items + 1] = item
-        elseif type(item) == "string" then
-          report(c.warnings, wait.place, "duplicate_edge", ("'%s' >> '%s' is written twice"):format(item, name))
-        end
-      end
-    end
-    cond = #items > 1 and { all = items } or items[1]
-  end
-  check_contradiction(c, name, cond)
   return cond
 end
 
 --- Tells whether a declared task belongs to the run; warns where that may surprise.
 local function is_included(c, row, run_all)
+  if not run_all then return row.first ~= nil end
   local can_run = row.callable or row.command
-  if c.waits[row.name] then
-    if run_all and not can_run then
-      report(c.warnings, row, "no_callable", ("task '%s' has no callable and no run: our workers cannot run it")
-        :format(row.name))
-    end
-    return true
-  elseif run_all and can_run then
-    report(c.warnings, row, "not_in_graph",
-      ("the graph does not name '%s': it runs, and waits for nothing"):format(row.name))
-    return true
-  elseif run_all then
-    report(c.warnings, row, "not_in_graph", ("'%s' has nothing to run and is not in the graph: ignored")
-      :format(row.name))
+  if row.first and not can_run then
+    c.warn(row, "no_callable", ("task '%s' has no callable and no run: our workers cannot run it"):format(row.name))
+  elseif not row.first and can_run then
+    c.warn(row, "not_in_graph", ("the graph does not name '%s': it runs, and waits for nothing"):format(row.name))
+  elseif not row.first then
+    c.warn(row, "not_in_graph", ("'%s' has nothing to run and is not in the graph: ignored"):format(row.name))
   end
-  return false
+  return row.first or can_run
 end
 
---- Compiles.
+--- Makes a node of each row that belongs to the run, and completes the frames.
+local function complete(c, graph)
+  local nodes = graph.nodes
+  for _, row in ipairs(c.rows) do
+    row.needs, row.frame = nil, nil
+    if is_included(c, row, c.opts.run_all) then
+      row.inputs, row.outputs, row.options = row.inputs or NONE, row.outputs or NONE, row.options or NONE
+      if row.command or next(row.inputs) ~= nil then c.has_reads = true end
+      if row.need then row.needs = needs_of(c, row) end
+      if row.scope then row.frame = row.scope.frame.id end
+      if row.options.parallel then require("pyoco.flow.frame").set_parallel(c, row) end
+      nodes[#nodes + 1] = row
+    end
+  end
+  for _, entry in ipairs(c.opened) do
+    entry.needs = needs_of(c, entry)
+    entry.frame.needs = entry.needs
+  end
+end
+
+--- Takes what only the compiler needs out of the rows, which are the nodes of the graph now.
+local function clean(rows)
+  for _, row in ipairs(rows) do
+    row.first, row.scope, row.need, row.place, row.more, row.is_reported = nil, nil, nil, nil, nil, nil
+  end
+end
+
+local RESTART = setmetatable({}, { __close = function() collectgarbage("restart") end })
+
+--- Lets the collector rest until the value is closed: all that a compiler makes is either wanted or gone at its end.
+--- An allocation that fails still collects.
+---@param size integer tasks of the graph; a small one is not worth it
+---@return table|nil for a variable with <close>
+function M.rest_collector(size)
+  if size < LARGE or not collectgarbage("isrunning") then return nil end
+  collectgarbage("stop")
+  return RESTART
+end
+
+--- The compiler's state.
+local function new_state(rows, opts)
+  local c = { rows = rows, opts = opts, record = {}, order = {}, scope = false, branch = nil, mentions = 0,
+    entries = {}, opened = {}, counts = {}, reads = {}, any_of = {}, simple = {}, unknown = {}, errors = {},
+    warnings = {} }
+  for _, row in ipairs(rows) do c.record[row.name] = row end
+  function c.fail(...) report(c.errors, ...) end
+  function c.warn(...) report(c.warnings, ...) end
+  function c.label(member) return label(c, member) end
+  function c.task_names() return task_names(c) end
+  return c
+end
+
+--- Compiles. The rows become the nodes of the graph: they are changed, and serve one graph only.
 ---@param ast table see flow/text.lua
----@param rows table task rows in declaration order: { name, callable, inputs, outputs, line, column, file }
+---@param rows table task rows in declaration order: { name, callable, inputs, outputs, options, command, line, column,
+---  file }, see options.row
 ---@param opts table { name = flow name, run_all = tasks that the graph does not name run too (documents),
----  expose_env = list of variables that `$env` may name, partial = the AST has gaps: report only what is sure }
+---  expose_env = list of variables that `$env` may name, defaults = the flow's params, partial = the AST has gaps:
+---  report only what is sure, max_iterations = what a loop may ask for, place = fun(at) -> line, column of a byte of
+---  the graph text, place_in = fun(name, "inputs"|"env"|"run", key) -> place of what a task's row has there }
 ---@return table|nil graph
 ---@return table problems without a graph the errors, else the warnings: raw ones, for problem.finish
 function M.graph(ast, rows, opts)
-  local c = { index = {}, names = {}, waits = {}, mentioned = {}, any_of = {}, simple = {}, unknown = {}, errors = {},
-    warnings = {} }
-  for i, row in ipairs(rows) do c.index[row.name], c.names[i] = row, row.name end
+  local resting <close> = M.rest_collector(#rows) -- luacheck: ignore
+  local c = new_state(rows, opts)
   visit(c, ast, nil, 0)
-  local graph = { version = 1, name = opts.name, nodes = {}, edges = {}, frames = {}, any_of = c.any_of }
-  for _, row in ipairs(rows) do
-    if is_included(c, row, opts.run_all) then
-      graph.nodes[#graph.nodes + 1] = {
-        name = row.name, callable = row.callable, inputs = row.inputs or NONE, outputs = row.outputs or NONE,
-        options = row.options or NONE, command = row.command, needs = needs_of(c, row.name), line = row.line,
-        column = row.column, file = row.file,
-      }
-    end
-  end
-  local function fail(...) report(c.errors, ...) end
-  if not c.stopped then
-    dag.check(graph, { rows = c.index, names = c.names, waits = c.waits, fail = fail, opts = opts })
-  end
+  local frames = {}
+  for i, entry in ipairs(c.opened) do frames[i] = entry.frame end
+  local graph = { version = 1, name = opts.name, nodes = {}, edges = {}, frames = frames, any_of = c.any_of }
+  complete(c, graph)
+  if not c.stopped then dag.check(graph, c) end
+  clean(rows)
   if #c.errors > 0 then return nil, c.errors end
   return graph, c.warnings
 end

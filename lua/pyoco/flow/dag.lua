@@ -1,84 +1,117 @@
---- The graph as a whole: edges out of conditions, cycles, and which task comes before which.
-local selector = require "pyoco.flow.selector"
+--- The graph as a whole: edges out of conditions, cycles, and which member comes before which. Frames are members like
+--- tasks; nothing leads from one scope into another, so that all scopes are looked at in one pass.
+local condition = require "pyoco.flow.condition"
 
 local M = {}
+
+local ipairs, next = ipairs, next
+local leaves = condition.leaves
 
 local MAX_EDGES = 200000
 local MAX_CYCLES = 10
 local BITS = 62
 local NONE = {} -- never written to
 
---- Names that a condition mentions, each once; remembered, since conditions are shared.
-local function leaves(cond, memo)
-  if cond == nil then return NONE end
-  if memo[cond] then return memo[cond] end
-  local names, seen = { type(cond) == "string" and cond or nil }, {}
-  local function collect(part)
-    if type(part) == "table" then
-      for _, item in ipairs(part.all or part.any) do collect(item) end
-    elseif not seen[part] then
-      seen[part] = true
-      names[#names + 1] = part
-    end
-  end
-  if #names == 0 then collect(cond) end
-  memo[cond] = names
-  return names
+--- Members that have to end before `record`, as a list.
+local function list_before(record, memo)
+  local needs = record.needs
+  if not needs then return NONE end
+  local one, list = leaves(needs, memo)
+  return list or { one }
 end
 
---- Fills graph.edges and returns before = { name = names it waits for }; nil if there are too many.
-local function add_edges(graph, d)
-  local before, memo, edges = {}, {}, graph.edges
-  for _, node in ipairs(graph.nodes) do
-    local names = leaves(node.needs, memo)
-    if #edges + #names > MAX_EDGES then
-      d.fail(d.waits[node.name][1].place, "too_large", ("the graph has more than %d edges"):format(MAX_EDGES),
-        { hint = "put one task between the two groups" })
-      return nil
+--- Fills graph.edges. Returns false, after an error, if there are too many.
+local function add_edges(graph, c, memo)
+  local edges, count = graph.edges, 0
+  for _, records in ipairs { graph.nodes, c.opened } do
+    for _, record in ipairs(records) do
+      local needs = record.needs
+      if needs then
+        local one, list = leaves(needs, memo)
+        local key = record.name or record.key
+        if count + (list and #list or 1) > MAX_EDGES then
+          c.fail(record.place, "too_large", ("the graph has more than %d edges"):format(MAX_EDGES),
+            { hint = "put one task between the two groups" })
+          return false
+        elseif one then
+          count = count + 1
+          edges[count] = { one, key }
+        else
+          for i = 1, #list do edges[count + i] = { list[i], key } end
+          count = count + #list
+        end
+      end
     end
-    before[node.name] = names
-    for _, from in ipairs(names) do edges[#edges + 1] = { from, node.name } end
   end
-  return before
+  return true
 end
 
---- The mention that puts `name` behind `from`.
-local function place_of(d, name, from)
-  for _, wait in ipairs(d.waits[name]) do
-    for _, leaf in ipairs(leaves(wait.cond, {})) do
-      if leaf == from then return wait.place end
+--- Tells whether each member is mentioned after all that it waits for, as most graphs are written: then there is no
+--- cycle, and the order of mentions is one in which they can run.
+local function is_in_order(order, memo)
+  local seen = {}
+  for _, record in ipairs(order) do
+    local needs = record.needs
+    if needs then
+      local one, list = leaves(needs, memo)
+      if one and not seen[one] then return false end
+      if list and not seen[list] then
+        for i = 1, #list do
+          if not seen[list[i]] then return false end
+        end
+        seen[list] = true
+      end
     end
+    seen[record.name or record.key] = true
   end
+  return true
 end
 
---- Reports the cycle path[start..], in which each task waits for the next, and the last for the first.
-local function report_cycle(d, path, start)
-  local names = { path[start] }
-  for i = #path, start, -1 do names[#names + 1] = path[i] end
+--- The mention that puts a member behind `from`.
+local function place_of(record, from)
+  local function has(cond)
+    for _, leaf in ipairs(list_before({ needs = cond }, {})) do
+      if leaf == from then return true end
+    end
+    return false
+  end
+  for _, wait in ipairs(record.more or NONE) do
+    if has(wait.cond) and not has(record.need) then return wait.place end
+  end
+  return record.place
+end
+
+--- Reports the cycle path[start..], in which each member waits for the next, and the last for the first.
+local function report_cycle(c, path, start)
+  local function name(record) return record.name or c.label(record.key) end
+  local names = { name(path[start]) }
+  for i = #path, start, -1 do names[#names + 1] = name(path[i]) end
   local text = #names > 9 and table.concat(names, " >> ", 1, 4) .. " >> ... >> " .. names[#names]
     or table.concat(names, " >> ")
-  d.fail(place_of(d, path[start], path[start + 1] or path[start]), "cycle", "cycle: " .. text,
+  local from = path[start + 1] or path[start]
+  c.fail(place_of(path[start], from.name or from.key), "cycle", "cycle: " .. text,
     { hint = "a task cannot wait for itself" })
 end
 
---- Sorts the tasks so that each comes after what it waits for. Goes down from each task to what it waits for; one
---- that is met again on the way down closes a cycle, which is reported. Returns the names in order, or nil.
-local function sort(graph, d, before)
-  local order, is_done, depth, cursor, cycles = {}, {}, {}, {}, 0
-  for _, node in ipairs(graph.nodes) do
-    local path = { not is_done[node.name] and node.name or nil }
-    if path[1] then depth[path[1]] = 1 end
+--- Sorts the members so that each comes after what it waits for. Goes down from each to what it waits for; one that
+--- is met again on the way down closes a cycle, which is reported. Returns the records in order, or nil.
+local function sort(c, memo)
+  local order, before, is_done, depth, cursor, cycles = {}, {}, {}, {}, {}, 0
+  for _, record in ipairs(c.order) do
+    local path = { not is_done[record] and record or nil }
+    if path[1] then depth[record] = 1 end
     while #path > 0 do
       local top = path[#path]
+      local list = before[top] or list_before(top, memo)
       local i = (cursor[top] or 0) + 1
-      cursor[top] = i
-      local from = before[top][i]
-      if from == nil then
+      before[top], cursor[top] = list, i
+      local from = list[i] ~= nil and c.record[list[i]]
+      if not from then
         order[#order + 1] = top
         is_done[top], depth[top], path[#path] = true, nil, nil
       elseif depth[from] then
         cycles = cycles + 1
-        if cycles <= MAX_CYCLES then report_cycle(d, path, depth[from]) end
+        if cycles <= MAX_CYCLES then report_cycle(c, path, depth[from]) end
       elseif not is_done[from] then
         path[#path + 1] = from
         depth[from] = #path
@@ -88,74 +121,50 @@ local function sort(graph, d, before)
   return cycles == 0 and order or nil
 end
 
---- Tells which of `wanted` (task -> set of tasks that it reads) do not come before. One pass over the edges for
---- each BITS tasks that are read, so that a document of thousands of selectors stays cheap.
-local function not_before(order, before, targets)
-  local masks, missing = {}, {}
-  for from = 1, #targets.list, BITS do
-    local bit = {}
-    for i = from, math.min(from + BITS - 1, #targets.list) do bit[targets.list[i]] = 1 << (i - from) end
-    for _, name in ipairs(order) do
-      local mask = 0
-      for _, earlier in ipairs(before[name]) do mask = mask | masks[earlier] | (bit[earlier] or 0) end
-      masks[name] = mask
+--- Tells which reads are of a member that does not come before. One pass over the edges for each BITS members that
+--- are read, so that a document of thousands of selectors stays cheap.
+---@param order table records, each after what it waits for
+---@param reads table list of { from = key of a member, by = key of a member of the same scope }
+---@return table those of them whose `from` cannot have ended when `by` starts
+local function not_before(order, reads, memo)
+  local list, seen, missing = {}, {}, {}
+  for _, read in ipairs(reads) do
+    if not seen[read.from] then
+      seen[read.from] = true
+      list[#list + 1] = read.from
     end
-    for _, read in ipairs(targets.reads) do
-      local wanted = bit[read.selector.node]
-      if wanted and masks[read.task] & wanted == 0 then missing[#missing + 1] = read end
+  end
+  for from = 1, #list, BITS do
+    local bit, masks = {}, {}
+    for i = from, math.min(from + BITS - 1, #list) do bit[list[i]] = 1 << (i - from) end
+    for _, record in ipairs(order) do
+      local mask, needs = 0, record.needs
+      if needs then
+        local one, group = leaves(needs, memo)
+        if one then mask = masks[one] | (bit[one] or 0) end
+        for j = 1, group and #group or 0 do mask = mask | masks[group[j]] | (bit[group[j]] or 0) end
+      end
+      masks[record.name or record.key] = mask
+    end
+    for _, read in ipairs(reads) do
+      local wanted = bit[read.from]
+      if wanted and (masks[read.by] or 0) & wanted == 0 then missing[#missing + 1] = read end
     end
   end
   return missing
 end
 
---- Parses the selectors of all inputs. Reports what is wrong in itself; returns the reads of other tasks' outputs.
-local function collect_reads(graph, d)
-  local targets, exposed = { list = {}, reads = {}, seen = {} }, {}
-  for _, name in ipairs(d.opts.expose_env or {}) do exposed[name] = true end
-  local function check(node, key, text)
-    local row = d.rows[node.name]
-    local place = row.place_of_input and row.place_of_input(key) or row
-    local path = ("tasks.%s.inputs.%s"):format(node.name, key)
-    local parsed, message = selector.parse(text)
-    if not parsed then
-      d.fail(place, "bad_selector", message, { path = path })
-    elseif parsed.root == "env" and not exposed[parsed.path[1]] then
-      d.fail(place, "bad_selector", ("%s is not exposed"):format(text),
-        { path = path, hint = ("list %s in runtime.expose_env"):format(parsed.path[1]) })
-    elseif parsed.node and not d.rows[parsed.node] then
-      d.fail(place, "bad_selector", ("%s: unknown task '%s'"):format(text, parsed.node),
-        { path = path, got = parsed.node, names = d.names })
-    elseif parsed.node then
-      targets.reads[#targets.reads + 1] = { task = node.name, selector = parsed, place = place, path = path }
-      if not targets.seen[parsed.node] then
-        targets.seen[parsed.node] = true
-        targets.list[#targets.list + 1] = parsed.node
-      end
-    end
-  end
-  for _, node in ipairs(graph.nodes) do
-    for key, value in pairs(node.inputs) do
-      if selector.is_selector(value) then check(node, key, value) end
-    end
-  end
-  return targets
-end
-
---- Completes a graph with its edges, and checks cycles and selectors.
----@param graph table with nodes
----@param d table { rows = name -> row, names = list of them, waits = name -> { { cond, place } },
----  fail = function(place, code, message, more), opts = those of compile.graph }
-function M.check(graph, d)
-  local before = add_edges(graph, d)
-  local targets = collect_reads(graph, d)
-  if not before then return end
-  local order = sort(graph, d, before)
-  if not order or d.opts.partial then return end
-  for _, read in ipairs(not_before(order, before, targets)) do
-    local text, from = read.selector.text, read.selector.node
-    d.fail(read.place, "bad_selector", ("%s: '%s' does not come before '%s'"):format(text, from, read.task),
-      { path = read.path, hint = ("write %s >> %s in the graph"):format(from, read.task) })
-  end
+--- Completes a graph with its edges, and checks cycles and what is read.
+---@param graph table with nodes and frames
+---@param c table the compiler's state
+function M.check(graph, c)
+  local memo = {}
+  local is_fine = add_edges(graph, c, memo)
+  local reads = (#c.reads > 0 or c.has_reads) and require("pyoco.flow.reads").collect(graph, c) or NONE
+  if not is_fine then return end
+  local order = is_in_order(c.order, memo) and c.order or sort(c, memo)
+  if not order or c.opts.partial or next(reads) == nil then return end
+  require("pyoco.flow.reads").report(c, not_before(order, reads, memo))
 end
 
 return M

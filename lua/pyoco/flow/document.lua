@@ -78,14 +78,6 @@ local function option_at(d, map, row, path, code)
     { hint = hint })
 end
 
---- Where entries of a mapping stand.
-local function place_in(d, map)
-  return function(key)
-    local mark = map and d.marks(map, key)
-    return mark and { line = mark.value_line, column = mark.value_column }
-  end
-end
-
 --- One task's row for the compiler.
 local function read_task(d, tasks, name)
   local config, path, mark = tasks[name], "tasks." .. name, d.marks(tasks, name)
@@ -108,11 +100,7 @@ local function read_task(d, tasks, name)
     fail(d, { map = config, key = conflict.name, is_key = true }, path .. "." .. conflict.name,
       "invalid_task_" .. conflict.name, ("task '%s' %s"):format(name, conflict.message), { hint = conflict.hint })
   end
-  local row = options.row(given)
-  row.name, row.line, row.column = name, mark.line, mark.column
-  row.place_of_input, row.place_of_env = place_in(d, config.inputs), place_in(d, config.env)
-  row.place_of_option = place_in(d, config)
-  return row
+  return options.row(given, name, mark.line, mark.column)
 end
 
 --- Rows of all tasks, in the order in which they are written.
@@ -177,11 +165,29 @@ local function check_top(d, root)
   check_keys(d, root, "", TOP_KEYS, "unknown_top_level_keys", UNSUPPORTED)
 end
 
+--- Tells line and column of a byte of the graph text; what that needs is made for the first frame.
+local function place_of_frames(d, text)
+  local place
+  return function(at)
+    if not place then
+      local origin = d.marks(d.root.flow, "graph")
+      origin.text = text
+      place = require("pyoco.flow.problem").places(d.text, origin)
+    end
+    return place(at)
+  end
+end
+
 --- Parses the graph text and compiles it with the tasks; adds all errors to d.errors, which point into the text.
 local function compile_graph(d, text, rows, opts)
   local ast, errors = text_parser.read(text)
+  local function place_in(name, part, key)
+    local mark = d.marks(d.root.tasks[name][part], key)
+    return mark and { line = mark.value_line, column = mark.value_column }
+  end
   local graph, problems = compile.graph(ast, rows, { name = opts.name, run_all = true, expose_env = opts.expose_env,
-    partial = #errors > 0 })
+    defaults = opts.defaults, max_iterations = opts.max_iterations, partial = #errors > 0, place_in = place_in,
+    place = place_of_frames(d, text) })
   if graph and #errors == 0 then return graph, problems end
   for _, list in ipairs { errors, not graph and problems or {} } do
     for _, problem in ipairs(list) do
@@ -205,7 +211,8 @@ end
 
 --- Reads a document.
 ---@param text string YAML
----@param opts table|nil { name = the flow's name, duplicate = "last" lets the last of equal keys win, max_bytes }
+---@param opts table|nil { name = the flow's name, duplicate = "last" lets the last of equal keys win, max_bytes,
+---  max_iterations = what a loop may ask for }
 ---@return table|nil doc { graph, defaults, tasks = rows in order, expose_env, warnings, sha256, text }
 ---@return string|nil message "invalid workflow yaml", string|nil code "invalid"|"too_large"
 ---@return table|nil errors all of them, by place: { line, column, path, code, message, hint, caret }
@@ -213,7 +220,7 @@ function M.read(text, opts)
   opts = opts or {}
   local root, marks, code, errors = yaml.decode(text, { duplicate = opts.duplicate, max_bytes = opts.max_bytes })
   if root == nil then return nil, MESSAGE, code, finish(errors or { { code = code, message = marks } }, text) end
-  local d = { marks = marks, errors = {} }
+  local d = { text = text, root = root, marks = marks, errors = {} }
   if not is_mapping(root) then
     fail(d, {}, "", "invalid_yaml_root", ("a flow document is a mapping, this is %s"):format(describe(root)),
       { hint = "start with version: 1, flow: and tasks:" })
@@ -225,10 +232,17 @@ function M.read(text, opts)
   local rows, expose_env = read_tasks(d, root), read_runtime(d, root)
   local graph, warnings
   if graph_text and rows then
-    graph, warnings = compile_graph(d, graph_text, rows, { name = opts.name, expose_env = expose_env })
+    graph, warnings = compile_graph(d, graph_text, rows, { name = opts.name, expose_env = expose_env,
+      defaults = defaults, max_iterations = opts.max_iterations })
   end
   if #d.errors > 0 then return nil, MESSAGE, "invalid", finish(d.errors, text, root, marks) end
+  local function place_of(name, key)
+    local mark = d.marks(root.tasks[name], key)
+    if mark then return { line = mark.value_line, column = mark.value_column } end
+    return d.marks(root.tasks, name)
+  end
   return { graph = graph, defaults = defaults, tasks = rows, expose_env = expose_env, text = text,
+    place_of = opts.places and place_of or nil,
     warnings = finish(warnings, text, root, marks), sha256 = crypto.sha256(text) }
 end
 

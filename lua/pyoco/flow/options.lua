@@ -277,24 +277,28 @@ local PLAIN = {}
 for _, row in ipairs(M.TASK) do PLAIN[row.name] = row end
 for _, name in ipairs { "callable", "run", "env", "cwd", "inputs", "outputs" } do PLAIN[name] = nil end
 
---- Puts the values of one task's options where the compiler's rows have them. All of them must be checked before.
----@param given table option -> value, nil for what is absent
----@return table row { callable, inputs, outputs, options = { those of them that are given }|nil, command = { run, env,
----  cwd }|nil }
-function M.row(given)
-  local row = { callable = given.callable, inputs = given.inputs, outputs = given.outputs }
-  for name, value in pairs(given) do
-    local known = PLAIN[name]
+--- The row of a task for the compiler, which makes the node of the graph out of it.
+---@param given table option -> value, nil for what is absent; all of them checked
+---@param name string
+---@param line integer|nil of the task in a document
+---@param column integer|nil
+---@return table row { name, callable, inputs, outputs, options = { those that are given }|nil,
+---  command = { run, env, cwd }|nil, line, column }
+function M.row(given, name, line, column)
+  local command, plain
+  if given.run ~= nil then
+    command = { run = NORMAL.command(given.run), env = NORMAL.environment(given.env or {}), cwd = given.cwd }
+  end
+  for option, value in pairs(given) do
+    local known = PLAIN[option]
     if known then
       local normal = NORMAL[known.type]
-      row.options = row.options or {}
-      row.options[name] = normal and normal(value) or value
+      plain = plain or {}
+      plain[option] = normal and normal(value) or value
     end
   end
-  if given.run ~= nil then
-    row.command = { run = NORMAL.command(given.run), env = NORMAL.environment(given.env or {}), cwd = given.cwd }
-  end
-  return row
+  return { name = name, callable = given.callable, inputs = given.inputs, outputs = given.outputs, options = plain,
+    command = command, line = line, column = column, file = nil, needs = nil, frame = nil } -- named for their room
 end
 
 --- Options of one task that contradict each other.

@@ -20,6 +20,26 @@ local function keep(key, packed)
   shared.set(key, packed, KEPT_SEC)
 end
 
+--- Makes one table again of all references to one frame, as the compiler makes them (JSON has copies).
+local function restore_refs(graph)
+  local refs = {}
+  local function restore(value)
+    local id = type(value) == "table" and value.frame
+    if id then
+      refs[id] = refs[id] or value
+      return refs[id]
+    elseif type(value) == "table" then
+      for key, item in pairs(value) do value[key] = restore(item) end
+    end
+    return value
+  end
+  for _, list in ipairs { graph.nodes, graph.frames } do
+    for _, member in ipairs(list) do member.needs = restore(member.needs) end
+  end
+  restore(graph.edges)
+  restore(graph.any_of)
+end
+
 --- Reads a document, or remembers it.
 ---@param text string YAML
 ---@param opts table|nil { name, duplicate, max_bytes } as for document.read
@@ -33,6 +53,7 @@ function M.read(text, opts)
   if packed then
     local doc = json.decode(packed, { max_depth = 900 })
     doc.graph.name, doc.sha256, doc.text = opts.name, sha256, text
+    if #doc.graph.frames > 0 then restore_refs(doc.graph) end
     return doc
   end
   local doc, message, code, errors = require("pyoco.flow.document").read(text, opts)

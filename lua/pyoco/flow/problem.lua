@@ -4,8 +4,9 @@
 --- A raw error is { code, message, hint, path } and its place, one of
 ---   at, to          bytes of the graph text (source.origin says where that stands in the document)
 ---   line, column    of the document
----   file, line      of a Lua flow
---- and may have got, names: an unknown word and the known ones, of which the nearest becomes the hint.
+---   file, line      of a Lua flow; with caret, if the line alone does not say it
+--- and may have also = list of other places, which the message names as {1}, {2};
+--- got, names: an unknown word and the known ones, of which the nearest becomes the hint.
 local nearest = require "pyoco.nearest"
 
 local M = {}
@@ -114,6 +115,37 @@ local function locate(source, problem)
   end
 end
 
+--- Makes a function that tells line and column, in a document, of a byte of its graph text.
+---@param document string the whole text
+---@param origin table of the graph, see M.source
+---@return fun(at: integer): integer?, integer?
+function M.places(document, origin)
+  local source = M.source(document, origin)
+  return function(at)
+    local place = { at = at, to = at }
+    locate(source, place)
+    return place.line, place.column
+  end
+end
+
+--- A place as text, for messages that name two.
+local function place_text(source, place)
+  if source then locate(source, place) end
+  if place.file then return ("%s:%s"):format(place.file, place.line) end
+  if place.column then return ("%s:%s"):format(place.line, place.column) end
+  return place.line and "line " .. place.line or "?"
+end
+
+--- Puts the other places of a problem into its message.
+local function name_places(source, problem)
+  if not problem.also then return end
+  problem.message = problem.message:gsub("{(%d)}", function(i)
+    local other = problem.also[tonumber(i)]
+    return place_text(source, { at = other.at, to = other.to, line = other.line, column = other.column,
+      file = other.file })
+  end)
+end
+
 --- The part of a long line around byte `at`, whole characters only. Returns it and where `at` is in it.
 local function window(line, at)
   local from = math.max(1, at - EXCERPT // 2)
@@ -162,9 +194,11 @@ function M.finish(errors, source)
   for order, problem in ipairs(errors) do
     if source then locate(source, problem) end
     add_nearest(problem, budget)
+    name_places(source, problem)
     finished[order] = {
       line = problem.line, column = problem.column, file = problem.file, path = problem.path, code = problem.code,
-      message = problem.message, hint = problem.hint, caret = source and caret(source, problem), order = order,
+      message = problem.message, hint = problem.hint, caret = problem.caret or source and caret(source, problem),
+      order = order,
     }
   end
   table.sort(finished, function(a, b)

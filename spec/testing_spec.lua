@@ -1,0 +1,232 @@
+--- pyoco.testing: tasks and flows in a spec, by a virtual clock.
+local testing = require "pyoco.testing"
+local pyoco = require "pyoco"
+local tmp = require "spec.support.tmp"
+
+local HOUR = 3600
+
+describe("testing.task", function()
+  it("runs a function, with params, results, inputs by name, and ctx", function()
+    local result = testing.task(function(ctx, a, b, c)
+      ctx:log("hello %s", ctx.params.a)
+      return { a, b.n, c, ctx.results.b.n, ctx.run.run_id, ctx.env.HOME_OF, ctx.scratch.seen }
+    end, { params = { a = 1 }, results = { b = { n = 2 } }, inputs = { c = "$literal" }, run = { run_id = "r7" },
+      env = { HOME_OF = "us" }, scratch = { seen = true } })
+    assert.is_true(result.ok, result.error)
+    assert.same({ 1, 2, "$literal", 2, "r7", "us", true }, result.output)
+    assert.equal("hello 1\n", result.log)
+    assert.equal("SUCCEEDED", result.record.state)
+    assert.equal(1, result.attempts)
+  end)
+
+  it("runs a task with what it declares; a spec's inputs come instead of declared ones", function()
+    local task = pyoco.task("top", function(x, y) return { x, y } end,
+      { inputs = { x = "$node.words.output.n", y = 5 } })
+    assert.same({ 3, 5 }, testing.task(task, { results = { words = { n = 3 } } }).output)
+    assert.same({ 4, 5 }, testing.task(task, { inputs = { x = 4 } }).output)
+    assert.same({ 4, 6 }, testing.task(task, { inputs = { x = 4, y = 6 } }).output)
+  end)
+
+  it("says what went wrong", function()
+    local result = testing.task(function() error("broken", 0) end)
+    assert.is_false(result.ok)
+    assert.equal("broken", result.error)
+    assert.equal("FAILED", result.state)
+    assert.is_nil(result.output)
+    assert.truthy(result.record.traceback)
+  end)
+
+  it("waits an hour in no time", function()
+    local result = testing.task(function(ctx)
+      ctx:sleep(HOUR)
+      ctx:sleep(0.5)
+      return ctx.run.started_at
+    end, { now = 1000 })
+    assert.equal(HOUR + 0.5, result.clock)
+    assert.equal(1000, result.output)
+    assert.equal(1000, result.record.started_at)
+    assert.equal(1000 + HOUR + 0.5, result.record.ended_at)
+  end)
+
+  it("gives a loop's item, by its alias too", function()
+    local result = testing.task(function(ctx, file)
+      return { file.path, ctx.item.path, ctx.loop.index, ctx.loop.count, #ctx.loops }
+    end, { item = { path = "a.csv" }, as = "file", index = 2, count = 5 })
+    assert.same({ "a.csv", "a.csv", 2, 5, 1 }, result.output)
+    assert.same({ false, false }, testing.task(function(ctx, item) return { item, ctx.item } end,
+      { item = false }).output)
+  end)
+
+  it("keeps what the task shares and saves", function()
+    local result = testing.task(function(ctx)
+      ctx:set("scratch.n", 1)
+      ctx:set("params.m", 2)
+      ctx:save_artifact("small", { x = 1 })
+      ctx:save_artifact("big", { bytes = "bytes" })
+    end)
+    assert.is_true(result.ok, result.error)
+    assert.equal(1, result.scratch.n)
+    assert.equal(2, result.params.m)
+    assert.same({ x = 1 }, result.artifacts.small)
+    assert.equal("bytes", tmp.read(result.artifacts.big.path))
+  end)
+
+  it("refuses what is no task, and options that there are not", function()
+    for _, case in ipairs {
+      { { 5 }, "expected a task, its function, or a flow and the name of a task; got a number" },
+      { { print, { parms = {} } }, "testing.task: unknown option 'parms'; did you mean params?" },
+      { { print, 5 }, "testing.task: options must be a table, got a number" },
+    } do
+      local ok, message = pcall(testing.task, table.unpack(case[1]))
+      assert.is_false(ok)
+      assert.truthy(message:find(case[2], 1, true), message)
+    end
+  end)
+
+  it("ends a task that waits for what never comes", function()
+    local result = testing.task(function(ctx) while true do ctx:sleep(1) end end)
+    assert.is_false(result.ok)
+    assert.equal("CANCELLED", result.state)
+    assert.truthy(result.error:find("have set the clock 100000 times", 1, true), result.error)
+    result = testing.task(function() require("pyoco.engine").await(function() end) end)
+    assert.truthy(result.error:find("wait for what cannot come", 1, true), result.error)
+  end)
+end)
+
+describe("a virtual clock", function()
+  it("wakes tasks in the order in which they would wake", function()
+    local order = {}
+    local function sleeper(seconds)
+      return function(ctx)
+        ctx:sleep(seconds)
+        order[#order + 1] = seconds
+      end
+    end
+    local a, b = pyoco.task("a", sleeper(3 * HOUR)), pyoco.task("b", sleeper(HOUR))
+    local c = pyoco.task("c", sleeper(2 * HOUR))
+    local result = testing.flow(pyoco.flow("f", { a, b, c }))
+    assert.same({ HOUR, 2 * HOUR, 3 * HOUR }, order)
+    assert.equal(3 * HOUR, result.clock)
+  end)
+end)
+
+describe("testing.flow", function()
+  local flow = pyoco.flow("etl",
+    pyoco.task("fetch", function(ctx, url) return ctx:http({ url = url }).body end)
+    >> pyoco.task("parse", function(fetch) return #fetch end)
+    >> pyoco.task("report", function(ctx, parse) ctx:log("%d", parse) return parse * 2 end),
+    { defaults = { url = "http://localhost/" } })
+
+  it("runs a flow, with tasks of the spec's own", function()
+    local result = testing.flow(flow, { fakes = { fetch = "12345" } })
+    assert.is_true(result.ok, result.error)
+    assert.same({ fetch = "12345", parse = 5, report = 10 }, result.outputs)
+    assert.same({ "fetch", "parse", "report" }, result.order)
+    assert.same({ fetch = "SUCCEEDED", parse = "SUCCEEDED", report = "SUCCEEDED" }, result.tasks)
+    assert.equal("5\n", result.log)
+    assert.equal("5\n", result.logs.report)
+  end)
+
+  it("wires a stand-in that is a function by its own parameters", function()
+    local result = testing.flow(flow, { params = { x = "abc" }, fakes = { fetch = function(x) return x end,
+      parse = function() error("no parser", 0) end } })
+    assert.equal("FAILED", result.status)
+    assert.equal("no parser", result.error)
+    assert.equal("abc", result.outputs.fetch)
+    assert.equal("PENDING", result.tasks.report)
+  end)
+
+  it("leaves the flow as it was", function()
+    testing.flow(flow, { fakes = { fetch = "x", parse = 1, report = 2 } })
+    assert.equal(6, testing.flow(flow, { fakes = { fetch = "abc" } }).outputs.report)
+  end)
+
+  it("refuses a stand-in for a task that there is not, and what is no flow", function()
+    local ok, message = pcall(testing.flow, flow, { fakes = { fetsh = 1 } })
+    assert.is_false(ok)
+    assert.truthy(message:find("flow 'etl' has no task 'fetsh'; did you mean fetch?", 1, true), message)
+    ok, message = pcall(testing.flow, pyoco.task("a", print))
+    assert.is_false(ok)
+    assert.truthy(message:find("expected a flow", 1, true), message)
+    ok, message = pcall(testing.flow, { flow, flow })
+    assert.is_false(ok)
+    assert.truthy(message:find("several: choose one", 1, true), message)
+  end)
+end)
+
+describe("testing.load", function()
+  local dir
+
+  before_each(function() dir = tmp.dir() end)
+  after_each(function() tmp.remove(dir) end)
+
+  it("gives a flow, tasks, or a document's flow, as a worker would have them", function()
+    tmp.write(dir .. "/helper.lua", "return { double = function(n) return n * 2 end }")
+    tmp.write(dir .. "/some_tasks.lua", [[
+      local helper = require "helper"
+      return { twice = function(n) return helper.double(n) end }]])
+    tmp.write(dir .. "/f.lua", [[
+      local pyoco = require "pyoco"
+      return pyoco.flow("f", pyoco.task("a", function(n) return n + 1 end))]])
+    tmp.write(dir .. "/d.yaml",
+      "version: 1\nflow: { graph: twice }\ntasks:\n  twice: { callable: 'some_tasks:twice' }\n")
+    assert.equal(8, testing.task(testing.load(dir .. "/some_tasks.lua").twice, { params = { n = 4 } }).output)
+    assert.equal(5, testing.flow(dir .. "/f.lua", { params = { n = 4 } }).outputs.a)
+    assert.equal(8, testing.flow(dir .. "/d.yaml", { params = { n = 4 } }).outputs.twice)
+    assert.equal(8, testing.task(testing.load(dir .. "/d.yaml"), "twice", { params = { n = 4 } }).output)
+  end)
+
+  it("says where a file is wrong", function()
+    for text, expected in pairs {
+      ["return nosuch"] = "/bad.lua:1: undeclared global 'nosuch'",
+      ["return ("] = "/bad.lua:1: ",
+    } do
+      local ok, message = pcall(testing.load, tmp.write(dir .. "/bad.lua", text))
+      assert.is_false(ok)
+      assert.truthy(message:find(dir .. expected, 1, true), message)
+    end
+    local ok, message = pcall(testing.load, tmp.write(dir .. "/bad.yaml", "version: 1\nflow: { graph: 'a >>' }\n"))
+    assert.is_false(ok)
+    assert.truthy(message:find("bad%.yaml:2:%d+: "), message)
+    ok, message = pcall(testing.load, dir .. "/none.lua")
+    assert.is_false(ok)
+    assert.truthy(message:find("none.lua", 1, true), message)
+  end)
+end)
+
+describe("a stand-in for ctx:exec", function()
+  local function train(ctx)
+    local result = ctx:exec { "python", "train.py" }
+    return { result.ok, result.code, result.stdout, result.output }
+  end
+
+  it("is a function, a text, a code, a result, or a table of them", function()
+    local out = 'epoch 1\n{"loss":0.5}\n'
+    for _, given in ipairs { function(spec) return spec[2] == "train.py" and out end, { python = out },
+      { ["python train.py"] = { stdout = out } }, function() return { stdout = out, code = 0 } end } do
+      local result = testing.task(train, { exec = given })
+      assert.is_true(result.ok, result.error)
+      assert.same({ true, 0, out, { loss = 0.5 } }, result.output)
+      assert.same({ { "python", "train.py" } }, result.exec)
+    end
+  end)
+
+  it("fails as a command does, unless that is not checked", function()
+    local result = testing.task(train, { exec = function() return 3 end })
+    assert.truthy(result.error:find("testing_spec.lua:%d+: 'python train.py'"), result.error)
+    result = testing.task(function(ctx) return ctx:exec({ "x", check = false }).code end, { exec = { x = 3 } })
+    assert.equal(3, result.output)
+  end)
+
+  it("that has nothing for a command says what to give", function()
+    local result = testing.task(train)
+    assert.truthy(result.error:find("testing_spec.lua:%d+: ctx:exec: this spec has no answer for 'python train.py'"),
+      result.error)
+  end)
+
+  it("can wait", function()
+    local result = testing.task(train, { exec = function(_, ctx) ctx:sleep(HOUR) return "" end })
+    assert.is_true(result.ok, result.error)
+    assert.equal(HOUR, result.clock)
+  end)
+end)
