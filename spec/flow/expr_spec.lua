@@ -66,7 +66,7 @@ describe("an expression", function()
   end)
 
   it("looks for items, keys and parts of texts", function()
-    for _, text in ipairs { "2 in [1, 2]", "'a' in $ctx.items", "'k' in $ctx.items[2]", "'bc' in $ctx.s", 
+    for _, text in ipairs { "2 in [1, 2]", "'a' in $ctx.items", "'k' in $ctx.items[2]", "'bc' in $ctx.s",
         "3 not in [1, 2]", "'zz' not in 'abc'", "not 3 in [1, 2]", "[1] in [[1], 2]", "null in [null]", "'' in 'a'",
         "('a' in ['a']) == true" } do
       assert.is_true(value(text), text)
