@@ -57,7 +57,8 @@ describe("an expression", function()
   it("compares numbers and texts, and tells equal things from others", function()
     for _, text in ipairs { "1 < 2", "2 <= 2", "3 > 2.5", "'a' < 'b'", "1 == 1.0", "'a' != 'b'", "$ctx.n >= 3",
         "1 + 1 == 2", "[1, [2, 'x']] == [1, [2, 'x']]", "[1] != [2]", "[] == $ctx.empty", "null == $ctx.nothing",
-        "$ctx.user == $ctx.user", "true != 1", "$ctx.n != null", "[1, 2] != [1]", "[1] != [1, 2]", "[null] == [None]" } do
+        "$ctx.user == $ctx.user", "true != 1", "$ctx.n != null", "[1, 2] != [1]", "[1] != [1, 2]",
+        "[null] == [None]" } do
       assert.is_true(value(text), text)
     end
     for _, text in ipairs { "2 < 1", "1 == 2", "'a' == 'b'", "[1] == [1, 2]", "null == false", "$ctx.user == []" } do
