@@ -25,7 +25,9 @@ LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 # Loadable modules: src/bind/<name>.c that link a heavy library. Each becomes build/lib/host/<name>.so and
 # is mapped on the first require "host.<name>" only.
 LOADABLE      := http httpd
-LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null)
+# Stays mapped when the VM that required it ends: libcurl's set-up and its resolver threads outlive a run.
+LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null) -Wl,-z,nodelete
+OBJ_http      := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/http/*.c))
 LIBS_httpd    := -lcivetweb
 OBJ_httpd     := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/httpd/*.c))
 
@@ -42,9 +44,10 @@ say = $(if $(V),,@echo '  $(1) $(2)')
 .DEFAULT_GOAL := help
 .PHONY: FORCE help deps build docs up test one lint format asan tsan bench night install clean
 
-docs: build ## write what is generated: docs/reference/config.md
+docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
+	@$(HOST) spec/support/write_guides.lua
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +73,7 @@ $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(filter -fsanitize=%,$(OPT)) -shared -o $@ $^ $(LIBS_$*)
 
+$(BUILD)/lib/host/http.so: $(OBJ_http)
 $(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
 
 # A change of flags rebuilds everything: the file changes only when its text does.
@@ -92,7 +96,7 @@ lint: ## luacheck on all Lua
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] spec/bench/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] src/http/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -127,4 +131,4 @@ install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_http:.o=.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)

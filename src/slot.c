@@ -5,6 +5,7 @@
  * An error that escapes from run is a bug of ours: it is reported with 'E' and the slot ends; the supervisor
  * treats the job as a dead slot's. */
 #include "slot.h"
+#include "deadline.h"
 #include "nats.h"
 #include "slots.h"
 #include "interrupt.h"
@@ -24,7 +25,6 @@
 #include <unistd.h>
 
 enum {
-    SLOT_FD = 3,
     EXIT_BROKEN = 70,
     GC_HEADROOM_KB = 2048, /* a run may allocate so much before the collector begins: most end before */
 };
@@ -45,6 +45,7 @@ typedef struct slot_vm {
 struct ph_slot_self {
     uv_loop_t loop;
     ph_channel *channel;
+    ph_deadline *deadline;
     ph_nats_loop *nats;
     const char *script;
     char *boot;
@@ -212,6 +213,10 @@ bool ph_slot_self_send(ph_slot_self *s, char type, const char *head, size_t head
     return ph_channel_send(s->channel, type, head, head_len, body, body_len);
 }
 
+void ph_slot_self_deadline(ph_slot_self *s, double at, double seconds, const char *task) {
+    ph_deadline_set(s->deadline, at, seconds, task);
+}
+
 ph_nats_loop *ph_slot_self_nats(ph_slot_self *s) {
     return s->nats;
 }
@@ -252,6 +257,7 @@ static bool run_job(ph_slot_self *s, ph_error *err) {
         if (!ok)
             snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
         s->is_running = false;
+        ph_deadline_set(s->deadline, 0, 0, "");
     }
     free(j);
     return ok;
@@ -312,7 +318,7 @@ static bool adopt_role(const char *parent) {
     if (getppid() != (pid_t)strtol(parent, NULL, 10))
         return false;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    fcntl(SLOT_FD, F_SETFD, FD_CLOEXEC);
+    fcntl(PH_SLOT_FD, F_SETFD, FD_CLOEXEC);
     char mark[16];
     snprintf(mark, sizeof mark, "%d", (int)getpid());
     setenv(PH_SLOT_MARK, mark, 1);
@@ -324,7 +330,13 @@ static bool adopt_role(const char *parent) {
 }
 
 static bool live(ph_slot_self *s, ph_error *err) {
-    s->channel = ph_channel_open(&s->loop, SLOT_FD, (ph_channel_handlers){on_frame, on_end}, s, err);
+    s->deadline = ph_deadline_map(PH_SLOT_DEADLINE_FD);
+    close(PH_SLOT_DEADLINE_FD);
+    if (!s->deadline) {
+        snprintf(err->text, sizeof err->text, "cannot map the memory shared with the supervisor");
+        return false;
+    }
+    s->channel = ph_channel_open(&s->loop, PH_SLOT_FD, (ph_channel_handlers){on_frame, on_end}, s, err);
     if (!s->channel)
         return false;
     while (!s->boot && !s->ended)
@@ -364,6 +376,7 @@ int ph_slot_main(int argc, char **argv) {
     while (uv_run(&s->loop, UV_RUN_NOWAIT))
         ;
     uv_loop_close(&s->loop);
+    ph_deadline_unmap(s->deadline);
     free(s->boot);
     free(s);
     return ok ? 0 : EXIT_BROKEN;

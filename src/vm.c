@@ -231,6 +231,10 @@ void ph_vm_settle(ph_vm *vm) {
         close_handles(vm, ctx->loop);
 }
 
+bool ph_vm_is_closing(const ph_vm *vm) {
+    return vm->is_closing;
+}
+
 /* lua_close calls all finalisers, then frees every object, the newest first. The second half is for nothing when
  * the memory as a whole is about to be replaced: an object made now is the first to be freed, and freeing it ends
  * lua_close. Should another Lua free in another order, it only takes longer. */

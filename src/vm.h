@@ -37,6 +37,7 @@ bool ph_vm_thaw(ph_vm *vm);
  * closed and gone (luv 1.44 crashes when the VM goes before their close callback). One VM per loop. Not inside of that
  * loop's callbacks. */
 void ph_vm_settle(ph_vm *vm);
+bool ph_vm_is_closing(const ph_vm *vm); /* it has begun: callbacks of C handles leave Lua alone */
 
 bool ph_vm_is_short_lived(const ph_vm *vm);
 lua_State *ph_vm_state(ph_vm *vm);

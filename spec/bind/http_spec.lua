@@ -23,8 +23,20 @@ describe("host.http", function()
     url = "http://127.0.0.1:" .. server:port()
   end
 
+  local listener
+  --- Address of something that takes connections and never answers; until the end of the `it`.
+  local function silent_url()
+    listener = require("luv").new_tcp()
+    listener:bind("127.0.0.1", 0)
+    listener:listen(8, function() end)
+    return "http://127.0.0.1:" .. math.tointeger(listener:getsockname().port)
+  end
+
   local function stop()
     http.close()
+    if listener then listener:close() end
+    listener = nil
+    require("luv").run("nowait")
     server:stop(0)
     remove()
   end
@@ -70,16 +82,12 @@ describe("host.http", function()
   end)
 
   serves("calls on_idle while nothing arrives, and stops when it says so", function()
-    local listener, calls = require("luv").new_tcp(), 0 -- takes connections and never answers
-    listener:bind("127.0.0.1", 0)
-    listener:listen(8, function() end)
-    local answer = assert(http.request { url = "http://127.0.0.1:" .. listener:getsockname().port, idle_ms = 5,
+    local calls = 0
+    local answer = assert(http.request { url = silent_url(), idle_ms = 5,
       timeout_sec = 10, on_idle = function()
         calls = calls + 1
         return calls < 3
       end })
-    listener:close()
-    require("luv").run("nowait")
     assert.is_true(answer.stopped)
     assert.equal(3, calls)
   end)
@@ -105,12 +113,54 @@ describe("host.http", function()
     assert.equal("invalid", code_of { url = "http://" })
     assert.equal("invalid", code_of { url = "file:///etc/passwd" })
     assert.equal("too_large", code_of { url = url .. "/big", max_bytes = 1000 })
-    local listener = require("luv").new_tcp() -- takes connections and never answers
-    listener:bind("127.0.0.1", 0)
-    listener:listen(8, function() end)
-    assert.equal("timeout", code_of { url = "http://127.0.0.1:" .. listener:getsockname().port, timeout_sec = 0.05 })
+    assert.equal("timeout", code_of { url = silent_url(), timeout_sec = 0.05 })
+  end)
+
+  serves("starts requests on the loop: each ends once, one that is stopped never", function()
+    local uv = require "luv"
+    local ended = {}
+    local function done(name)
+      return function(answer, _, code) ended[#ended + 1] = name .. " " .. (answer and answer.body or code) end
+    end
+    http.start({ url = url .. "/a" }, done "a")
+    http.start({ url = "http://127.0.0.1:1/" }, done "refused")
+    local stopped = http.start({ url = silent_url() }, done "stopped")
+    http.start({ url = url .. "/b" }, function(answer)
+      done "b"(answer)
+      http.start({ url = url .. "/c" }, done "c") -- from a callback
+      stopped:stop()
+      stopped:stop()
+    end)
+    assert.error_matches(function() http.close() end, "while requests run")
+    assert.same({}, ended)
+    while #ended < 4 do uv.run("once") end
+    table.sort(ended)
+    assert.same({ "a /a|", "b /b|", "c /c|", "refused unavailable" }, ended)
+    uv.run("nowait")
     listener:close()
-    require("luv").run("nowait")
+    listener = nil
+    uv.run("nowait")
+    assert.is_false(uv.loop_alive())
+    assert.error_matches(function() http.start({ url = url, method = "A B" }, print) end, "expected a word like GET")
+    assert.error_matches(function() http.start({ url = url }) end, "function expected")
+  end)
+
+  serves("ends what runs on the loop with its VM", function()
+    local script = os.tmpname()
+    web.write(script, ([[
+      local http, uv = require "host.http", require "luv"
+      http.start({ url = %q }, function() print "never" end)
+      http.start({ url = %q }, function(answer) print(answer.body) uv.stop() end)
+      uv.run()
+      require("luv").new_timer() -- left open too
+    ]]):format(silent_url(), url .. "/x"))
+    local got = require("spec.support.process").host({ script })
+    finally(function()
+      stop()
+      os.remove(script)
+    end)
+    got:wait(10000)
+    assert.same({ 0, "/x|\n", "" }, { got.code, got.stdout, got.stderr })
   end)
 
   serves("names the option that is wrong", function()

@@ -1,7 +1,9 @@
 --- Small flow objects for specs of the engine, made by hand: `flow.of { { "a", fn }, { "b", fn, needs = "a" } }`.
+local compile = require "pyoco.flow.compile"
 local engine = require "pyoco.engine"
 local engine_local = require "pyoco.engine.local"
 local task = require "host.task"
+local text = require "pyoco.flow.text"
 
 local M = {}
 
@@ -10,6 +12,22 @@ local function parameters(fn)
   local names = {}
   for i = 1, debug.getinfo(fn, "u").nparams do names[i] = debug.getlocal(fn, i) end
   return names
+end
+
+--- Makes a flow object of a graph text and rows { name, fn, inputs = {}, options = {} }, as the compiler does.
+function M.compiled(graph_text, rows, options)
+  local ast, errors = text.parse(graph_text)
+  assert(ast, errors and errors[1] and errors[1].message)
+  local declared, flow = {}, { name = "spec", functions = {}, params = {}, defaults = options and options.defaults }
+  for i, row in ipairs(rows) do
+    local name = row[1]
+    declared[i] = { name = name, inputs = row.inputs, outputs = row.outputs, options = row.options }
+    flow.functions[name], flow.params[name] = row[2], parameters(row[2])
+  end
+  local graph, problems = compile.graph(ast, declared, { name = "spec", place = function(at) return 1, at end })
+  assert(graph, problems[1] and problems[1].message)
+  flow.graph = graph
+  return flow
 end
 
 --- Makes a flow object of rows { name, fn, needs = COND, inputs = {}, options = {}, frame = id }; options.any_of and
@@ -31,6 +49,8 @@ end
 function M.run(rows, options) return assert(engine_local.run(M.of(rows, options), options)) end
 
 --- Runs rows on a virtual clock, which goes on only when nothing else can: waits take no time.
+---@param rows table
+---@param options table? options of the engine; graph = text, to be compiled; on_start = fn(engine)
 ---@return table engine
 ---@return table clock { now = seconds passed, waits = { seconds of every timer in the order they were set } }
 function M.virtual(rows, options)
@@ -46,7 +66,7 @@ function M.virtual(rows, options)
   for key, value in pairs(options) do opts[key] = value end
   assert(task.attach())
   local _ <close> = setmetatable({}, { __close = function() task.detach() end })
-  local eng = engine.new(M.of(rows, options), opts)
+  local eng = engine.new(options.graph and M.compiled(options.graph, rows, options) or M.of(rows, options), opts)
   eng.clock = clock
   if options.on_start then options.on_start(eng) end
   while not eng:pump() do

@@ -9,7 +9,7 @@ local function parse(buffer)
   local head, at = buffer:match("^(.-)\r\n\r\n()")
   if not head then return nil end
   local headers = {}
-  for name, value in head:gmatch("\r\n([^:\r\n]+):%s*([^\r\n]*)") do headers[name:lower()] = value end
+  for name, value in head:gmatch("\r\n([^:\r\n]+):[ \t]*([^\r\n]*)") do headers[name:lower()] = value end
   local body = buffer:sub(at)
   if #body < (tonumber(headers["content-length"]) or 0) then return nil end
   local method, path = head:match("^(%u+) (%S+)")

@@ -3,7 +3,8 @@
 --- A program is { name, doc, epilog=, config = {short names of pyoco.config_schema}, options = {rows},
 --- commands = {rows} }.
 --- An option is { "--flag" or "POSITIONAL", doc=, default=, required=, choices=, type="integer"|"number", many=,
---- flag= (takes no value), metavar= }; its value lands under the name without dashes, as flow_name.
+--- flag= (takes no value), metavar=, optional= (a positional that may be left out) }; its value lands under the name
+--- without dashes, as flow_name. `many` makes it a list.
 --- A command is { "name", doc=, options = {rows}, ... }; further fields are the caller's.
 local argparse = require "argparse"
 local config = require "pyoco.config"
@@ -40,7 +41,13 @@ local function add_option(parser, row)
   if row.choices then element:choices(row.choices) end
   if row.default ~= nil then element:default(tostring(row.default)) end
   if converter(row) then element:convert(converter(row)) end
-  if row.many then element:count "*" elseif row.required then element:count(1) end
+  if is_positional then
+    if row.many then element:args "*" elseif row.optional then element:args "?" end
+  elseif row.many then
+    element:count "*"
+  elseif row.required then
+    element:count(1)
+  end
 end
 
 --- The option that sets a configuration value. Its text is checked by pyoco.config, with all other sources.

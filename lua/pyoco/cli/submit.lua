@@ -1,4 +1,4 @@
---- `client.lua submit`, `submit-yaml` and `check`.
+--- `client.lua submit` and `submit-yaml`.
 local http = require "host.http"
 local json = require "host.json"
 local output = require "pyoco.cli.output"
@@ -83,35 +83,6 @@ function M.submit_yaml(api, values, context)
     { body = body, content_type = content_type, file = values.workflow_file })
   if not answer then return nil, message, code, failure end
   return submitted(answer, values.flow_name, context)
-end
-
---- check: what is wrong with a document, without running it.
----@param api table
----@param values table
----@param context table { terminal, paint }
----@return integer|nil exit code
----@return string|nil message
----@return string|nil code
----@return table|nil failure
-function M.check(api, values, context)
-  local text, message, code, failure = read_workflow(values.workflow_file)
-  if not text then return nil, message, code, failure end
-  local answer
-  answer, message, code, failure = api:request("POST", "/check",
-    { body = text, content_type = "application/yaml", file = values.workflow_file })
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then
-    io.stdout:write(output.json_line(answer.body), "\n")
-    return 0
-  end
-  local result = json.decode(answer.body)
-  for _, warning in ipairs(type(result.warnings) == "table" and result.warnings or {}) do
-    io.stdout:write(context.paint("yellow", "warning"), (" %s:%s:%s: %s\n"):format(values.workflow_file,
-      warning.line or "?", warning.column or "?", warning.message or json.encode(warning)))
-  end
-  io.stdout:write(values.workflow_file, " is fine; run it with:  pyoco-host client.lua submit-yaml --workflow-file ",
-    values.workflow_file, " --flow-name NAME --tag default\n")
-  return 0
 end
 
 return M

@@ -4,10 +4,11 @@
 --- Nothing here calls itself through the end of another member: what is to be done next goes into eng.control, which
 --- the engine works off before it starts tasks. So 10,000 iterations, or frames one after the other, need no stack.
 ---
---- A frame: { id, spec, kind, body, scope = where it stands, state, count = iterations in all or nil, next = the next
---- one's index, live = those that go on, scopes = their scopes, active = tasks inside that have begun and not ended,
---- lists = { task = outputs so far }, is_doomed = a failure inside ended it: nothing new starts, has_failed = an
---- isolated one did: no iteration begins, culprit = the member that failed }.
+--- A frame: { id, spec, kind, body, scope = where it stands, state, record, count = iterations in all (nil if nobody
+--- knows), goal = iterations to begin as far as is known now, next = the next one's index, live = those that go on,
+--- scopes = their scopes, active = tasks inside that have begun and not ended, lists = { task = outputs so far },
+--- is_doomed = a failure inside ended it: nothing new starts, has_failed = an isolated one did: no iteration begins,
+--- culprit = the member that failed }.
 local json = require "host.json"
 local expression = require "pyoco.engine.expression"
 local planner = require "pyoco.engine.plan"
@@ -105,6 +106,7 @@ function M.left(eng, node)
       frame = frame.scope.frame
     end
   end
+  if node.state == "CANCELLED" then node.scope.is_cut = true end -- M.close ends it
   over(eng, node.scope)
 end
 
@@ -244,16 +246,16 @@ local function go_on(eng, frame, scope)
     return check_condition(eng, frame, scope)
   end
   local at_once = frame.spec.parallel or 1
-  while frame.live < at_once and frame.next < frame.count and not is_blocked(eng, frame.scope) do
+  while frame.live < at_once and frame.next < frame.goal and not is_blocked(eng, frame.scope) do
     begin_iteration(eng, frame)
   end
-  if frame.live == 0 and frame.next == frame.count then finish(eng, frame, "SUCCEEDED") end
+  if frame.live == 0 and frame.next == frame.goal then finish(eng, frame, "SUCCEEDED") end
 end
 
 --- A scope has no member left that may end.
 local function complete(eng, scope)
   local frame = scope.frame
-  if scope.is_over or frame.is_doomed or frame.state ~= "RUNNING" then return end
+  if scope.is_over or scope.is_cut or frame.is_doomed or frame.state ~= "RUNNING" then return end
   scope.is_over = true
   frame.live = frame.live - 1
   for i, other in ipairs(frame.scopes) do
@@ -272,7 +274,7 @@ end
 
 --- Opens a switch: takes one branch.
 local function open_switch(eng, frame)
-  local label, message = expression.text(eng, frame.body, frame.scope)
+  local label, message = expression.label(eng, frame.body, frame.scope)
   if not label then return fail(eng, frame, message) end
   local taken, default
   for _, case in ipairs(frame.body.cases or NONE) do
@@ -283,7 +285,7 @@ local function open_switch(eng, frame)
   for _, case in ipairs(frame.body.cases or NONE) do
     if case ~= taken and frame.body.depth == 0 then skip(eng, case) end
   end
-  frame.count, frame.next = 0, 0
+  frame.goal, frame.next = 0, 0
   if not taken then return finish(eng, frame, "SUCCEEDED") end
   frame.case, frame.record.label = taken.id, taken.spec.label
   eng.frames[taken.id].skipped = nil
@@ -291,18 +293,21 @@ local function open_switch(eng, frame)
   begin(eng, frame, taken, {})
 end
 
---- How many iterations a loop that opens has, and its items; nil and a message if that cannot be told.
+--- Finds out how many iterations a loop has that opens, and its items; returns a message if that cannot be told.
 local function measure(eng, frame)
+  local message
   if frame.kind == "until" then
     frame.most = min(frame.spec.max or DEFAULT_MAX, eng.max_iterations)
-    return 1 -- more when the condition does not hold
+    frame.goal = 1 -- more when the condition does not hold
+    return nil
   elseif frame.kind == "times" then
-    return expression.count(eng, frame.body, frame.scope)
+    frame.count, message = expression.count(eng, frame.body, frame.scope)
+  else
+    frame.items, message = expression.items(eng, frame.body, frame.scope)
+    frame.count = frame.items and #frame.items
   end
-  local items, message = expression.list(eng, frame.body, frame.scope)
-  if not items then return nil, message end
-  frame.items = items
-  return #items
+  frame.goal = frame.count
+  return message
 end
 
 --- Opens a frame.
@@ -315,9 +320,8 @@ local function open(eng, frame)
     frame.lists[name] = mark_array {}
     if frame.body.is_outermost then eng.records[name].output = frame.lists[name] end
   end
-  local count, message = measure(eng, frame)
-  if not count then return fail(eng, frame, message) end
-  frame.count = count
+  local message = measure(eng, frame)
+  if message then return fail(eng, frame, message) end
   go_on(eng, frame)
 end
 

@@ -80,9 +80,18 @@ function Engine:fail_unstarted(member, message)
   how.fail_unstarted(self, member, message)
 end
 
+--- Does the next thing that is due for a loop or switch; false when there is none.
+local function work_off(eng)
+  local due = eng.control and take(eng.control)
+  if not due then return false end
+  eng.framework.work(eng, due)
+  return true
+end
+
 --- Ends what waits and what has not started; what runs is ended by its interrupt.
 local function apply_cancel(eng)
   eng.is_cancelling = true
+  while work_off(eng) do end -- a loop whose last iteration has ended is done
   eng.answers, eng.ready = queue.fifo(), {}
   local nodes = eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
   for _, node in ipairs(nodes) do
@@ -172,12 +181,7 @@ local function advance(eng)
     receive(eng, arrived)
     return true
   end
-  local due = eng.control and take(eng.control)
-  if due then
-    eng.framework.work(eng, due)
-    return true
-  end
-  return launch_next(eng)
+  return work_off(eng) or launch_next(eng)
 end
 
 --- Does all that can be done without waiting.
@@ -246,7 +250,7 @@ end
 ---  fn() -> seconds, after = fn(seconds, fn) -> stop, env = { NAME = text }, max_parallel = 256 tasks at once,
 ---  max_iterations = 10000 of one loop, allow_commands = false: command tasks are refused (raises), artifacts_dir =
 ---  "artifacts", max_commands = 8 at once, command_grace_sec = 5; for tests fakes = { task = fn }, http and exec =
----  fn(spec, ctx) in place of the real ones }
+---  fn(spec, ctx) in place of the real ones, random = fn() -> 0 to 1 for the waits before retries }
 ---  Events: { type = "task", task, state, attempt from 2 on, at }, { type = "log", task, text, at }, { type = "run",
 ---  state, error, at }, { type = "retry", task, attempt, error, delay_sec, at }, { type = "iteration", task, state,
 ---  iteration = indexes from 0, outermost first, at }, { type = "frame", frame, state, iterations, label, error, at };
@@ -265,7 +269,8 @@ function M.new(flow, opts)
     after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
-    http = opts.http, exec = opts.exec, started_at = opts.run and opts.run.started_at or clock.wall(),
+    http = opts.http, exec = opts.exec, random = opts.random,
+    started_at = opts.run and opts.run.started_at or clock.wall(),
   }, Engine)
   eng.plan = planner.new(flow.graph, { attempt = 1, eng = eng })
   eng.results = eng.plan.results

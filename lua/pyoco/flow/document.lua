@@ -242,7 +242,13 @@ function M.read(text, opts)
       defaults = defaults, max_iterations = opts.max_iterations })
   end
   if #d.errors > 0 then return nil, MESSAGE, "invalid", finish(d.errors, text, root, marks) end
+  local function place_of(name, key)
+    local mark = d.marks(root.tasks[name], key)
+    if mark then return { line = mark.value_line, column = mark.value_column } end
+    return d.marks(root.tasks, name)
+  end
   return { graph = graph, defaults = defaults, tasks = rows, expose_env = expose_env, text = text,
+    place_of = opts.places and place_of or nil,
     warnings = finish(warnings, text, root, marks), sha256 = crypto.sha256(text) }
 end
 

@@ -149,11 +149,12 @@ end
 --- Makes a checked document runnable: finds the functions of its tasks.
 ---@param doc table from document.read
 ---@param roots table list of folders
----@param opts table|nil { globals = see sandbox.new }
+---@param opts table|nil { globals = see sandbox.new, box = a sandbox made before }
 ---@return table|nil flow { name, graph, defaults, expose_env, functions = { task = fn }, params = { task = names } }
 ---@return string|nil message all callables that cannot be found, string|nil code "invalid"
+---@return table|nil problems the same one by one: list of { task, message }
 function M.document(doc, roots, opts)
-  local box = sandbox.new(roots, opts and opts.globals)
+  local box = opts and opts.box or sandbox.new(roots, opts and opts.globals)
   local flow = { name = doc.graph.name, graph = doc.graph, defaults = doc.defaults, expose_env = doc.expose_env,
     functions = {}, params = {} }
   local problems = {}
@@ -163,11 +164,13 @@ function M.document(doc, roots, opts)
     if fn then
       flow.functions[node.name], flow.params[node.name] = fn, sandbox.parameters(fn)
     elseif not node.command then
-      problems[#problems + 1] = ("task '%s': %s"):format(node.name, message)
+      problems[#problems + 1] = { task = node.name, message = message }
     end
   end
-  if #problems > 0 then return nil, table.concat(problems, "\n"), "invalid" end
-  return flow
+  if #problems == 0 then return flow end
+  local lines = {}
+  for i, problem in ipairs(problems) do lines[i] = ("task '%s': %s"):format(problem.task, problem.message) end
+  return nil, table.concat(lines, "\n"), "invalid", problems
 end
 
 --- Lists the Lua flows of the roots, and what does not load.

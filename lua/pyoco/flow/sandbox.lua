@@ -33,7 +33,7 @@ end
 --- Makes a sandbox.
 ---@param roots table list of task root folders
 ---@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
----@return table sandbox
+---@return table sandbox; its `files` lists the paths of all files that it ran, also those that failed
 function M.new(roots, globals)
   local base = {}
   for _, name in ipairs(ALLOWED) do base[name] = own(_G[name]) end
@@ -41,7 +41,7 @@ function M.new(roots, globals)
   for _, name in ipairs(DEBUG) do base.debug[name] = debug[name] end
   for name, value in pairs(globals or {}) do base[name] = value end
   debug.getmetatable("").__metatable = "string" -- its __index is the library's own `string`
-  local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {} }, Sandbox)
+  local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {}, files = {} }, Sandbox)
   base.require = function(name) return self:require(name) end
   base.load = function(chunk, name, _, env) return load(chunk, name, "t", env or self:environment()) end
   setmetatable(base, { __index = function(_, name)
@@ -65,6 +65,7 @@ end
 ---@return boolean ok, any value what the file returned, or its error as text, string|nil code "invalid"|"not_found"
 function Sandbox:run(path, text, ...)
   local message
+  self.files[#self.files + 1] = path
   if not text then
     text, message = read_file(path)
     if not text then return false, message, "not_found" end
