@@ -25,13 +25,12 @@ local function add_edges(graph, c, memo)
   local edges, count = graph.edges, 0
   for _, records in ipairs { graph.nodes, c.opened } do
     for _, record in ipairs(records) do
-      local needs, list = record.needs, nil
-      local key = record.name or record.key
+      local needs, key = record.needs, record.name or record.key
       if type(needs) == "string" then
         count = count + 1
         edges[count] = { needs, key }
       elseif needs then
-        list = list_before(record, memo)
+        local list = list_before(record, memo)
         for i = 1, count + #list <= MAX_EDGES and #list or 0 do edges[count + i] = { list[i], key } end
         count = count + #list
       end
