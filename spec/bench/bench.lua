@@ -1,12 +1,15 @@
 --- `make bench`: how fast and how big we are, beside the floor (spec/bench/floor.c) on the same nats-server.
 --- usage: pyoco-host spec/bench/bench.lua [--latency-runs 500] [--runs 5000] [--connections 16] [--slots 2]
----        [--repeat 3] [--starts 9] [--only floor|start|memory|latency|throughput|profile]
+---        [--repeat 3] [--starts 9] [--only exec|floor|start|memory|latency|throughput|profile]
 --- `--only profile` runs the throughput part under perf and prints the functions that took most in each process.
 local host = require "host"
 package.path = host.home .. "/?.lua;" .. package.path
 local system = require "spec.bench.system"
 local proc = require "spec.bench.proc"
 local profile = require "spec.bench.profile"
+local exec = require "spec.bench.exec"
+
+local EXEC_TURNS <const> = 7
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,
   only = "" }
@@ -162,12 +165,25 @@ local function show_profile(sys)
   end
 end
 
+local function exec_times()
+  say("\nctx:exec of /bin/true, and posix_spawn + waitpid of it, 300 times each, in %d turns", EXEC_TURNS)
+  local list = exec.measure(300, EXEC_TURNS)
+  table.sort(list, function(a, b) return a.p50 / a.floor < b.p50 / b.floor end)
+  local got = list[(#list + 1) // 2]
+  row("floor, posix_spawn: p50", ms(got.floor))
+  row("ctx:exec: p50", ms(got.p50))
+  row("  as a multiple of the floor", ("%.2f"):format(got.p50 / got.floor), "under 2", got.p50 / got.floor < 2)
+  say("    p99 %s; the turns: %.2f to %.2f", ms(got.p99), list[1].p50 / list[1].floor, list[#list].p50 / list[#list].floor)
+end
+
 local function main(sys)
   if options.only == "floor" then
     say("floor alone")
     for _, n in ipairs { 1, options.connections } do show_floor(sys, n, options.runs, {}, 0) end
     return
   end
+  if wanted "exec" then exec_times() end
+  if options.only == "exec" then return end
   if wanted "start" then start_times(sys) end
   if options.only == "start" then return end
   local sizes = sys:start(options.slots)
