@@ -44,9 +44,10 @@ say = $(if $(V),,@echo '  $(1) $(2)')
 .DEFAULT_GOAL := help
 .PHONY: FORCE help deps build docs up test one lint format asan tsan bench night install clean
 
-docs: build ## write what is generated: docs/reference/config.md
+docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
+	@$(HOST) spec/support/write_guides.lua
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))

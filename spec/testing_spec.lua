@@ -154,6 +154,47 @@ describe("testing.flow", function()
   end)
 end)
 
+describe("retries and timeouts", function()
+  it("of hours take no time, and always the same on the clock", function()
+    local count = 0
+    local task = pyoco.task("flaky", function()
+      count = count + 1
+      if count < 4 then error("no " .. count, 0) end
+      return count
+    end, { retries = 5, retry_delay_sec = HOUR, backoff = 2 })
+    local result = testing.task(task)
+    assert.is_true(result.ok, result.error)
+    assert.equal(4, result.output)
+    assert.equal(4, result.attempts)
+    assert.equal(7 * HOUR, result.clock)
+    assert.equal("no 1", result.record.attempts[1].error)
+  end)
+
+  it("end an attempt that waits for longer", function()
+    local result = testing.task(function(ctx) ctx:sleep(2 * HOUR) end,
+      { name = "slow", options = { timeout_sec = HOUR } })
+    assert.equal("task 'slow' timed out after 3600 s (timeout_sec)", result.error)
+    assert.equal(HOUR, result.clock)
+  end)
+
+  it("end an attempt that computes, after as long", function()
+    local result = testing.task(function() while true do end end, { options = { timeout_sec = 0.05 } })
+    assert.equal("task 'task' timed out after 0.05 s (timeout_sec)", result.error)
+  end)
+
+  it("are seen by ctx, whose methods are for the attempt that goes on", function()
+    local kept, attempts = nil, {}
+    local result = testing.task(function(ctx)
+      attempts[#attempts + 1] = ctx.attempt
+      kept = kept or ctx
+      if ctx.attempt == 1 then error("again", 0) end
+      kept:log("late")
+    end, { options = { retries = 1, retry_delay_sec = HOUR } })
+    assert.same({ 1, 2 }, attempts)
+    assert.truthy(result.error:find("this ctx is task 'task''s, of an attempt that has ended", 1, true), result.error)
+  end)
+end)
+
 describe("testing.load", function()
   local dir
 
@@ -194,6 +235,65 @@ describe("testing.load", function()
   end)
 end)
 
+describe("a stand-in for ctx:http", function()
+  local URL = "http://api.example/items"
+  local function get(ctx)
+    local answer = ctx:http { url = "http://api.example/items", query = { page = 2 }, headers = { ["X-A"] = "b" } }
+    return { answer.status, answer.body, answer.ok, answer.json }
+  end
+
+  it("is a function of the request, which is kept to look at", function()
+    local result = testing.task(get, { http = function(request)
+      return { status = 201, body = request.method .. " " .. request.url }
+    end })
+    assert.is_true(result.ok, result.error)
+    assert.same({ 201, "GET " .. URL .. "?page=2", true }, result.output)
+    assert.equal("GET", result.http[1].method)
+    assert.equal(URL .. "?page=2", result.http[1].url)
+    assert.equal("b", result.http[1].headers["X-A"])
+  end)
+
+  it("is a table of answers by URL: texts, statuses, JSON, responses, functions", function()
+    local function output(answer, key) return testing.task(get, { http = { [key or URL] = answer } }).output end
+    assert.same({ 200, "text", true }, output "text")
+    assert.same({ 200, "text", true }, output("text", URL .. "?page=2"))
+    assert.same({ 200, "text", true }, output("text", "GET " .. URL .. "?page=2"))
+    assert.same({ 204, "", true }, output(204))
+    assert.same({ 200, '{"n":1}', true, { n = 1 } }, output { n = 1 })
+    assert.same({ 202, '[1]', true, { 1 } }, output { status = 202, json = { 1 } })
+    assert.same({ 200, "x", true }, output(function() return "x" end))
+  end)
+
+  it("fails as the real one does, unless that is not checked", function()
+    local result = testing.task(get, { http = { [URL] = 503 } })
+    assert.truthy(result.error:find("testing_spec.lua:%d+: GET http://api.example/items: answered 503"), result.error)
+    result = testing.task(function(ctx) return ctx:http({ url = URL, check = false }).status end,
+      { http = { [URL] = 503 } })
+    assert.equal(503, result.output)
+  end)
+
+  it("refuses what ctx:http refuses, and says what to give when there is no answer", function()
+    local result = testing.task(function(ctx) ctx:http { uri = URL } end)
+    assert.truthy(result.error:find("testing_spec.lua:%d+: ctx:http: unknown field 'uri'; did you mean url?"),
+      result.error)
+    result = testing.task(get)
+    assert.truthy(result.error:find("this spec has no answer for GET " .. URL .. ": give http = function", 1, true),
+      result.error)
+  end)
+
+  it("can fail twice, then answer: the retries take no time", function()
+    local count = 0
+    local fetch = pyoco.task("fetch", get, { retries = 3, retry_delay_sec = HOUR, backoff = 1 })
+    local result = testing.task(fetch, { http = function()
+      count = count + 1
+      return count > 2 and "ok" or 500
+    end })
+    assert.equal("ok", result.output[2])
+    assert.equal(3, result.attempts)
+    assert.equal(2 * HOUR, result.clock)
+  end)
+end)
+
 describe("a stand-in for ctx:exec", function()
   local function train(ctx)
     local result = ctx:exec { "python", "train.py" }
@@ -213,9 +313,31 @@ describe("a stand-in for ctx:exec", function()
 
   it("fails as a command does, unless that is not checked", function()
     local result = testing.task(train, { exec = function() return 3 end })
-    assert.truthy(result.error:find("testing_spec.lua:%d+: 'python train.py'"), result.error)
+    assert.equal("python: exit code 3", result.error)
+    result = testing.task(train, { exec = { python = { signal = 9, stderr = "a\nout of memory\n" } } })
+    assert.equal("python: killed by SIGKILL\na\nout of memory", result.error)
     result = testing.task(function(ctx) return ctx:exec({ "x", check = false }).code end, { exec = { x = 3 } })
     assert.equal(3, result.output)
+  end)
+
+  it("refuses what ctx:exec refuses", function()
+    local result = testing.task(function(ctx) ctx:exec { "ls", timeout = 5 } end, { exec = { ls = "" } })
+    assert.truthy(result.error:find("testing_spec.lua:%d+: ctx:exec: unknown field 'timeout'"), result.error)
+  end)
+
+  it("stands in for the program of a command task, too", function()
+    local task = pyoco.task("train",
+      { run = { "python", "train.py", "--lr", "$ctx.params.lr" }, env = { A = "$ctx.x" } })
+    local result = testing.task(task, { params = { lr = 0.1, x = "y" }, exec = { python = '{"loss":0.5}' } })
+    assert.is_true(result.ok, result.error)
+    assert.same({ loss = 0.5 }, result.output)
+    assert.same({ "python", "train.py", "--lr", "0.1" }, { table.unpack(result.exec[1]) })
+    assert.equal("y", result.exec[1].env.A)
+  end)
+
+  it("can be the real one", function()
+    assert.equal("hello\n", testing.task(function(ctx) return ctx:exec({ "echo", "hello" }).stdout end,
+      { exec = true }).output)
   end)
 
   it("that has nothing for a command says what to give", function()

@@ -103,13 +103,14 @@ local function run(flow, opts, on_start)
     eng.scratch = opts.scratch and copied(opts.scratch, "scratch")
     if on_start then on_start(eng) end
   end
-  function engine_opts.on_idle()
+  function engine_opts.turn(eng)
+    if not time:is_alone() then return uv.run("once") end
     if time.count > MAX_TIMERS then
       stuck = ("its tasks have set the clock %d times: they wait for what never comes"):format(MAX_TIMERS)
     elseif not time:skip() then
       stuck = "its tasks wait for what cannot come: no timer is set, nothing runs"
     end
-    return not stuck
+    if stuck then eng:cancel() end
   end
   local eng, message = engine_local.run(flow, engine_opts)
   time:close()

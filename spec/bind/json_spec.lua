@@ -247,4 +247,31 @@ describe("json under mutation", function()
       end
     end
   end)
+
+  describe("clean", function()
+    it("gives the same text when it is UTF-8", function()
+      for _, text in ipairs { "", "plain", ("12345678"):rep(3) .. "ä日😀\0", "\u{10FFFF}" } do
+        assert.equal(text, json.clean(text))
+      end
+    end)
+
+    it("puts U+FFFD in the place of each byte that is not", function()
+      for text, expected in pairs {
+        ["\xFF"] = "\u{FFFD}",
+        ["1234567\xFFa"] = "1234567\u{FFFD}a",
+        ["ä\xC3"] = "ä\u{FFFD}",                                   -- cut short
+        ["\xC0\x80"] = "\u{FFFD}\u{FFFD}",                        -- overlong
+        ["\xED\xA0\x80x"] = "\u{FFFD}\u{FFFD}\u{FFFD}x",         -- a surrogate
+        ["\xF4\x90\x80\x80"] = ("\u{FFFD}"):rep(4),              -- beyond U+10FFFF
+      } do
+        assert.equal(expected, json.clean(text))
+        assert.is_truthy(json.encode(json.clean(text)))
+      end
+    end)
+
+    it("does so in time that grows with the text", function()
+      local text = ("\xFFa"):rep(1000000)
+      assert.equal(4000000, #json.clean(text))
+    end)
+  end)
 end)

@@ -68,9 +68,22 @@ describe("the virtual clock", function()
     assert.same({ "timeout@0.002" }, fired)
   end)
 
-  it("keeps no loop alive", function()
+  it("knows whether it is alone on the loop", function()
     clock:after(3600, note "x")
-    assert.is_false(uv.loop_alive())
+    assert.is_true(clock:is_alone())
+    local work = uv.new_timer()
+    work:start(3600000, 0, function() end)
+    assert.is_false(clock:is_alone())
+    work:close()
+  end)
+
+  it("does not ring early for what was set after a long computation", function()
+    clock:after(0.05, note "timeout")
+    local stop_at = uv.hrtime() + 60e6
+    while uv.hrtime() < stop_at do end
+    clock:after(0.05, note "other")
+    uv.run("nowait")
+    assert.same({}, fired)
   end)
 
   it("keeps a thousand timers in order", function()

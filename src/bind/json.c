@@ -6,6 +6,7 @@
  *   null          JSON's null, a light userdata: true in a condition, compare with ==
  *   array(t) -> t marks t (default: a new table) as an array, so that [] stays [] when empty
  *   is_array(t) -> boolean       marked, or a table with an element at 1
+ *   clean(text) -> text          as JSON can carry it: bytes that are not UTF-8 become U+FFFD
  * An integer of the text is a Lua integer (a float beyond 64 bits), a number with . or e a float; both come
  * back as they went. NUL inside strings is kept. Decoded arrays are marked; a table without mark and elements
  * is {}. Not JSON: functions, userdata, threads, NaN, infinity, cycles, holes, mixed keys, text that is not
@@ -192,6 +193,41 @@ static int l_json_array(lua_State *L) {
     return 1;
 }
 
+/* Where the first byte that is not UTF-8 stands; end when all is well. */
+static const unsigned char *find_bad(const unsigned char *p, const unsigned char *end) {
+    while (p < end) {
+        uint64_t eight;
+        if (end - p >= 8 && (memcpy(&eight, p, 8), (eight & 0x8080808080808080) == 0)) {
+            p += 8;
+            continue;
+        }
+        size_t n = ph_utf8_length(p, end);
+        if (n == 0)
+            break;
+        p += n;
+    }
+    return p;
+}
+
+static int l_json_clean(lua_State *L) {
+    size_t len;
+    const unsigned char *from = (const unsigned char *)luaL_checklstring(L, 1, &len), *end = from + len;
+    const unsigned char *bad = find_bad(from, end);
+    lua_settop(L, 1);
+    if (bad == end)
+        return 1;
+    luaL_Buffer b;
+    luaL_buffinitsize(L, &b, len + 64);
+    for (; bad < end; bad = find_bad(from, end)) {
+        luaL_addlstring(&b, (const char *)from, (size_t)(bad - from));
+        luaL_addlstring(&b, "\xEF\xBF\xBD", 3);
+        from = bad + 1;
+    }
+    luaL_addlstring(&b, (const char *)from, (size_t)(end - from));
+    luaL_pushresult(&b);
+    return 1;
+}
+
 static int l_json_is_array(lua_State *L) {
     luaL_checkany(L, 1);
     lua_pushboolean(L, lua_istable(L, 1) && ph_json_is_array(L, 1));
@@ -203,6 +239,7 @@ static const luaL_Reg functions[] = {
     {"decode", l_json_decode},
     {"array", l_json_array},
     {"is_array", l_json_is_array},
+    {"clean", l_json_clean},
     {NULL, NULL},
 };
 

@@ -193,11 +193,10 @@ static int l_child_read(lua_State *L) {
         n = 0;
     else if (n <= 0)
         return 0;
-    size_t whole = (size_t)n;
-    while (whole > 0 && buffer[whole - 1] != '\n' && buffer[whole - 1] != '\r')
-        whole--;
+    const char *line = memrchr(buffer, '\n', (size_t)n), *rest = line ? line + 1 : buffer;
+    const char *back = memrchr(rest, '\r', (size_t)(buffer + n - rest));
     lua_pushlstring(L, buffer, (size_t)n);
-    lua_pushinteger(L, (lua_Integer)whole);
+    lua_pushinteger(L, (back ? back + 1 : rest) - buffer);
     return 2;
 }
 

@@ -13,7 +13,8 @@ local output = require "pyoco.engine.output"
 local processes = require "pyoco.engine.processes"
 
 local type, pairs, ipairs, tostring, error = type, pairs, ipairs, tostring, error
-local math_type, find, sub, format, concat = math.type, string.find, string.sub, string.format, table.concat
+local math_type, find, sub, format, gmatch = math.type, string.find, string.sub, string.format, string.gmatch
+local concat, insert, select = table.concat, table.insert, select
 
 local M = {}
 
@@ -194,6 +195,29 @@ end
 local function not_started(message, code)
   return { ok = false, code = code == "not_found" and 127 or 126, stdout = "", stderr = "", truncated = false,
     error = message }
+end
+
+--- What is wrong with what ctx:exec was given; for pyoco.testing, which runs no program.
+---@param spec any
+---@return string? message
+function M.fault(spec)
+  if type(spec) ~= "table" then return format("expected a table, got a %s", type(spec)) end
+  return field_fault(spec) or select(2, arguments(spec))
+end
+
+--- The result of a program that was not run; for pyoco.testing.
+---@param spec table that has no fault
+---@param ended table { code, signal = number|nil, stdout, stderr, timed_out }
+---@return table result as M.run returns it
+function M.result(spec, ended)
+  local texts = { ended.stdout, ended.stderr }
+  function ended.text(_, which) return texts[which], false end
+  function ended.last_lines()
+    local lines = {}
+    for line in gmatch(ended.stdout, "[^\r\n]+") do insert(lines, 1, line) end
+    return lines, false
+  end
+  return result_of(spec, { is_timed_out = ended.timed_out }, ended)
 end
 
 --- What a program writes goes to the log of the attempt that started it.

@@ -254,7 +254,7 @@ end
 ---  fn() -> seconds, after = fn(seconds, fn) -> stop, env = { NAME = text }, max_parallel = 256 tasks at once,
 ---  max_iterations = 10000 of one loop, allow_commands = false: command tasks are refused (raises), artifacts_dir =
 ---  "artifacts", max_commands = 8 at once, command_grace_sec = 5; for tests fakes = { task = fn }, http and exec =
----  fn(spec, ctx) in place of the real ones }
+---  fn(spec, ctx) in place of the real ones, random = fn() -> 0 to 1 for the waits before retries }
 ---  Events: { type = "task", task, state, attempt from 2 on, at }, { type = "log", task, text, at }, { type = "run",
 ---  state, error, at }, { type = "retry", task, attempt, error, delay_sec, at }, { type = "iteration", task, state,
 ---  iteration = indexes from 0, outermost first, at }, { type = "frame", frame, state, iterations, label, error, at };
@@ -273,7 +273,8 @@ function M.new(flow, opts)
     after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
-    http = opts.http, exec = opts.exec, started_at = opts.run and opts.run.started_at or clock.wall(),
+    http = opts.http, exec = opts.exec, random = opts.random,
+    started_at = opts.run and opts.run.started_at or clock.wall(),
   }, Engine)
   eng.plan = planner.new(flow.graph, { attempt = 1, eng = eng })
   eng.results = eng.plan.results

@@ -5,11 +5,16 @@ local engine = require "pyoco.engine"
 
 local M = {}
 
+--- Turns the loop until something has happened.
+local function turn(eng)
+  if not uv.loop_alive() then eng:cancel() end -- what the tasks wait for can no longer come
+  uv.run("once")
+end
+
 --- Runs a flow to its end.
 ---@param flow table flow object
 ---@param opts table? as for engine.new, but commands are allowed unless allow_commands is false; and
----  on_start = fn(engine), memory_limit = bytes, on_idle = fn() -> boolean, called when nothing goes on any more:
----  whether something does now
+---  on_start = fn(engine), memory_limit = bytes, turn = fn(engine) that waits for something to happen
 ---@return table engine with status, error, tasks, records; nil, message, "unavailable" without interrupts
 function M.run(flow, opts)
   opts = opts or {}
@@ -23,12 +28,8 @@ function M.run(flow, opts)
   end })
   local eng = engine.new(flow, setmetatable({ allow_commands = opts.allow_commands ~= false }, { __index = opts }))
   if opts.on_start then opts.on_start(eng) end
-  while not eng:pump() do
-    if not uv.loop_alive() and not (opts.on_idle and opts.on_idle()) then
-      eng:cancel() -- what the tasks wait for can no longer come
-    end
-    uv.run("once")
-  end
+  local wait = opts.turn or turn
+  while not eng:pump() do wait(eng) end
   return eng
 end
 

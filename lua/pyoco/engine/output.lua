@@ -1,31 +1,20 @@
 --- What tasks print. The engine says which task runs; print, io.write and ctx:log then end in its record's
 --- log_tail (the last 4 KB) and in an event.
+local json = require "host.json"
 local task = require "host.task"
 
-local utf8_len, byte, sub, char, concat = utf8.len, string.byte, string.sub, utf8.char, table.concat
+local byte, sub = string.byte, string.sub
 
 local M = {}
 
 local TAIL_BYTES = 4096
-local REPLACEMENT = char(0xFFFD)
 
 local current -- the node of the task that runs, or nil
 
 --- Text as UTF-8: bytes that are not become U+FFFD, so that JSON can carry it.
 ---@param text string
 ---@return string
-function M.clean(text)
-  local length, bad = utf8_len(text)
-  if length then return text end
-  local parts, from = {}, 1
-  while not length do
-    parts[#parts + 1] = sub(text, from, bad - 1)
-    from = bad + 1
-    length, bad = utf8_len(text, from)
-  end
-  parts[#parts + 1] = sub(text, from)
-  return concat(parts, REPLACEMENT)
-end
+M.clean = json.clean
 
 --- The last bytes of a text, from a character's start.
 ---@param text string UTF-8

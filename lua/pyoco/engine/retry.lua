@@ -14,10 +14,11 @@ local ATTEMPTS_KEPT = 20
 --- How long to wait.
 ---@param options table { retry_delay_sec = 1, backoff = 2 }
 ---@param failures integer number of attempts that have failed, 1 or more
+---@param jitter (fun(): number)? 0 to 1, default math.random
 ---@return number seconds
-function M.delay(options, failures)
+function M.delay(options, failures, jitter)
   local delay = (options.retry_delay_sec or 1) * (options.backoff or 2) ^ (failures - 1)
-  return min(LONGEST_SEC, delay) * (0.75 + 0.5 * random())
+  return min(LONGEST_SEC, delay) * (0.75 + 0.5 * (jitter or random)())
 end
 
 --- Tells whether a node gets another attempt.
@@ -60,7 +61,7 @@ function M.wait(eng, node, message, traceback, due)
   node.retry = waiting
   eng.retrying[node] = waiting
   eng.retry_count = eng.retry_count + 1
-  local seconds = M.delay(node.spec.options, node.attempt)
+  local seconds = M.delay(node.spec.options, node.attempt, eng.random)
   waiting.stop = eng.after(seconds, function()
     waiting.stop = nil
     due()

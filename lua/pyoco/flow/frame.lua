@@ -262,7 +262,17 @@ function M.new(c, node)
   return entry, items
 end
 
---- Settles how many iterations at once the tasks of a loop ask for.
+--- A table without one of its keys. The original may be the user's own.
+local function without(options, name)
+  local rest = {}
+  for key, value in pairs(options) do
+    if key ~= name then rest[key] = value end
+  end
+  return rest
+end
+
+--- Settles how many iterations at once the tasks of a loop ask for: the loop has the number then, not the task, so that
+--- both ways to give it make the same graph.
 ---@param c table the compiler's state
 ---@param row table a task row with options.parallel, and its scope
 function M.set_parallel(c, row)
@@ -275,15 +285,16 @@ function M.set_parallel(c, row)
       row.name, loop.frame.title), { hint = 'a loop over items may run them at once: x["$ctx.items as item"]' })
   else
     local other = loop.parallel_row
-    if other and other.options.parallel ~= wanted then
+    if other and loop.frame.parallel ~= wanted then
       c.fail(row, "bad_parallel", ("task '%s' has parallel = %d, but task '%s' of the same loop has %d"):format(
-        row.name, wanted, other.name, other.options.parallel), { hint = "give the number at one of them" })
+        row.name, wanted, other.name, loop.frame.parallel), { hint = "give the number at one of them" })
     elseif not other and loop.node.parallel and loop.node.parallel ~= wanted then
       c.fail(row, "bad_parallel", ("task '%s' has parallel = %d, but its loop has %s"):format(row.name, wanted,
         tostring(loop.node.parallel)), { hint = "give the number at one of them" })
     end
     loop.parallel_row = loop.parallel_row or row
     loop.frame.parallel = wanted
+    row.options = without(row.options, "parallel")
   end
 end
 

@@ -7,6 +7,8 @@ local ceil, max, min = math.ceil, math.max, math.min
 
 local M = {}
 
+local LONGEST_SEC <const> = 1e9
+
 local Clock = {}
 Clock.__index = Clock
 
@@ -44,23 +46,24 @@ local function pop(heap)
   return first
 end
 
---- Makes a timer useless.
-local function disarm(timer)
-  timer.fn = nil
-  if not timer.guard:is_closing() then timer.guard:close() end
+--- Lets the real time ring for the first timer. It counts from now: what has been computed so far costs nobody.
+local function arm(clock)
+  local first = clock.heap[1]
+  if not first then return clock.guard:stop() end
+  local due = first.due
+  uv.update_time()
+  clock.guard:start(ceil(min(due - clock.seconds, LONGEST_SEC) * 1000), 0, function() clock:reach(due) end)
 end
 
 --- Fires what is due at a time, and makes it now.
+---@param time number
 function Clock:reach(time)
   self.seconds = max(self.seconds, time)
   while self.heap[1] and self.heap[1].due <= self.seconds do
-    local timer = pop(self.heap)
-    local fn = timer.fn
-    if fn then
-      disarm(timer)
-      fn()
-    end
+    local fn = pop(self.heap).fn
+    if fn then fn() end
   end
+  if not self.is_closed then arm(self) end
 end
 
 --- Calls fn once after a time: the engine's `after`.
@@ -69,19 +72,13 @@ end
 ---@return fun() stop
 function Clock:after(seconds, fn)
   self.count = self.count + 1
-  seconds = max(0, seconds)
-  local timer = { due = self.seconds + seconds, order = self.count, fn = fn, guard = assert(uv.new_timer()) }
-  uv.update_time()
-  timer.guard:start(ceil(min(seconds, 1e9) * 1000), 0, function() -- the real time has come first
-    timer.guard:close()
-    if timer.fn then self:reach(timer.due) end
-  end)
-  timer.guard:unref()
+  local timer = { due = self.seconds + max(0, seconds), order = self.count, fn = fn }
   push(self.heap, timer)
-  return function() disarm(timer) end
+  arm(self)
+  return function() timer.fn = nil end
 end
 
---- Goes to the next timer.
+--- Goes to the next timer at once.
 ---@return boolean false if there is none
 function Clock:skip()
   while self.heap[1] and not self.heap[1].fn do pop(self.heap) end
@@ -90,14 +87,23 @@ function Clock:skip()
   return true
 end
 
---- Forgets all timers.
-function Clock:close()
-  for _, timer in ipairs(self.heap) do disarm(timer) end
-  self.heap = {}
+--- Whether nothing but this clock is on the loop.
+---@return boolean
+function Clock:is_alone()
+  self.guard:unref()
+  local is_alive = uv.loop_alive()
+  self.guard:ref()
+  return not is_alive
 end
 
---- Makes a clock.
+--- Forgets all timers; the clock is of no use any more.
+function Clock:close()
+  self.heap, self.is_closed = {}, true
+  if not self.guard:is_closing() then self.guard:close() end
+end
+
+--- Makes a clock, which must be closed.
 ---@return table clock { seconds = how far it has gone, count = timers that were started }
-function M.new() return setmetatable({ seconds = 0, count = 0, heap = {} }, Clock) end
+function M.new() return setmetatable({ seconds = 0, count = 0, heap = {}, guard = assert(uv.new_timer()) }, Clock) end
 
 return M

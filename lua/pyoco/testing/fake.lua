@@ -60,26 +60,14 @@ function M.http(given, calls)
   end
 end
 
---- The last line of a text that is JSON.
-local function last_json(text)
-  local last
-  for line in text:gmatch("[^\r\n]+") do
-    local value = line:find("%S") and json.decode(line)
-    if value ~= nil then last = value end
-  end
-  return last
-end
-
---- A result in full: a text is its stdout, a number its exit code.
-local function result_of(given)
+--- How a program is said to have ended: a text is its stdout, a number its exit code.
+local function ended_of(given)
   if type(given) == "string" then given = { stdout = given } end
   if type(given) == "number" then given = { code = given } end
-  local result = { stdout = "", stderr = "", truncated = false }
-  for name, value in pairs(given) do result[name] = value end
-  if result.code == nil and result.signal == nil then result.code = 0 end
-  if result.ok == nil then result.ok = result.code == 0 end
-  if result.output == nil then result.output = last_json(result.stdout) end
-  return result
+  local ended = { code = 0, stdout = "", stderr = "" }
+  for name, value in pairs(given) do ended[name] = value end
+  if ended.signal then ended.code = 128 + ended.signal end
+  return ended
 end
 
 --- How a command is shown.
@@ -98,22 +86,21 @@ local function for_command(given, spec)
 end
 
 --- Makes ctx:exec's stand-in.
----@param given fun(spec: table, ctx: table)|table|nil a function whose result is the command's: { code = 0, signal,
----  stdout, stderr, output }, a text (its stdout) or a number (its exit code); or a table of such results and functions
----  by program, or by whole command
+---@param given fun(spec: table, ctx: table)|table|nil a function whose result says how the command ended: { code = 0,
+---  signal = number, stdout, stderr, timed_out }, a text (its stdout) or a number (its exit code); or a table of such
+---  results and functions by program, or by whole command
 ---@param calls table gets each spec
 ---@return fun(spec: table, ctx: table): table
 function M.exec(given, calls)
   return function(spec, ctx)
-    if type(spec) ~= "table" then error(("ctx:exec: expected { program, ... }, got a %s"):format(type(spec)), 2) end
+    local exec = require "pyoco.engine.exec"
+    local message = exec.fault(spec)
+    if message then error("ctx:exec: " .. message, 2) end
     calls[#calls + 1] = spec
     local found = answer_of(for_command(given, spec), spec, ctx)
     if found == nil then missing("exec", shown_command(spec)) end
-    local result = result_of(found)
-    if not result.ok and spec.check ~= false then
-      error(("%s %s"):format(shown_command(spec), result.signal and "was ended by signal " .. result.signal
-        or "ended with code " .. result.code), 2)
-    end
+    local result = exec.result(spec, ended_of(found))
+    if not result.ok and spec.check ~= false then error(result.error, 0) end
     return result
   end
 end
