@@ -235,6 +235,65 @@ describe("testing.load", function()
   end)
 end)
 
+describe("a stand-in for ctx:http", function()
+  local URL = "http://api.example/items"
+  local function get(ctx)
+    local answer = ctx:http { url = "http://api.example/items", query = { page = 2 }, headers = { ["X-A"] = "b" } }
+    return { answer.status, answer.body, answer.ok, answer.json }
+  end
+
+  it("is a function of the request, which is kept to look at", function()
+    local result = testing.task(get, { http = function(request)
+      return { status = 201, body = request.method .. " " .. request.url }
+    end })
+    assert.is_true(result.ok, result.error)
+    assert.same({ 201, "GET " .. URL .. "?page=2", true }, result.output)
+    assert.equal("GET", result.http[1].method)
+    assert.equal(URL .. "?page=2", result.http[1].url)
+    assert.equal("b", result.http[1].headers["X-A"])
+  end)
+
+  it("is a table of answers by URL: texts, statuses, JSON, responses, functions", function()
+    local function output(answer, key) return testing.task(get, { http = { [key or URL] = answer } }).output end
+    assert.same({ 200, "text", true }, output "text")
+    assert.same({ 200, "text", true }, output("text", URL .. "?page=2"))
+    assert.same({ 200, "text", true }, output("text", "GET " .. URL .. "?page=2"))
+    assert.same({ 204, "", true }, output(204))
+    assert.same({ 200, '{"n":1}', true, { n = 1 } }, output { n = 1 })
+    assert.same({ 202, '[1]', true, { 1 } }, output { status = 202, json = { 1 } })
+    assert.same({ 200, "x", true }, output(function() return "x" end))
+  end)
+
+  it("fails as the real one does, unless that is not checked", function()
+    local result = testing.task(get, { http = { [URL] = 503 } })
+    assert.truthy(result.error:find("testing_spec.lua:%d+: GET http://api.example/items: answered 503"), result.error)
+    result = testing.task(function(ctx) return ctx:http({ url = URL, check = false }).status end,
+      { http = { [URL] = 503 } })
+    assert.equal(503, result.output)
+  end)
+
+  it("refuses what ctx:http refuses, and says what to give when there is no answer", function()
+    local result = testing.task(function(ctx) ctx:http { uri = URL } end)
+    assert.truthy(result.error:find("testing_spec.lua:%d+: ctx:http: unknown field 'uri'; did you mean url?"),
+      result.error)
+    result = testing.task(get)
+    assert.truthy(result.error:find("this spec has no answer for GET " .. URL .. ": give http = function", 1, true),
+      result.error)
+  end)
+
+  it("can fail twice, then answer: the retries take no time", function()
+    local count = 0
+    local fetch = pyoco.task("fetch", get, { retries = 3, retry_delay_sec = HOUR, backoff = 1 })
+    local result = testing.task(fetch, { http = function()
+      count = count + 1
+      return count > 2 and "ok" or 500
+    end })
+    assert.equal("ok", result.output[2])
+    assert.equal(3, result.attempts)
+    assert.equal(2 * HOUR, result.clock)
+  end)
+end)
+
 describe("a stand-in for ctx:exec", function()
   local function train(ctx)
     local result = ctx:exec { "python", "train.py" }

@@ -30,3 +30,13 @@ void ph_foreign_mark(uv_handle_t *handle) {
 bool ph_foreign_is(const uv_handle_t *handle) {
     return handle->data == &stand_in;
 }
+
+static _Thread_local unsigned requests;
+
+void ph_foreign_request(int change) {
+    requests += (unsigned)change;
+}
+
+unsigned ph_foreign_requests(void) {
+    return requests;
+}

@@ -14,6 +14,9 @@
 #define PH_CONTAINER(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 void ph_foreign_mark(uv_handle_t *handle);
+/* Requests (uv_queue_work) of C on this thread's loop, so that luv's can be told from them. */
+void ph_foreign_request(int change); /* +1 when one starts, -1 when it is answered */
+unsigned ph_foreign_requests(void);
 bool ph_foreign_is(const uv_handle_t *handle); /* true for a handle that was marked */
 
 #endif

@@ -171,6 +171,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     errno = saved;
 }
 
+/* Each time: what ran before may have watched this signal through luv, which leaves it at its default. */
 static void install(void) {
     struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigemptyset(&sa.sa_mask);
@@ -178,13 +179,12 @@ static void install(void) {
 }
 
 bool ph_vm_attach(ph_vm *vm, ph_error *err) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     ph_watch *w = ph_vm_watch(vm);
     if (watched == vm)
         return true;
     if (watched)
         ph_vm_detach(watched);
-    pthread_once(&once, install);
+    install();
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR2};
     event._sigev_un._tid = gettid();
     if (timer_create(CLOCK_MONOTONIC, &event, &w->timer) != 0) {

@@ -356,6 +356,7 @@ static void on_connected(uv_work_t *work, int cancelled) {
     ph_nats_loop *pl = PH_CONTAINER(work, ph_nats_loop, work);
     natsConnection *nc = cancelled ? NULL : pl->new_nc;
     pl->connecting = false;
+    ph_foreign_request(-1);
     if (nc && !come_up(pl, nc))
         nc = NULL;
     if (pl->closing) {
@@ -372,7 +373,9 @@ static void on_connected(uv_work_t *work, int cancelled) {
 static void on_retry(uv_timer_t *timer) {
     ph_nats_loop *pl = PH_CONTAINER(timer, ph_nats_loop, retry);
     pl->connecting = uv_queue_work(pl->base.loop, &pl->work, connect_in_thread, on_connected) == 0;
-    if (!pl->connecting)
+    if (pl->connecting)
+        ph_foreign_request(1);
+    else
         retry_later(pl);
 }
 

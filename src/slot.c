@@ -5,9 +5,11 @@
  * An error that escapes from run is a bug of ours: it is reported with 'E' and the slot ends; the supervisor
  * treats the job as a dead slot's. */
 #include "slot.h"
+#include "deadline.h"
 #include "nats.h"
 #include "slots.h"
 #include "interrupt.h"
+#include "surroundings.h"
 #include "vm.h"
 #include <cjson/cJSON.h>
 #include <dirent.h>
@@ -24,8 +26,9 @@
 #include <unistd.h>
 
 enum {
-    SLOT_FD = 3,
     EXIT_BROKEN = 70,
+    END_MAX_SEC = 5,    /* a run that has ended may take so long to clear away: finalisers, files under way */
+    LEAKED_MAX = 64,    /* files that runs may leave open; beyond that a new slot takes over */
     GC_HEADROOM_KB = 2048, /* a run may allocate so much before the collector begins: most end before */
 };
 
@@ -45,6 +48,7 @@ typedef struct slot_vm {
 struct ph_slot_self {
     uv_loop_t loop;
     ph_channel *channel;
+    ph_deadline *deadline;
     ph_nats_loop *nats;
     const char *script;
     char *boot;
@@ -123,6 +127,24 @@ static void say_error(ph_slot_self *s, const char *text) {
     ph_channel_flush(s->channel);
 }
 
+/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, theirs.
+ */
+static void reap_processes(void) {
+    siginfo_t info;
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+        FILE *f = fopen(path, "re");
+        int pid;
+        while (f && fscanf(f, "%d", &pid) == 1) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+        if (f)
+            fclose(f);
+    }
+}
+
 /* --- VMs --- */
 
 /* Runs the script, then the library's prepare; leaves the references in v. */
@@ -195,16 +217,51 @@ static bool build(ph_slot_self *s, slot_vm *v, ph_error *err) {
     return true;
 }
 
-/* A fresh VM for the next run: the last one as it was before its run if that can be, else a new one. */
-static bool renew(ph_slot_self *s, ph_error *err) {
+static void on_alarm(int signal) {
+    (void)signal;
+    static const char text[] =
+        "pyoco-host: what the last run has left (__gc, files, names) does not end: this slot gives up\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(EXIT_BROKEN + 1);
+    _exit(EXIT_BROKEN);
+}
+
+/* Ends the last run's VM, and leaves it fresh when it was frozen from the script as it is now. User code has its last
+ * say here, in finalisers that no interrupt reaches: so there is a limit to the time, and what they start in the loop
+ * is the end of this process, since no next run could be safe from it. */
+static bool clear_away(ph_slot_self *s, ph_error *err) {
     slot_vm *v = &s->vm;
+    if (!v->vm)
+        return true;
     struct timespec now = time_of(s->script);
     bool is_current = now.tv_sec == v->script_time.tv_sec && now.tv_nsec == v->script_time.tv_nsec;
-    if (v->vm && v->is_frozen && is_current && ph_vm_thaw(v->vm))
-        return true;
-    ph_vm_close(v->vm);
-    *v = (slot_vm){0};
-    return build(s, v, err);
+    ph_channel_flush(s->channel);
+    signal(SIGALRM, on_alarm);
+    alarm(END_MAX_SEC);
+    reap_processes(); /* io.popen's files wait for them */
+    if (!v->is_frozen || !is_current || !ph_vm_thaw(v->vm)) {
+        ph_vm_close(v->vm);
+        *v = (slot_vm){0};
+    }
+    alarm(0);
+    if (!ph_vm_is_quiet(&s->loop)) {
+        snprintf(err->text, sizeof err->text, "a finaliser (__gc) of the last run has started something in the loop");
+        say_error(s, err->text);
+        _exit(EXIT_BROKEN); /* nothing here may turn the loop again */
+    }
+    ph_surroundings_restore();
+    int leaked = ph_surroundings_leaked_files();
+    if (leaked > LEAKED_MAX)
+        snprintf(err->text, sizeof err->text, "its runs have left %d files open", leaked);
+    return leaked <= LEAKED_MAX;
+}
+
+/* A fresh VM for the next run. */
+static bool renew(ph_slot_self *s, ph_error *err) {
+    if (!clear_away(s, err))
+        return false;
+    reap_processes();
+    return s->vm.vm || build(s, &s->vm, err);
 }
 
 bool ph_slot_self_send(ph_slot_self *s, char type, const char *head, size_t head_len, const char *body,
@@ -212,29 +269,15 @@ bool ph_slot_self_send(ph_slot_self *s, char type, const char *head, size_t head
     return ph_channel_send(s->channel, type, head, head_len, body, body_len);
 }
 
+void ph_slot_self_deadline(ph_slot_self *s, double at, double seconds, const char *task) {
+    ph_deadline_set(s->deadline, at, seconds, task);
+}
+
 ph_nats_loop *ph_slot_self_nats(ph_slot_self *s) {
     return s->nats;
 }
 
 /* --- runs --- */
-
-/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, theirs.
- */
-static void reap_processes(void) {
-    siginfo_t info;
-    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
-        char path[64];
-        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-        FILE *f = fopen(path, "re");
-        int pid;
-        while (f && fscanf(f, "%d", &pid) == 1) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-        }
-        if (f)
-            fclose(f);
-    }
-}
 
 static bool run_job(ph_slot_self *s, ph_error *err) {
     job *j = s->jobs;
@@ -252,6 +295,7 @@ static bool run_job(ph_slot_self *s, ph_error *err) {
         if (!ok)
             snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
         s->is_running = false;
+        ph_deadline_set(s->deadline, 0, 0, "");
     }
     free(j);
     return ok;
@@ -262,7 +306,6 @@ static bool serve(ph_slot_self *s, ph_error *err) {
     while (!s->ended) {
         if (!renew(s, err))
             return false;
-        reap_processes();
         ph_channel_send(s->channel, 'I', "{}", 2, NULL, 0);
         while (!s->jobs && !s->ended)
             uv_run(&s->loop, UV_RUN_ONCE);
@@ -312,7 +355,7 @@ static bool adopt_role(const char *parent) {
     if (getppid() != (pid_t)strtol(parent, NULL, 10))
         return false;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    fcntl(SLOT_FD, F_SETFD, FD_CLOEXEC);
+    fcntl(PH_SLOT_FD, F_SETFD, FD_CLOEXEC);
     char mark[16];
     snprintf(mark, sizeof mark, "%d", (int)getpid());
     setenv(PH_SLOT_MARK, mark, 1);
@@ -324,11 +367,21 @@ static bool adopt_role(const char *parent) {
 }
 
 static bool live(ph_slot_self *s, ph_error *err) {
-    s->channel = ph_channel_open(&s->loop, SLOT_FD, (ph_channel_handlers){on_frame, on_end}, s, err);
+    s->deadline = ph_deadline_map(PH_SLOT_DEADLINE_FD);
+    close(PH_SLOT_DEADLINE_FD);
+    if (!s->deadline) {
+        snprintf(err->text, sizeof err->text, "cannot map the memory shared with the supervisor");
+        return false;
+    }
+    s->channel = ph_channel_open(&s->loop, PH_SLOT_FD, (ph_channel_handlers){on_frame, on_end}, s, err);
     if (!s->channel)
         return false;
     while (!s->boot && !s->ended)
         uv_run(&s->loop, UV_RUN_ONCE);
+    if (!ph_surroundings_note()) {
+        snprintf(err->text, sizeof err->text, "out of memory");
+        return false;
+    }
     return s->ended || (start_nats(s, err) && serve(s, err));
 }
 
@@ -364,6 +417,7 @@ int ph_slot_main(int argc, char **argv) {
     while (uv_run(&s->loop, UV_RUN_NOWAIT))
         ;
     uv_loop_close(&s->loop);
+    ph_deadline_unmap(s->deadline);
     free(s->boot);
     free(s);
     return ok ? 0 : EXIT_BROKEN;

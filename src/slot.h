@@ -21,6 +21,8 @@ typedef struct ph_slot_self ph_slot_self;
 
 bool ph_slot_self_send(ph_slot_self *self, char type, const char *head, size_t head_len, const char *body,
                        size_t body_len);
+/* Says when what runs is overdue; at 0: nothing has a limit. Forgotten when the run ends. */
+void ph_slot_self_deadline(ph_slot_self *self, double at, double seconds, const char *task);
 struct ph_nats_loop *ph_slot_self_nats(ph_slot_self *self);
 
 #endif

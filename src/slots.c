@@ -1,6 +1,7 @@
 /* The end of a slot is seen through a pidfd on the loop: no SIGCHLD handler, so nothing here is in the way of
  * libuv's own child processes. */
 #include "slots.h"
+#include "deadline.h"
 #include "foreign.h"
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SLOT_FD = 3 };
+enum { SLOT_FD = PH_SLOT_FD, DEADLINE_FD = PH_SLOT_DEADLINE_FD };
 
 struct ph_slot {
     pid_t pid; /* 0 once reaped */
@@ -24,6 +25,7 @@ struct ph_slot {
     int pidfd;
     uv_poll_t poll;
     ph_channel *channel;
+    ph_deadline *deadline; /* shared with it */
     ph_slot_handlers handlers;
     void *ctx;
     int busy; /* callbacks on the stack */
@@ -79,8 +81,10 @@ static void on_channel_end(void *ctx, const char *fault) {
 }
 
 static void release(ph_slot *slot) {
-    if (slot->gone && !slot->busy)
-        free(slot);
+    if (!slot->gone || slot->busy)
+        return;
+    ph_deadline_unmap(slot->deadline);
+    free(slot);
 }
 
 static void on_exit_ready(uv_poll_t *poll, int status, int events) {
@@ -101,8 +105,9 @@ static void on_exit_ready(uv_poll_t *poll, int status, int events) {
     release(slot);
 }
 
-/* posix_spawn with the socket as descriptor 3, nothing else inherited but the standard three, no signal blocked. */
-static int spawn_process(pid_t *pid, int fd, const char *script) {
+/* posix_spawn with the socket as descriptor 3 and the deadline's memory as 4, nothing else inherited but the standard
+ * three, no signal blocked. Both are above 4 here: dup2 onto itself would keep close-on-exec, onto the other lose it. */
+static int spawn_process(pid_t *pid, int fd, int deadline_fd, const char *script) {
     extern char **environ;
     char parent[16], *argv[] = {(char *)(uintptr_t)ph_exe(), "--slot", parent, (char *)(uintptr_t)script, NULL};
     snprintf(parent, sizeof parent, "%d", (int)getpid());
@@ -124,12 +129,31 @@ static int spawn_process(pid_t *pid, int fd, const char *script) {
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     rc = posix_spawn_file_actions_adddup2(&actions, fd, SLOT_FD);
     if (rc == 0)
-        rc = posix_spawn_file_actions_addclosefrom_np(&actions, SLOT_FD + 1);
+        rc = posix_spawn_file_actions_adddup2(&actions, deadline_fd, DEADLINE_FD);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addclosefrom_np(&actions, DEADLINE_FD + 1);
     if (rc == 0)
         rc = posix_spawn(pid, argv[0], &actions, &attr, argv, environ);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     return rc;
+}
+
+/* Starts the process with its ends of the socket and of the shared memory. Returns 0 or errno. */
+static int start_process(ph_slot *slot, int socket, const char *script) {
+    int memory;
+    slot->deadline = ph_deadline_new(&memory);
+    if (!slot->deadline)
+        return errno;
+    int fds[2] = {fcntl(socket, F_DUPFD_CLOEXEC, DEADLINE_FD + 1), fcntl(memory, F_DUPFD_CLOEXEC, DEADLINE_FD + 1)};
+    int rc = fds[0] < 0 || fds[1] < 0 ? errno : spawn_process(&slot->pid, fds[0], fds[1], script);
+    for (int i = 0; i < 2; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    close(memory);
+    slot->id = slot->pid;
+    slot->pidfd = rc == 0 ? (int)syscall(SYS_pidfd_open, slot->pid, 0) : -1;
+    return rc == 0 && slot->pidfd < 0 ? errno : rc;
 }
 
 static bool start(ph_slot *slot, uv_loop_t *loop, const char *script, ph_error *err) {
@@ -138,17 +162,8 @@ static bool start(ph_slot *slot, uv_loop_t *loop, const char *script, ph_error *
         snprintf(err->text, sizeof err->text, "cannot make a socket for a slot: %s", strerror(errno));
         return false;
     }
-    int theirs = fds[1];
-    if (theirs == SLOT_FD) /* dup2 onto itself would keep close-on-exec */
-        theirs = fcntl(fds[1], F_DUPFD_CLOEXEC, SLOT_FD + 1);
-    int rc = theirs < 0 ? errno : spawn_process(&slot->pid, theirs, script);
-    if (theirs != fds[1])
-        close(theirs);
+    int rc = start_process(slot, fds[1], script);
     close(fds[1]);
-    slot->id = slot->pid;
-    slot->pidfd = rc == 0 ? (int)syscall(SYS_pidfd_open, slot->pid, 0) : -1;
-    if (rc == 0 && slot->pidfd < 0)
-        rc = errno;
     if (rc != 0) {
         snprintf(err->text, sizeof err->text, "cannot start a slot process: %s", strerror(rc));
         close(fds[0]);
@@ -202,6 +217,7 @@ ph_slot *ph_slot_spawn(uv_loop_t *loop, const char *script, ph_slot_handlers han
     if (slot->pidfd >= 0)
         close(slot->pidfd);
     ph_channel_close(slot->channel);
+    ph_deadline_unmap(slot->deadline);
     free(slot);
     return NULL;
 }
@@ -217,6 +233,10 @@ bool ph_slot_send(ph_slot *slot, char type, const char *head, size_t head_len, c
 void ph_slot_signal(ph_slot *slot, int signal) {
     if (slot->pid > 0)
         kill(slot->pid, signal);
+}
+
+bool ph_slot_deadline(const ph_slot *slot, double *at, double *seconds, char *task) {
+    return ph_deadline_get(slot->deadline, at, seconds, task);
 }
 
 void ph_slot_close(ph_slot *slot) {

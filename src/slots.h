@@ -12,6 +12,9 @@
 /* Environment variable by which a slot marks all that it starts; its value is the slot's pid. */
 #define PH_SLOT_MARK "PYOCO_SLOT"
 
+/* What a slot process finds open beside the standard three: its socket, and memory shared with us (deadline.h). */
+enum { PH_SLOT_FD = 3, PH_SLOT_DEADLINE_FD = 4 };
+
 typedef struct ph_slot ph_slot;
 
 typedef struct ph_slot_handlers {
@@ -31,6 +34,9 @@ int ph_slot_pid(const ph_slot *slot);
 /* False when it is gone already. */
 bool ph_slot_send(ph_slot *slot, char type, const char *head, size_t head_len, const char *body, size_t body_len);
 void ph_slot_signal(ph_slot *slot, int signal); /* no-op once it has ended */
+
+/* The earliest deadline of what it runs: see ph_deadline_get. */
+bool ph_slot_deadline(const ph_slot *slot, double *at, double *seconds, char *task);
 
 /* Frees the slot; one that still lives is killed and reaped first, without a callback. NULL is fine. */
 void ph_slot_close(ph_slot *slot);

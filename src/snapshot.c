@@ -71,6 +71,12 @@ static bool is_terminal(const char *value, size_t n) {
     return is(value, n, "\"COMPLETED\"") || is(value, n, "\"FAILED\"") || is(value, n, "\"CANCELLED\"");
 }
 
+/* What a brief snapshot leaves out: pyoco.run.snapshot's brief says the same. */
+static bool is_of_records(const char *key, size_t n) {
+    return is(key, n, "\"task_records\"") || is(key, n, "\"task_records_truncated\"") ||
+           is(key, n, "\"frame_records\"");
+}
+
 ph_snapshot ph_snapshot_scan(char *text, size_t len, char *brief) {
     ph_snapshot s = {0}, bad = {0};
     char *end = text + len, *out = brief, *at = skip_space(text);
@@ -93,7 +99,7 @@ ph_snapshot ph_snapshot_scan(char *text, size_t len, char *brief) {
             s.terminal = is_terminal(value, value_len);
         else if (is(key, key_len, "\"updated_at\""))
             s.updated_at = strtod(value, NULL);
-        if (!is(key, key_len, "\"task_records\"") && !is(key, key_len, "\"task_records_truncated\"")) {
+        if (!is_of_records(key, key_len)) {
             if (out[-1] != '{')
                 *out++ = ',';
             size_t n = (size_t)(at - key);

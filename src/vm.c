@@ -12,13 +12,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { REQUESTS_MAX_SEC = 1 };
+enum { RESERVE = 64 << 20 }; /* bytes beyond the memory limit, and half of it, for library code */
 
 struct ph_vm {
     lua_State *L;
     ph_arena *arena; /* NULL: malloc */
     size_t used;     /* bytes now allocated */
     size_t limit;    /* 0 = none */
+    size_t soft;     /* up to here nothing is asked */
+    bool has_asked;  /* for a collection: the next object comes after it */
     bool is_closing;
+    bool goes_on; /* its process has other runs after it */
     ph_watch watch;
     ph_freezer *freezer; /* NULL: not to be frozen */
     size_t frozen_used;  /* used, when it was frozen */
@@ -53,6 +60,34 @@ static void *resize(ph_vm *vm, void *ptr, size_t osize, size_t nsize) {
     return NULL;
 }
 
+/* Where a collection is due, as seen from what is used: Lua's own pace knows nothing of the limit. */
+static size_t soft_limit(size_t used, size_t limit) {
+    if (limit == 0)
+        return SIZE_MAX;
+    size_t near = limit - limit / 4, room = used < limit ? limit - used : 0;
+    if (room < limit / 32) /* a collection for every few objects would help nobody */
+        return limit;
+    return used + room / 2 > near ? used + room / 2 : near;
+}
+
+/* Whether the VM may grow to so many bytes. User code has the limit. The engine must be able to record what went
+ * wrong; but what it copies for tasks, and finalisers, which may run at any time, have an end too.
+ * Lua answers a refused object with a full collection and asks again; lauxlib's buffers do not. So when it is time, one
+ * object is refused for the sake of the collection, and what is no object may go a little beyond. */
+static bool may_grow(ph_vm *vm, size_t bytes, bool is_object) {
+    if (!vm->watch.running)
+        return bytes <= vm->limit + vm->limit / 2 + RESERVE;
+    if (!is_object)
+        return bytes <= vm->limit + vm->limit / 8;
+    if (!vm->has_asked) {
+        vm->has_asked = true;
+        return false;
+    }
+    vm->has_asked = false;
+    vm->soft = soft_limit(vm->used, vm->limit);
+    return bytes <= vm->limit;
+}
+
 static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     ph_vm *vm = ud;
     size_t old = ptr ? osize : 0; /* with ptr NULL, osize is a type tag, not a size */
@@ -63,8 +98,8 @@ static void *vm_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
         vm->used -= old;
         return NULL;
     }
-    /* Only user code is refused: the engine must be able to record what went wrong. */
-    if (vm->limit && vm->watch.running && nsize > old && vm->used + (nsize - old) > vm->limit)
+    if (nsize > old && (vm->used + (nsize - old) > vm->soft || vm->has_asked) &&
+        !may_grow(vm, vm->used + (nsize - old), !ptr && osize))
         return NULL;
     void *p = resize(vm, ptr, old, nsize);
     if (p)
@@ -173,6 +208,8 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
     }
     if (options->is_short_lived)
         vm->arena = ph_arena_new();
+    vm->soft = SIZE_MAX;
+    vm->goes_on = options->can_freeze;
     if (options->can_freeze)
         vm->freezer = ph_freezer_new();
     if (!options->is_short_lived || vm->arena)
@@ -193,7 +230,7 @@ ph_vm *ph_vm_new(const ph_vm_options *options, ph_error *err) {
         ph_vm_close(vm);
         return NULL;
     }
-    vm->limit = options->memory_limit;
+    ph_vm_set_memory_limit(vm, options->memory_limit);
     return vm;
 }
 
@@ -214,11 +251,29 @@ static void close_handles(ph_vm *vm, uv_loop_t *loop) {
     static const char code[] =
         "require('luv').walk(function(h) if not h:is_closing() then h:close() end end)";
     int top = lua_gettop(vm->L); /* os.exit calls from Lua: its arguments stay */
+    vm->is_closing = false; /* luv calls the walk's function as it calls callbacks; the loop stands still */
     if (luaL_loadbuffer(vm->L, code, sizeof code - 1, "=close") == LUA_OK)
         ph_vm_call(vm->L, 0, 0);
+    vm->is_closing = true;
     lua_settop(vm->L, top);
     for (int turns = 0; turns < 100 && own_handles(loop) > 0; turns++)
         uv_run(loop, UV_RUN_NOWAIT);
+}
+
+/* Whether requests of luv (files, names, threads) are under way: they write into the VM's memory. */
+static bool has_requests(const uv_loop_t *loop) {
+    return loop->active_reqs.count > ph_foreign_requests();
+}
+
+/* Turns the loop until the requests that the VM's code has left are answered. A process that goes on must not go on
+ * without; one that ends with its VM gives up after a while. */
+static void await_requests(ph_vm *vm, uv_loop_t *loop) {
+    uint64_t deadline = uv_hrtime() + (uint64_t)REQUESTS_MAX_SEC * 1000000000;
+    while (has_requests(loop) && (vm->goes_on || uv_hrtime() < deadline)) {
+        uv_run(loop, UV_RUN_NOWAIT);
+        if (has_requests(loop))
+            usleep(200);
+    }
 }
 
 void ph_vm_settle(ph_vm *vm) {
@@ -229,6 +284,11 @@ void ph_vm_settle(ph_vm *vm) {
     uv_run(ctx->loop, UV_RUN_NOWAIT);
     if (own_handles(ctx->loop) > 0)
         close_handles(vm, ctx->loop);
+    await_requests(vm, ctx->loop);
+}
+
+bool ph_vm_is_quiet(uv_loop_t *loop) {
+    return !has_requests(loop) && own_handles(loop) == 0;
 }
 
 bool ph_vm_is_closing(const ph_vm *vm) {
@@ -288,6 +348,7 @@ bool ph_vm_thaw(ph_vm *vm) {
     ph_freezer_restore(vm->freezer);
     vm->arena = ph_arena_new();
     vm->used = vm->frozen_used;
+    ph_vm_set_memory_limit(vm, vm->limit);
     vm->is_closing = false;
     vm->watch = (ph_watch){0};
     return vm->arena != NULL;
@@ -311,6 +372,8 @@ ph_watch *ph_vm_watch(ph_vm *vm) {
 
 void ph_vm_set_memory_limit(ph_vm *vm, size_t bytes) {
     vm->limit = bytes;
+    vm->soft = soft_limit(0, bytes);
+    vm->has_asked = false;
 }
 
 size_t ph_vm_memory_limit(const ph_vm *vm) {

@@ -34,10 +34,15 @@ bool ph_vm_freeze(ph_vm *vm);
 bool ph_vm_thaw(ph_vm *vm);
 
 /* The last thing before lua_close: from here on no callback reaches Lua, and every luv handle of the loop is
- * closed and gone (luv 1.44 crashes when the VM goes before their close callback). One VM per loop. Not inside of that
+ * closed and gone (luv 1.44 crashes when the VM goes before their close callback), every request answered (a VM that
+ * can freeze waits for as long as that takes, others a second). One VM per loop. Not inside of that
  * loop's callbacks. */
 void ph_vm_settle(ph_vm *vm);
 bool ph_vm_is_closing(const ph_vm *vm); /* it has begun: callbacks of C handles leave Lua alone */
+
+/* Whether a loop is free of what luv's code has made: no handle, no request under way. After the end of a VM false
+ * means that its finalisers started something, which would call back into a VM that is no more. */
+bool ph_vm_is_quiet(struct uv_loop_s *loop);
 
 bool ph_vm_is_short_lived(const ph_vm *vm);
 lua_State *ph_vm_state(ph_vm *vm);

@@ -43,6 +43,13 @@ describe("host.slots", function()
     assert.equal("host.slots.slot (closed)", tostring(slot))
   end)
 
+  it("has no deadline before a slot says one", function()
+    local slot = spawn("x.lua")
+    assert.is_nil((slot:deadline()))
+    close(slot)
+    assert.has_error(function() slot:deadline() end, "attempt to use a closed slot")
+  end)
+
   it("reports the signal that ended one", function()
     local slot = spawn("x.lua")
     slot:signal(9)

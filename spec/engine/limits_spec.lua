@@ -42,6 +42,19 @@ describe("the memory limit", function()
     end)
   end
 
+  it("is not met by garbage, however much of what is allowed is in use", function()
+    local kept = ("x"):rep(64 << 20) -- Lua's own pace would collect at twice of this
+    local record = with_memory(16, function()
+      for i = 1, 2000 do
+        local text = ("y"):rep(100000) .. i
+        local parts = { text:sub(1, 50000), text:upper(), text:gsub("y", "z") }
+        table.concat(parts)
+      end
+      return #kept
+    end)
+    assert.equal(64 << 20, record.output, record.error)
+  end)
+
   it("can be caught", function()
     local record = with_memory(16, function()
       local failures = 0

@@ -140,6 +140,29 @@ describe("run.snapshot", function()
       assert.is_true(back.tasks_truncated)
     end)
 
+    it("keeps what has not ended well as long as it can, and counts the rest", function()
+      for i = 1, 500 do image.tasks["task" .. i] = "SUCCEEDED" end
+      image.tasks.b, image.tasks.c, image.frame_records, image.failed_tasks = "FAILED", "RUNNING", {}, { "b" }
+      local bytes, _, cuts = snapshot.encode(image, 2000)
+      local back = json.decode(bytes)
+      assert.same({ b = "FAILED", c = "RUNNING" }, back.tasks)
+      assert.same({ SUCCEEDED = 501, FAILED = 1, RUNNING = 1 }, back.task_counts)
+      assert.same({ true, true, { "b" } }, { back.tasks_truncated, back.task_records_truncated, back.failed_tasks })
+      assert.is_nil(back.frame_records)
+      assert.equal(2, cuts)
+    end)
+
+    it("makes the cuts that are known to be needed without a try", function()
+      local back = json.decode((snapshot.encode(image, 262144, 1)))
+      assert.same({ {}, true }, { back.task_records, back.task_records_truncated })
+      assert.same({ a = "SUCCEEDED" }, back.tasks)
+    end)
+
+    it("keeps the flags of a snapshot that was read cut", function()
+      local back = json.decode((snapshot.encode(image, 2000)))
+      assert.is_true(json.decode((snapshot.encode(back, 2000))).task_records_truncated)
+    end)
+
     it("has no cap at 0", function()
       assert.is_true(#assert(snapshot.encode(image, 0)) > 5000)
     end)

@@ -54,6 +54,31 @@ describe("worker.rescue", function()
     assert.equal(9, now.end_time)
   end)
 
+  it("fails a run whose task has outlived its limit, though nobody wrote that the task runs", function()
+    image.tasks.c, image.frame_records = "PENDING", { each1 = { state = "RUNNING" }, times1 = { state = "PENDING" } }
+    stored()
+    local outcome, now, text = run("timeout", { text = "task 'c' timed out", task = "c" })
+    assert.same({ "failed", "FAILED", "task 'c' timed out", "task 'c' timed out" },
+      { outcome, now.status, now.error, text })
+    assert.same({ a = "SUCCEEDED", b = "FAILED", c = "FAILED" }, now.tasks)
+    assert.same({ "task 'c' timed out", 9, "FAILED" },
+      { now.task_records.c.error, now.task_records.c.ended_at, now.task_records.c.state })
+    assert.same({ "task 'c' timed out", 8000 }, { now.task_records.b.error, now.task_records.b.duration_ms })
+    assert.same({ each1 = { state = "FAILED" }, times1 = { state = "PENDING" } }, now.frame_records)
+    assert.is_nil(now.crash_count)
+  end)
+
+  it("writes that end also when no snapshot was there", function()
+    local outcome, now = run("timeout", { text = "late", task = "c" })
+    assert.same({ "failed", "FAILED", { c = "FAILED" } }, { outcome, now.status, now.tasks })
+  end)
+
+  it("lets a cancel win over a limit", function()
+    stored { status = "CANCELLING", frame_records = { each1 = { state = "RUNNING" } } }
+    local outcome, now = run("timeout", { text = "late", task = "b" })
+    assert.same({ "cancelled", "CANCELLED", "CANCELLED" }, { outcome, now.status, now.frame_records.each1.state })
+  end)
+
   it("hands back a drained run without counting", function()
     stored()
     local outcome, now = run "drain"

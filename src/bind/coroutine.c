@@ -117,18 +117,40 @@ static int l_coroutine_resume(lua_State *L) {
     return resume_done(L, resume_with(L, co, lua_gettop(L) - 1));
 }
 
+enum { CLOSE_STACK = 1 << 20 }; /* bytes of C stack that closes inside of a close may take */
+
+static _Thread_local const char *outermost_close; /* the C stack where it began; NULL: none runs */
+
+/* Lua 5.4.4 counts C calls per coroutine and lua_resetthread starts from the count of the one to be closed: a chain of
+ * coroutines whose __close handlers close the next one would overflow C's stack. So its bytes are counted. */
+static void check_close_stack(lua_State *L) {
+    const char *here = __builtin_frame_address(0);
+    if (outermost_close && (size_t)(outermost_close - here) > CLOSE_STACK)
+        luaL_error(L, "C stack overflow");
+}
+
+static int reset(lua_State *co) {
+    const char *outer = outermost_close;
+    if (!outer)
+        outermost_close = __builtin_frame_address(0);
+    int status = lua_resetthread(co);
+    outermost_close = outer;
+    return status;
+}
+
 /* lua_resetthread as user code, since it runs __close handlers. Not when the task is being cut and co is dead: a
  * hook that raised leaves co's hooks off, so its handlers, which would be cut at their first line, could not be. */
 static int close_coroutine(lua_State *L, lua_State *co) {
     ph_vm *vm = ph_vm_of(L);
     ph_watch *w = ph_vm_watch(vm);
+    check_close_stack(L);
     if (!w->running)
-        return lua_resetthread(co);
+        return reset(co);
     int dead = lua_status(co);
     if (ph_cut_text(w) && dead != LUA_OK && dead != LUA_YIELD)
         return dead;
-    lua_State *previous = ph_user_enter(vm, co); /* __close handlers are user code */
-    int status = lua_resetthread(co);
+    lua_State *previous = ph_user_enter(vm, co);
+    int status = reset(co);
     ph_user_leave(vm, previous);
     return status;
 }

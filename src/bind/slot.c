@@ -1,5 +1,7 @@
 /* host.slot: what the VM of a run has of its slot process (role "slot" only). Over src/slot.c.
  *   slot.send(type, head [, body]) -> true | nil, message, "unavailable"   a frame to the supervisor
+ *   slot.deadline(at, task, seconds)   tells the supervisor until when the slot must have answered: at is
+ *         clock.monotonic's; nil: there is no limit. seconds: the task's limit, for the message
  *   slot.nats() -> conn the process's loop-mode connection (host.nats), borrowed
  * Threads: the slot's one thread. */
 #include "nats.h"
@@ -28,12 +30,20 @@ static int l_slot_send(lua_State *L) {
     return 1;
 }
 
+static int l_slot_deadline(lua_State *L) {
+    bool is_set = !lua_isnoneornil(L, 1);
+    ph_slot_self_deadline(self_of(L), is_set ? luaL_checknumber(L, 1) : 0, is_set ? luaL_checknumber(L, 3) : 0,
+                          is_set ? luaL_checkstring(L, 2) : "");
+    return 0;
+}
+
 static int l_slot_nats(lua_State *L) {
     return ph_nats_push_loop(L, ph_slot_self_nats(self_of(L)), false);
 }
 
 static const luaL_Reg functions[] = {
     {"send", l_slot_send},
+    {"deadline", l_slot_deadline},
     {"nats", l_slot_nats},
     {NULL, NULL},
 };

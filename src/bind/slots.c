@@ -3,11 +3,13 @@
  *   slots.adopt()   this process inherits, kills and reaps what dead slots leave behind (child subreaper)
  *   slot:send(type, head [, body]) -> true | nil, message, "unavailable"   type: one letter; head, body: strings
  *   slot:signal(number), slot:pid(), slot:close()   close kills what still lives, with no callback
+ *   slot:deadline() -> at, task, seconds   of what it runs (host.slot's deadline); nil: no limit
  * Ownership: the slot owns its process and socket. It is kept alive by its registry entry until it is closed, so
  * a supervisor must close every slot. Callbacks run on the loop (luv's of this VM), protected: an error in one
  * is printed and the supervisor goes on.
  * Threads: the VM's, which must be the process's main thread (the parent-death signal follows it). */
 #include "host.h"
+#include "deadline.h"
 #include "slots.h"
 #include "vm.h"
 #include <luv/luv.h>
@@ -129,6 +131,17 @@ static int l_slot_pid(lua_State *L) {
     return 1;
 }
 
+static int l_slot_deadline(lua_State *L) {
+    double at, seconds;
+    char task[PH_DEADLINE_TASK_MAX];
+    if (!ph_slot_deadline(check_slot(L)->slot, &at, &seconds, task))
+        return 0;
+    lua_pushnumber(L, at);
+    lua_pushstring(L, task);
+    lua_pushnumber(L, seconds);
+    return 3;
+}
+
 static int l_slot_tostring(lua_State *L) {
     l_slot *s = luaL_checkudata(L, 1, SLOT);
     if (s->slot)
@@ -139,7 +152,7 @@ static int l_slot_tostring(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"send", l_slot_send}, {"signal", l_slot_signal}, {"pid", l_slot_pid}, {"close", l_slot_close}, {NULL, NULL},
+    {"send", l_slot_send}, {"signal", l_slot_signal}, {"pid", l_slot_pid}, {"deadline", l_slot_deadline}, {"close", l_slot_close}, {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {

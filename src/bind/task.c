@@ -149,6 +149,13 @@ static void keep_coroutine(lua_State *L, lua_State *co) {
     lua_pop(L, 1);
 }
 
+/* Closes a coroutine that cannot be used again; what it left open is user code. */
+static void end_coroutine(ph_vm *vm, lua_State *co) {
+    lua_State *previous = ph_user_enter(vm, co);
+    lua_resetthread(co);
+    ph_user_leave(vm, previous);
+}
+
 /* Runs co, with nargs values on its stack, as the current task. Pushes state, a, b. */
 static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
     ph_vm *vm = ph_vm_of(L);
@@ -179,7 +186,7 @@ static int run_task(lua_State *L, lua_State *co, int nargs, ph_cut cut) {
         if (status == LUA_OK)
             keep_coroutine(L, co);
         else
-            lua_resetthread(co);
+            end_coroutine(vm, co);
     }
     return 3;
 }

@@ -18,13 +18,14 @@ local PARAMS = {
 }
 
 local function with_params(...)
-  local rows = { ... }
+  local rows, has_output = { ... }, false
+  for _, row in ipairs(rows) do has_output = has_output or row[1] == "--output" end
   table.move(PARAMS, 1, #PARAMS, #rows + 1, rows)
-  rows[#rows + 1] = JSON_OUTPUT
+  if not has_output then rows[#rows + 1] = JSON_OUTPUT end
   return rows
 end
 
---- The program; `run` is "module function", loaded when the command is used.
+--- The program. `run` is { module, function }, loaded when the command is used; with `is_local` it needs no gateway.
 M.program = {
   name = "client.lua",
   doc = "Submits runs to a gateway and looks after them.",
@@ -43,7 +44,7 @@ M.program = {
         { "--flow-name", required = true, doc = "Name of the run's flow." },
         { "--tag", required = true, doc = "Which workers may run it." }) },
     { "check", doc = "Say what is wrong with flow files, and draw their graphs. Needs no gateway.",
-      run = { "check", "run" },
+      run = { "check", "run" }, is_local = true,
       options = {
         { "FILE", many = true, metavar = "FILE|DIR", doc = "Lua flow files, YAML documents, folders of them." },
         { "--workflow-file", metavar = "<file>", doc = "The same as FILE." },
@@ -51,6 +52,14 @@ M.program = {
           doc = "How to show the graph; errors then go to standard error. json is its canonical form." },
         TASKS,
         { "--output", choices = { "json" }, doc = "A line of JSON for each file: its flows, errors and warnings." } } },
+    { "run", doc = "Run a flow file here, with no server.", run = { "run", "run" },
+      is_local = true,
+      options = with_params(
+        { "FILE", doc = "A Lua flow file or a YAML document." },
+        { "--flow", metavar = "<name>", doc = "Which flow, when the file declares several." },
+        { "--watch", flag = true, doc = "Run again whenever the file or a module that it loads is saved." },
+        TASKS,
+        { "--output", choices = { "json", "plain" }, doc = "Lines also on a terminal; json when it is none." }) },
     { "get", doc = "Show a run.", run = { "runs", "get" },
       options = { RUN_ID, { "--records", flag = true, doc = "With the records of its tasks." }, JSON_OUTPUT } },
     { "tasks", doc = "Show the tasks of a run.", run = { "runs", "tasks" }, options = { RUN_ID, JSON_OUTPUT } },
@@ -94,8 +103,9 @@ local function run_command(row, cfg, values)
   local catch = interrupt.catch()
   local terminal = output.is_terminal(1) and not values.output
   local context = { terminal = terminal, interrupt = catch,
-    paint = output.painter(output.is_terminal(1) and cfg.no_color == nil) }
-  local api = require("pyoco.cli.api").new(cfg)
+    paint = output.painter(output.is_terminal(1) and cfg.no_color == nil),
+    paint_errors = output.painter(output.is_terminal(2) and cfg.no_color == nil) }
+  local api = not row.is_local and require("pyoco.cli.api").new(cfg) or nil -- loading libcurl takes a while
   local command = require("pyoco.cli." .. row.run[1])[row.run[2]]
   local fine, result, message, code, failure = xpcall(command, debug.traceback, api, values, context)
   catch.close()

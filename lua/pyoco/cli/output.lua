@@ -97,7 +97,7 @@ local COLOURS = { green = "32", red = "31", yellow = "33", cyan = "36", dim = "2
 ---@return fun(name: string, text: string): string
 function M.painter(enabled)
   return function(name, text)
-    return enabled and ("\27[%sm%s\27[0m"):format(COLOURS[name], text) or text
+    return enabled and text ~= "" and ("\27[%sm%s\27[0m"):format(COLOURS[name], text) or text
   end
 end
 

@@ -9,8 +9,10 @@ Screen.__close = function(self) self:close() end
 
 --- Draws the block in place of the previous one, in one write.
 ---@param lines string[]
-function Screen:draw(lines)
+---@param above string[]|nil lines that are to stay, above the block
+function Screen:draw(lines, above)
   local out = { self.drawn > 0 and ("\27[%dA"):format(self.drawn) or "\27[?25l", "\r" }
+  for _, line in ipairs(above or {}) do out[#out + 1] = line .. "\27[K\n" end
   for _, line in ipairs(lines) do out[#out + 1] = line .. "\27[K\n" end
   out[#out + 1] = "\27[J"
   self.drawn = #lines

@@ -1,6 +1,8 @@
 --- A run as a tree of its tasks: lines for a terminal, drawn again as it goes on. Pure, but for the clock it is given.
 local json = require "host.json"
 local output = require "pyoco.cli.output"
+local show = require "pyoco.flow.show"
+local show_model = require "pyoco.flow.show_model"
 local text = require "pyoco.cli.text"
 
 local M = {}
@@ -8,11 +10,12 @@ local M = {}
 local SPINNER = { "⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏" }
 local ICONS = { PENDING = { "○", "dim" }, RUNNING = { "⠿", "cyan" }, SUCCEEDED = { "✔", "green" },
   FAILED = { "✘", "red" }, CANCELLED = { "⊘", "yellow" } }
+local SKIPPED = { "–", "dim" }
 local STATUS_COLOURS = { COMPLETED = "green", FAILED = "red", CANCELLED = "yellow", CANCELLING = "yellow",
   RUNNING = "cyan" }
 local TERMINAL = { COMPLETED = true, FAILED = true, CANCELLED = true }
 local PENDING_SEC = 3 -- a run that waits longer has a remark
-local DEEPEST = 8 -- a longer chain is not indented further
+local WIDEST_NAME = 40
 
 local Tree = {}
 Tree.__index = Tree
@@ -24,68 +27,52 @@ local function given(value) return value ~= nil and value ~= json.null and value
 ---@return boolean whether its run has ended
 function M.is_terminal(snapshot) return TERMINAL[snapshot.status] == true end
 
---- Depth of each node: one more than its deepest parent.
-local function depths(nodes, parents)
-  local depth = {}
-  local function of(name)
-    if depth[name] then return depth[name] end
-    depth[name] = 0 -- also ends a cycle, which a graph never has
-    local deepest = -1
-    for _, parent in ipairs(parents[name] or {}) do deepest = math.max(deepest, of(parent)) end
-    depth[name] = deepest + 1
-    return depth[name]
-  end
-  for _, name in ipairs(nodes) do of(name) end
-  return depth
-end
-
---- Where each task stands: { name, prefix } from top to bottom. A task stands below its deepest parent.
+--- Where each task and frame stands, from top to bottom: { name = a task's, frame = a frame, prefix }.
 local function layout(graph, tasks)
-  local names, known, parents, children = {}, {}, {}, {}
-  for _, node in ipairs(graph and graph.nodes or {}) do names[#names + 1], known[node.name] = node.name, true end
-  local others = {}
+  local rows, known, others = {}, {}, {}
+  for _, row in ipairs(graph and show.layout(show_model.read(graph)) or {}) do
+    local node = row.member.node
+    rows[#rows + 1] = { prefix = row.prefix, name = node and node.name, frame = row.member.frame }
+    if node then known[node.name] = true end
+  end
   for name in pairs(tasks) do
     if not known[name] then others[#others + 1] = name end
   end
   table.sort(others)
-  for _, name in ipairs(others) do names[#names + 1] = name end
-  for _, edge in ipairs(graph and graph.edges or {}) do
-    local from, to = edge.from or edge[1], edge.to or edge[2]
-    parents[to] = parents[to] or {}
-    table.insert(parents[to], from)
+  for i, name in ipairs(others) do
+    rows[#rows + 1] = { name = name, prefix = i == #others and "└─ " or "├─ " }
   end
-  local depth = depths(names, parents)
-  for _, name in ipairs(names) do
-    local under = ""
-    for _, parent in ipairs(parents[name] or {}) do
-      if under == "" or depth[parent] > depth[under] then under = parent end
-    end
-    children[under] = children[under] or {}
-    table.insert(children[under], name)
-  end
-  local rows = {}
-  local function place(parent, prefix, level)
-    local list = children[parent] or {}
-    for i, name in ipairs(list) do
-      local is_last = i == #list
-      rows[#rows + 1] = { name = name, prefix = prefix .. (is_last and "└─ " or "├─ ") }
-      place(name, level < DEEPEST and prefix .. (is_last and "   " or "│  ") or prefix, level + 1)
-    end
-  end
-  place("", "", 1)
   return rows
+end
+
+--- Whether the layout has a row for every task.
+local function has_all(self, tasks)
+  for name in pairs(tasks) do
+    if not self.placed[name] then return false end
+  end
+  return self.graph == self.drawn_graph
+end
+
+--- Lays out anew.
+local function place(self, tasks)
+  self.rows, self.placed, self.drawn_graph, self.name_width = layout(self.graph, tasks), {}, self.graph, 0
+  for _, row in ipairs(self.rows) do
+    if row.name then
+      self.placed[row.name] = true
+      self.name_width = math.max(self.name_width, text.width(row.prefix) + text.width(text.clean(row.name)))
+    end
+  end
+  self.name_width = math.min(self.name_width, WIDEST_NAME)
 end
 
 --- Takes a new snapshot (with task records).
 ---@param snapshot table
 function Tree:update(snapshot)
   self.snapshot = snapshot
-  self.rows = layout(self.graph, snapshot.tasks or {})
-  self.name_width = 0
-  for _, row in ipairs(self.rows) do
-    self.name_width = math.max(self.name_width, text.width(row.prefix) + text.width(text.clean(row.name)))
-  end
-  self.name_width = math.min(self.name_width, 40)
+  local tasks = snapshot.tasks or {}
+  if not has_all(self, tasks) then place(self, tasks) end
+  self.isolated = {}
+  for _, name in ipairs(given(snapshot.failed_tasks) or {}) do self.isolated[name] = true end
 end
 
 local function elapsed(from, to, now)
@@ -112,19 +99,56 @@ local function header(self, now)
     self.paint("dim", "run " .. text.clean(tostring(snapshot.run_id)) .. (note and "  " .. note or "")))
 end
 
+--- What there is to say beside a task's time: iterations, attempts, why it did not run.
+local function remarks(self, row, record, state)
+  local parts = {}
+  if given(record.skipped) then return "skipped" end
+  if given(record.iterations) then parts[1] = ("×%d"):format(record.iterations) end
+  if given(record.attempt) then parts[#parts + 1] = ("attempt %d"):format(record.attempt) end
+  if state == "FAILED" and self.isolated[row.name] then parts[#parts + 1] = "isolated" end
+  return table.concat(parts, " ")
+end
+
+--- Text that fills what is left of a line.
+local function rest_of_line(says, used, width) return text.cut(says, width - used) end
+
 --- The line of one task.
 local function task_line(self, row, now, width)
   local record = (self.snapshot.task_records or {})[row.name] or {}
   local state = self.snapshot.tasks[row.name] or "PENDING"
-  local icon = ICONS[state] or ICONS.PENDING
+  local icon = given(record.skipped) and SKIPPED or ICONS[state] or ICONS.PENDING
   local shown = state == "RUNNING" and SPINNER[math.floor(now * 10) % #SPINNER + 1] or icon[1]
   local name = text.pad(text.cut(text.clean(row.name), self.name_width), self.name_width - text.width(row.prefix))
   local time = text.pad(elapsed(record.started_at, record.ended_at, now), 8)
+  local remark = remarks(self, row, record, state)
+  if remark ~= "" then remark = remark .. "  " end
   local says = state == "FAILED" and given(record.error) or given(record.log_tail)
   says = says and text.last_line(says) or ""
-  local room = width - text.width(row.prefix) - 2 - text.width(name) - 2 - text.width(time) - 1
+  local used = text.width(row.prefix) + 2 + text.width(name) + 2 + text.width(time) + 1
+  remark = rest_of_line(remark, used, width)
   return self.paint("dim", row.prefix) .. self.paint(icon[2], shown) .. " " .. name .. "  " .. time
-    .. self.paint(state == "FAILED" and "red" or "dim", text.cut(says, room))
+    .. self.paint("cyan", remark)
+    .. self.paint(state == "FAILED" and "red" or "dim", rest_of_line(says, used + text.width(remark), width))
+end
+
+--- The line of a loop, a switch or a branch.
+local function frame_line(self, row, width)
+  local frame = row.frame
+  local record = (given(self.snapshot.frame_records) or {})[frame.id] or {}
+  local icon = frame.kind == "case" and "" or show.ICONS[frame.kind] .. " "
+  local colour = (ICONS[record.state] or ICONS.PENDING)[2]
+  local says = given(record.error) or given(record.skipped) and (frame.kind == "case" and "not taken" or "skipped")
+    or given(record.iterations) and ("×%d"):format(record.iterations) or ""
+  local words = rest_of_line(text.clean(show_model.describe(frame)), text.width(row.prefix .. icon), width)
+  local used = text.width(row.prefix .. icon .. words) + 2
+  return self.paint("dim", row.prefix) .. self.paint(colour, icon .. words)
+    .. (says ~= "" and "  " .. self.paint(given(record.error) and "red" or "dim",
+      rest_of_line(text.last_line(says), used, width)) or "")
+end
+
+local function line_of(self, row, now, width)
+  if row.frame then return frame_line(self, row, width) end
+  return task_line(self, row, now, width)
 end
 
 --- The lines of this moment, at most `height` of them: what runs or failed comes first when not all fit.
@@ -139,18 +163,18 @@ function Tree:lines(now, width, height)
     local chosen, left = {}, room
     for _, first in ipairs { true, false } do
       for _, row in ipairs(rows) do
-        local state = self.snapshot.tasks[row.name]
+        local state = self.snapshot.tasks[row.name] -- a frame has none
         local is_first = state == "RUNNING" or state == "FAILED"
         if left > 0 and is_first == first then chosen[row], left = true, left - 1 end
       end
     end
     for _, row in ipairs(rows) do
-      if chosen[row] then lines[#lines + 1] = task_line(self, row, now, width) end
+      if chosen[row] then lines[#lines + 1] = line_of(self, row, now, width) end
     end
     lines[#lines + 1] = self.paint("dim", ("… and %d more tasks"):format(#rows - math.max(0, room)))
     return lines
   end
-  for _, row in ipairs(rows) do lines[#lines + 1] = task_line(self, row, now, width) end
+  for _, row in ipairs(rows) do lines[#lines + 1] = line_of(self, row, now, width) end
   return lines
 end
 
@@ -160,16 +184,12 @@ local function append_lines(lines, block, indent)
   end
 end
 
---- What is said once a run has ended: outputs, errors, what to do next.
----@param width integer
----@return string[]
-function Tree:ending(width)
-  local snapshot, lines = self.snapshot, {}
-  local records = snapshot.task_records or {}
-  local outputs, widest = {}, 0
+--- The outputs, one for each task that has one.
+local function add_outputs(self, lines, width)
+  local records, outputs, widest = self.snapshot.task_records or {}, {}, 0
   for _, row in ipairs(self.rows) do
-    local value = given((records[row.name] or {}).output)
-    if value ~= nil then
+    local value = row.name and (records[row.name] or {}).output
+    if value ~= nil and value ~= json.null then
       local name = text.clean(row.name)
       outputs[#outputs + 1] = { name, json.encode(value, { sort = true }) or tostring(value) }
       widest = math.max(widest, text.width(name))
@@ -180,26 +200,58 @@ function Tree:ending(width)
     local shown = text.cut(text.clean(pair[2]), math.max(20, width * 3 - widest - 4))
     lines[#lines + 1] = "  " .. text.pad(pair[1], widest) .. "  " .. shown
   end
+end
+
+--- Where in the code a task failed.
+local function add_traceback(self, lines, name)
+  local trace = given(((self.snapshot.task_records or {})[name] or {}).traceback)
+  if not trace then return end
+  lines[#lines + 1] = self.paint("dim", "  in task " .. text.clean(name))
+  append_lines(lines, trace, "    ")
+end
+
+--- Failures that did not end the run.
+local function add_isolated(self, lines)
+  local records = self.snapshot.task_records or {}
+  for _, row in ipairs(self.rows) do
+    local message = row.name and self.isolated[row.name] and given((records[row.name] or {}).error)
+    if message then
+      lines[#lines + 1] = self.paint("yellow", "isolated failure")
+      append_lines(lines, row.name .. ": " .. message, "  ")
+      add_traceback(self, lines, row.name)
+    end
+  end
+end
+
+--- Why the run failed.
+local function add_error(self, lines)
+  if not given(self.snapshot.error) then return end
+  lines[#lines + 1] = self.paint("red", "error")
+  append_lines(lines, tostring(self.snapshot.error), "  ")
+  for _, row in ipairs(self.rows) do
+    if row.name and not self.isolated[row.name] then add_traceback(self, lines, row.name) end
+  end
+end
+
+--- What is said once a run has ended: outputs, errors, what to do next.
+---@param width integer
+---@return string[]
+function Tree:ending(width)
+  local snapshot, lines = self.snapshot, {}
+  add_outputs(self, lines, width)
   if snapshot.task_records_truncated then
     lines[#lines + 1] = self.paint("dim", "outputs are left out: the run's record is over PYOCO_MAX_RUN_SNAPSHOT_BYTES")
   end
-  if given(snapshot.error) then
-    lines[#lines + 1] = self.paint("red", "error")
-    append_lines(lines, tostring(snapshot.error), "  ")
-    for _, row in ipairs(self.rows) do
-      local trace = given((records[row.name] or {}).traceback)
-      if trace then
-        lines[#lines + 1] = self.paint("dim", "  in task " .. text.clean(row.name))
-        append_lines(lines, trace, "    ")
-      end
-    end
-  end
+  add_isolated(self, lines)
+  add_error(self, lines)
   return lines
 end
 
 ---@param paint fun(name: string, text: string): string
 ---@param graph table|nil the compiled graph, once known
 ---@return table
-function M.new(paint, graph) return setmetatable({ paint = paint, graph = graph, rows = {}, name_width = 0 }, Tree) end
+function M.new(paint, graph)
+  return setmetatable({ paint = paint, graph = graph, rows = {}, placed = {}, isolated = {}, name_width = 0 }, Tree)
+end
 
 return M

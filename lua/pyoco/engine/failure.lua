@@ -24,7 +24,7 @@ end
 local function table_text(err)
   local message = rawget(err, "message") or rawget(err, "error")
   if type(message) == "string" then return message end
-  local plain = value.copy(err)
+  local plain = value.copy(err, "error")
   local text = plain and json.encode(plain, { sort = true })
   return text and "raised a table: " .. text or "raised a table"
 end

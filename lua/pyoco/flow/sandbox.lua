@@ -9,6 +9,13 @@ local ALLOWED = { "assert", "collectgarbage", "error", "getmetatable", "ipairs",
   "xpcall", "_VERSION", "coroutine", "io", "math", "os", "string", "table", "utf8" }
 local DEBUG = { "traceback", "getinfo" }
 
+--- What `require` does not give: the library's own globals (`string` and the like are given as copies), and modules by
+--- which the program itself talks to its processes.
+local REFUSED = { _G = true, package = true, ["host.slot"] = true, ["host.slots"] = true, ["host.task"] = true,
+  ["host.httpd"] = true }
+--- Functions of luv that leave threads behind, which no end of a run can end.
+local THREADS = { "new_thread", "new_work", "queue_work" }
+
 local MODULE = "^[%a_][%w_]*$"
 
 local Sandbox = {}
@@ -30,6 +37,8 @@ local function own(value)
   return copy
 end
 
+local function is_library(name) return name:find("^pyoco%f[.%z]") or name:find("^host%f[.%z]") end
+
 --- Makes a sandbox.
 ---@param roots table list of task root folders
 ---@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
@@ -41,7 +50,7 @@ function M.new(roots, globals)
   for _, name in ipairs(DEBUG) do base.debug[name] = debug[name] end
   for name, value in pairs(globals or {}) do base[name] = value end
   debug.getmetatable("").__metatable = "string" -- its __index is the library's own `string`
-  local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {}, files = {} }, Sandbox)
+  local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {}, copies = {}, files = {} }, Sandbox)
   base.require = function(name) return self:require(name) end
   base.load = function(chunk, name, _, env) return load(chunk, name, "t", env or self:environment()) end
   setmetatable(base, { __index = function(_, name)
@@ -121,14 +130,30 @@ function Sandbox:module(name)
   return done.value, done.message, done.code
 end
 
+--- A module that is not of the task roots, as flow files get it: the library's own ones as copies.
+function Sandbox:foreign(name)
+  if REFUSED[name] then error(("module '%s' is not for flows"):format(name), 2) end
+  local library = rawget(self.base, name)
+  if type(library) == "table" then return library end -- string, table, debug, ...
+  if self.copies[name] then return self.copies[name] end
+  local module = require(name)
+  if type(module) ~= "table" or not (is_library(name) or name == "luv") then return module end
+  local copy = setmetatable(own(module), getmetatable(module))
+  for _, key in ipairs(name == "luv" and THREADS or {}) do
+    copy[key] = function() error("luv." .. key .. ": a flow cannot start threads; use ctx:exec", 2) end
+  end
+  self.copies[name] = copy
+  return copy
+end
+
 --- `require` as flow files see it.
 function Sandbox:require(name)
   if type(name) ~= "string" then error("require: expected a module name, got a " .. type(name), 3) end
-  if name:find("^pyoco%f[.%z]") or name:find("^host%f[.%z]") then return require(name) end -- never shadowed
+  if is_library(name) then return self:foreign(name) end -- never shadowed
   local value, message, code = self:module(name)
   if value ~= nil then return value end
   if code == "invalid" and name:find("^[%w_.]+$") and self:find(name) then error(message, 0) end
-  return require(name)
+  return self:foreign(name)
 end
 
 M.read_file = read_file

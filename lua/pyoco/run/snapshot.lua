@@ -34,9 +34,14 @@ M.INITIAL_KEYS = {
 --- Keys of every snapshot that a worker writes, in the contract's order.
 M.WORKER_KEYS = join(WHO, YAML, { "schedule_id" }, BUNDLE, CANCEL, STATE, CHILDREN, TIMES)
 
+--- Fields that are there only when there is something to say: records of loops and switches, tasks whose failure was
+--- isolated, and what is left of records and tasks that were too much for a snapshot.
+local OPTIONAL = { "frame_records", "failed_tasks", "task_records_truncated", "tasks_truncated", "task_counts" }
+
 --- What the attempt that runs the job decides; everything else belongs to whoever wrote it last.
 local OWNED = {}
-for _, key in ipairs(join(STATE, CHILDREN, TIMES, { "attempt", "worker_id", "graph_sha256", "source_sha256" })) do
+for _, key in ipairs(join(STATE, CHILDREN, TIMES, OPTIONAL,
+  { "attempt", "worker_id", "graph_sha256", "source_sha256" })) do
   OWNED[key] = true
 end
 
@@ -72,13 +77,18 @@ function M.initial(run)
   return snapshot
 end
 
+local function copied(image)
+  local copy = {}
+  for key, value in pairs(image) do copy[key] = value end
+  return copy
+end
+
 --- A snapshot without its task records: what lists, cancels and plain reads answer.
 ---@param snapshot table
 ---@return table a shallow copy
 function M.brief(snapshot)
-  local copy = {}
-  for key, value in pairs(snapshot) do copy[key] = value end
-  copy.task_records, copy.task_records_truncated = nil, nil
+  local copy = copied(snapshot)
+  copy.task_records, copy.task_records_truncated, copy.frame_records = nil, nil, nil
   return copy
 end
 
@@ -128,22 +138,41 @@ function M.mark_cancelled(image, now)
   M.close(image, now, "CANCELLED")
 end
 
---- Ends whatever tasks of an image are still open.
+--- Takes what an earlier attempt has left of its tasks out of an image.
+---@param image table changed in place
+function M.forget_tasks(image)
+  image.tasks, image.task_records = {}, {}
+  for _, key in ipairs(OPTIONAL) do image[key] = nil end
+end
+
+local function table_or_empty(value) return type(value) == "table" and value or {} end
+
+--- What a state becomes in a run that is ended from outside.
+local function closed(state, becomes)
+  local is_open = state == "RUNNING" or (state == "PENDING" and becomes == "CANCELLED")
+  return is_open and becomes or nil
+end
+
+--- Ends whatever tasks and frames of an image are still open.
 ---@param image table changed in place
 ---@param now number unix seconds
 ---@param state string what a task that was RUNNING becomes; one that never started becomes that too if "CANCELLED"
-function M.close(image, now, state)
+---@param message string|nil error of the tasks that it ends
+function M.close(image, now, state, message)
   image.end_time, image.heartbeat_at, image.updated_at = now, now, now
-  local records = type(image.task_records) == "table" and image.task_records or {}
-  for name, now_state in pairs(type(image.tasks) == "table" and image.tasks or {}) do
-    if now_state == "RUNNING" or (now_state == "PENDING" and state == "CANCELLED") then
-      image.tasks[name] = state
-      local record = records[name]
-      if record then
-        record.state, record.ended_at = state, now
-        if present(record.started_at) then record.duration_ms = (now - record.started_at) * 1000 end
-      end
+  local records = table_or_empty(image.task_records)
+  for name, now_state in pairs(table_or_empty(image.tasks)) do
+    local record = records[name]
+    local ended = closed(now_state, state)
+    if ended then image.tasks[name] = ended end
+    if ended and record then
+      record.state, record.ended_at = ended, now
+      if message and not present(record.error) then record.error = message end
+      if present(record.started_at) then record.duration_ms = (now - record.started_at) * 1000 end
     end
+  end
+  for _, frame in pairs(table_or_empty(image.frame_records)) do
+    frame.state = closed(frame.state, state) or frame.state
   end
 end
 
@@ -158,26 +187,50 @@ end
 
 local ENCODE = { ascii = true }
 
---- The bytes to store. Over the cap, first the task records go (task_records_truncated), then the task states
---- (tasks_truncated): the run itself is always told.
----@param image table; its two flags are set or removed
+--- What remains of tasks over the cap: those that have not ended or not ended well, and how many there are of each
+--- state.
+local function cut_tasks(tasks)
+  local left, counts = {}, {}
+  for name, state in pairs(tasks) do
+    counts[state] = (counts[state] or 0) + 1
+    if state ~= "SUCCEEDED" then left[name] = state end
+  end
+  return left, counts
+end
+
+--- The steps of making a snapshot smaller: first the records go, then the tasks that ended well, then the rest.
+local CUTS = {
+  function(cut) cut.task_records, cut.task_records_truncated = {}, true end,
+  function(cut)
+    cut.tasks, cut.task_counts = cut_tasks(table_or_empty(cut.tasks))
+    cut.tasks_truncated, cut.frame_records = true, nil
+  end,
+  function(cut) cut.tasks, cut.failed_tasks = {}, nil end,
+}
+
+--- The bytes to store. Over the cap, first the task records go (task_records_truncated), then the states of tasks that
+--- ended well (tasks_truncated, task_counts), then all of them: the run itself is always told.
+---@param image table; task_records_truncated is set or removed by what became of its records
 ---@param max_bytes number 0 or less: no cap
+---@param known integer? cuts that are needed for sure, since they were the last time: a big output is not printed
+---  again and again only to be too big
 ---@return string|nil bytes
 ---@return string|nil message names the value that JSON cannot carry
----@return string|nil code
-function M.encode(image, max_bytes)
-  image.task_records_truncated, image.tasks_truncated = nil, nil
-  local bytes, message, code = json.encode(image, ENCODE)
-  if not bytes or max_bytes <= 0 or #bytes <= max_bytes then return bytes, message, code end
-  local cut = { task_records = {}, task_records_truncated = true }
-  for key, value in pairs(image) do
-    if cut[key] == nil then cut[key] = value end
+---@return string|integer|nil code; or the number of cuts that were needed
+function M.encode(image, max_bytes, known)
+  if next(table_or_empty(image.task_records)) ~= nil then image.task_records_truncated = nil end
+  local form, cuts = image, 0
+  while true do
+    if cuts >= (known or 0) then
+      local bytes, message, code = json.encode(form, ENCODE)
+      if not bytes then return nil, message, code end
+      if max_bytes <= 0 or #bytes <= max_bytes or cuts == #CUTS then return bytes, nil, cuts end
+    end
+    if cuts == 0 then form = copied(image) end
+    cuts = cuts + 1
+    CUTS[cuts](form)
+    image.task_records_truncated = true
   end
-  image.task_records_truncated = true
-  bytes = json.encode(cut, ENCODE)
-  if #bytes <= max_bytes then return bytes end
-  cut.tasks, cut.tasks_truncated, image.tasks_truncated = {}, true, true
-  return json.encode(cut, ENCODE)
 end
 
 return M

@@ -54,6 +54,8 @@ function M.tasks(app, run_id)
     run_id = current.run_id, flow_name = current.flow_name, status = current.status,
     tasks = current.tasks or {}, task_records = current.task_records or {},
     task_records_truncated = current.task_records_truncated == true,
+    frame_records = current.frame_records, failed_tasks = current.failed_tasks, -- these where there are any
+    tasks_truncated = current.tasks_truncated, task_counts = current.task_counts,
   }
 end
 

@@ -38,6 +38,7 @@ function board:remove_slot(key)
   end
   if slot.job and slot.state == "busy" then self:_count(slot.job.tag, -1) end
   if slot.next then self:_count(slot.next.tag, -1) end
+  if slot.is_clearing then return nil, slot.job end
   return slot.job, slot.next
 end
 
@@ -45,6 +46,7 @@ end
 ---@param key any
 function board:ready(key)
   local slot = self.slots[key]
+  slot.is_clearing = nil
   if slot.state == "starting" then slot.state = "idle" end
 end
 
@@ -92,6 +94,7 @@ function board:finish(key)
   if not job then return nil end
   self:ending(key)
   slot.job, slot.next = slot.next, nil
+  slot.is_clearing = true -- until it is `ready`: it puts the run away, and has not begun a next one
   slot.state = slot.job and "busy" or "idle"
   return job
 end

@@ -96,6 +96,16 @@ function pool:pid(key)
   return member and member.slot:pid()
 end
 
+--- The earliest deadline of what a slot runs.
+---@param key any
+---@return number|nil at clock.monotonic's seconds; nil when there is none
+---@return string|nil task
+---@return number|nil seconds the task's limit
+function pool:deadline(key)
+  local member = self.members[key]
+  if member then return member.slot:deadline() end
+end
+
 --- Ends all slots at once.
 function pool:close()
   self.closed = true

@@ -10,7 +10,7 @@ local RETRY_SEC = 0.5
 
 --- A run that waits again: what was running has not started.
 local function hand_back(image)
-  image.status, image.start_time = "PENDING", json.null
+  image.status, image.start_time, image.frame_records = "PENDING", json.null, nil
   for name, state in pairs(type(image.tasks) == "table" and image.tasks or {}) do
     if state == "RUNNING" then
       image.tasks[name] = "PENDING"
@@ -21,7 +21,17 @@ end
 
 local function fail(image, text, now)
   image.status, image.error = "FAILED", text
-  snapshot.close(image, now, "FAILED")
+  snapshot.close(image, now, "FAILED", text)
+end
+
+--- Gives the task that has outlived its limit its end: nobody may have written that it runs.
+local function fail_task(image, name, text, now)
+  if type(image.tasks) ~= "table" then image.tasks = {} end
+  if type(image.task_records) ~= "table" then image.task_records = {} end
+  local record = image.task_records[name] or { started_at = json.null, duration_ms = json.null, inputs = {},
+    output = json.null, artifacts = {}, traceback = json.null }
+  image.tasks[name], image.task_records[name] = "FAILED", record
+  record.state, record.error, record.ended_at = "FAILED", text, now
 end
 
 --- What the image becomes, by why the slot is gone. Returns the outcome.
@@ -33,6 +43,11 @@ local CAUSES = {
   drain = function(image)
     hand_back(image)
     return "handed_back"
+  end,
+  timeout = function(image, case, now)
+    fail(image, case.text, now)
+    fail_task(image, case.task, case.text, now)
+    return "failed"
   end,
   crash = function(image, case, now)
     image.crash_count = (tonumber(image.crash_count) or 0) + 1

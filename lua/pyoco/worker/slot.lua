@@ -78,13 +78,15 @@ end
 function run:refresh()
   local eng = self.eng
   if not eng then return end
-  self.image.tasks, self.image.task_records = eng.tasks, fill_records(eng.records)
+  local image = self.image
+  image.tasks, image.task_records = eng.tasks, fill_records(eng.records)
+  image.frame_records, image.failed_tasks = eng.frames, eng.failed_tasks
 end
 
 --- Makes an image writable that JSON refused: its records go, and the run says why.
 function run:mend(message)
   self.eng, self.broken = nil, message
-  self.image.task_records, self.image.params = {}, self.image.params
+  self.image.task_records, self.image.frame_records = {}, nil
 end
 
 --- The terminal write. Returns the outcome that the supervisor settles.
@@ -128,7 +130,8 @@ function run:announce_soon()
   end)
 end
 
---- Has RUNNING stored, then calls `done`: at once when it is, or when it does not matter any more.
+--- Has RUNNING and the tasks that run stored, then calls `done`: at once when it was done before, or does not matter
+--- any more.
 function run:store_running(done)
   if self.is_running_stored or self.ending or not self.writer then return done() end
   local waiters = self.running_waiters
@@ -189,7 +192,7 @@ end
 function run:execute(flow)
   local ok, eng = pcall(engine.new, flow, self:engine_options(flow))
   if not ok then return self:fail_early("invalid_flow", tostring(eng)) end
-  eng.before_callout = function() self:before_callout() end
+  eng.before_callout, eng.on_deadline = function() self:before_callout() end, slot.deadline
   self.eng = eng
   async.wait(function(done) self.on_engine_end = done end)
   return self:conclude(eng)
@@ -215,12 +218,12 @@ end
 function run:start(stored, revision, document)
   local image = snapshot.image(stored, self.job, self.now())
   image.status, image.worker_id, image.error = "RUNNING", self.boot.worker_id, null
-  image.start_time, image.end_time, image.tasks, image.task_records = self.started_at, null, {}, {}
+  image.start_time, image.end_time = self.started_at, null
+  snapshot.forget_tasks(image)
   self:open_writer(image, revision)
   if self.ours.delivery > 1 then
     self.announced = true
     self.writer:flush()
-    self.is_running_stored = true
   else
     self:announce_soon()
   end

@@ -3,7 +3,7 @@
 --- as it must: the body goes to the slot as it came.
 ---
 --- A job in hand: { seq, delivery, reply, data, subject, tag, run_id, key (slot), started_at, beat_at, progress_at,
---- killed (why its slot was killed), grace (stops the timer of a cancel) }.
+--- killed (why its slot was killed), overdue (task and text of a "timeout"), grace (stops the timer of a cancel) }.
 local clock = require "host.clock"
 local json = require "host.json"
 local jetstream = require "pyoco.nats.jetstream"
@@ -185,7 +185,9 @@ function supervisor:rescue(job, text)
   local decoded, fault, run_id = jobs.read(job.data)
   if not decoded and not run_id then return self:settle(job, "invalid_job", { error = fault }) end
   async.go(function()
-    local case = { cause = job.killed or "crash", text = text, max_crashes = self.cfg.worker_max_crashes,
+    local overdue = job.killed == "timeout" and job.overdue or { text = text }
+    local case = { cause = job.killed or "crash", text = overdue.text, task = overdue.task,
+      max_crashes = self.cfg.worker_max_crashes,
       ours = job, job = decoded or { run_id = run_id }, worker_id = self.worker_id }
     local outcome, message, image = rescue.run({ runs = self.store.runs, now = self.now, sleep = async.sleep,
       max_bytes = self.cfg.max_run_snapshot_bytes, is_stopped = function() return self.is_ended end }, case)
@@ -266,6 +268,18 @@ function supervisor:on_hint(message)
   end
 end
 
+--- A task that does not end at its limit, since it is in a C function that does not return: its slot is killed when it
+--- has been overdue for as long as a cancel may take.
+function supervisor:check_deadline(job, now)
+  if job.killed then return end
+  local at, name, seconds = self.pool:deadline(job.key)
+  if not at or now < at + self.cfg.cancel_grace_period_sec then return end
+  local text = ("task '%s' timed out after %.14g s (timeout_sec)"):format(name, seconds)
+  self.log:error("task ignores its timeout; its process is killed", { run_id = job.run_id }, { message = text })
+  job.killed, job.overdue = "timeout", { task = name, text = text }
+  self.pool:signal(job.key, SIGKILL)
+end
+
 -- periodic -----------------------------------------------------------------------------------------------------
 
 --- Renews the jobs in hand, and looks after slots that have fallen silent.
@@ -282,6 +296,7 @@ function supervisor:tick()
       job.beat_at = now
       async.go(function() self:check_cancel(job) end)
     end
+    if job.key then self:check_deadline(job, now) end
   end
   self:pull()
 end

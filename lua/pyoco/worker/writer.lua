@@ -26,11 +26,12 @@ function writer:_put()
   local now = self.now()
   self.image.heartbeat_at, self.image.updated_at = now, now
   self.refresh()
-  local bytes, message = snapshot.encode(self.image, self.max_bytes)
+  local bytes, message, cuts = snapshot.encode(self.image, self.max_bytes, self.cuts)
   if not bytes then
     self.on_unwritable(message)
     return false
   end
+  self.cuts = cuts -- records only grow
   local revision, code
   if self.revision then
     revision, message, code = self.runs:update_raw(self.image.run_id, bytes, self.revision)
