@@ -269,9 +269,9 @@ function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
-    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {}, on_close = {},
-    on_event = opts.on_event, now = opts.now or clock.wall, monotonic = opts.monotonic or clock.monotonic,
-    after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
+    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {},
+    on_close = {}, on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
+    monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
     http = opts.http, exec = opts.exec, random = opts.random,
