@@ -2,8 +2,8 @@
 --- meet as 422).
 ---
 --- A schema is a list of rows: { name, type, required =, default =, nullable =, doc =, ... }
----   string   min_length, max_length, choices, pattern (a Lua pattern that reads the same as a regular expression; if it
----            does not, `shown` is the regular expression)
+---   string   min_length, max_length, choices, pattern (a Lua pattern that reads the same as a regular expression; if
+---            it does not, `shown` is the regular expression)
 ---   integer, number   ge, le (bounds, inclusive), gt (exclusive)
 ---   boolean
 ---   object
