@@ -27,6 +27,8 @@
 local condition = require "pyoco.flow.condition"
 local dag = require "pyoco.flow.dag"
 
+local ipairs, next, remove, type = ipairs, next, table.remove, type
+
 local M = {}
 
 local MAX_MENTIONS = 200000 -- a Lua fragment may be used twice, and that one twice, and so on
@@ -47,11 +49,16 @@ end
 --- A nested chain of one operator as one list, in order: `(a >> b) >> c` has three items however it was built.
 local function flatten(node)
   local op, is_flat = node.op, true
-  for i = 1, #node do is_flat = is_flat and node[i].op ~= op end
+  for i = 1, #node do
+    if node[i].op == op then
+      is_flat = false
+      break
+    end
+  end
   if is_flat then return node end
   local items, stack = {}, { node }
   while #stack > 0 do
-    local top = table.remove(stack)
+    local top = remove(stack)
     if top.op == op then
       for i = #top, 1, -1 do stack[#stack + 1] = top[i] end
     else
@@ -75,18 +82,22 @@ end
 
 --- Puts a member behind `need`, at one of its mentions.
 local function mention(c, key, record, node, need)
-  local scope = c.scope
+  local scope, branch = c.scope, c.branch
+  if branch then branch[#branch + 1] = key end
   if record.first == nil then
     record.first, record.scope = node, scope
-    c.order[#c.order + 1] = record
+    local count = c.count + 1
+    c.count, c.order[count] = count, record
     if scope then scope.has_member = true end
+    if need then record.need, record.place = need, node end -- whose members were mentioned before: no cycle so far
+    return
   elseif record.scope ~= scope then
     if scope then scope.has_member = true end
     return require("pyoco.flow.frame").report_conflict(c, record, node)
+  elseif not need then
+    return
   end
-  local branch = c.branch
-  if branch then branch[#branch + 1] = key end
-  if not need then return end
+  c.is_in_order = false
   if record.need == nil then
     record.need, record.place = need, node
   else
@@ -107,9 +118,15 @@ end
 
 --- Parallel items: each starts after `need`; the exit is that of all of them.
 local function visit_all(c, node, need, depth)
-  local items, exits = flatten(node), {}
-  for i = 1, #items do exits[#exits + 1] = visit(c, items[i], need, depth + 1) end
-  return #exits > 1 and { all = exits } or exits[1]
+  local items, exits, count = flatten(node), {}, 0
+  for i = 1, #items do
+    local exit = visit(c, items[i], need, depth + 1)
+    if exit then
+      count = count + 1
+      exits[count] = exit
+    end
+  end
+  return count > 1 and { all = exits } or exits[1]
 end
 
 --- Parallel items; the exit is that of the first. Notes which members stand in which branch.
@@ -180,28 +197,30 @@ local function visit_unknown(c, node, need)
   return need
 end
 
+--- Stops at a graph that is too large; the first time it says so.
+local function stop(c, node, message, hint)
+  if not c.stopped then c.fail(node, "too_large", message, { hint = hint }) end
+  c.stopped = true
+end
+
 --- Any node of the AST; see VISIT.
 function visit(c, node, need, depth)
   local op = node.op
   if op then
-    if depth > MAX_NESTING and not c.stopped then
-      c.fail(node, "too_large", "the graph is nested too deeply", { hint = "flatten it" })
-      c.stopped = true
-    end
+    if depth > MAX_NESTING then stop(c, node, "the graph is nested too deeply", "flatten it") end
     if c.stopped then return need end
     return VISIT[op](c, node, need, depth)
   end
-  c.mentions = c.mentions + 1
-  if c.mentions > MAX_MENTIONS then
-    if not c.stopped then
-      c.fail(node, "too_large", ("the graph mentions tasks more than %d times"):format(MAX_MENTIONS))
-      c.stopped = true
-    end
-    return need
-  end
   local name = node.name
   local record = c.record[name]
-  if not record then return visit_unknown(c, node, need) end
+  local left = c.left - 1
+  c.left = left
+  if left < 0 then
+    stop(c, node, ("the graph mentions tasks more than %d times"):format(MAX_MENTIONS))
+    return need
+  elseif not record then
+    return visit_unknown(c, node, need)
+  end
   mention(c, name, record, node, need)
   return name
 end
@@ -213,10 +232,9 @@ end
 
 --- What a member waits for: one condition out of all its mentions.
 local function needs_of(c, record)
-  local cond = record.need
-  if not cond then return nil end
-  if type(cond) ~= "string" then cond = condition.simplify(cond, c.simple) end
-  local more = record.more
+  local cond, more = record.need, record.more
+  if not more and (cond == nil or type(cond) == "string") then return cond end
+  cond = condition.simplify(cond, c.simple)
   if more then
     local list, places = { cond }, { record.place }
     for i, wait in ipairs(more) do list[i + 1], places[i + 1] = condition.simplify(wait.cond, c.simple), wait.place end
@@ -237,26 +255,33 @@ end
 
 --- Tells whether a declared task belongs to the run; warns where that may surprise.
 local function is_included(c, row, run_all)
-  if not run_all then return row.first ~= nil end
+  local first = row.first
+  if not run_all then return first ~= nil end
   local can_run = row.callable or row.command
-  if row.first and not can_run then
-    c.warn(row, "no_callable", ("task '%s' has no callable and no run: our workers cannot run it"):format(row.name))
-  elseif not row.first and can_run then
-    c.warn(row, "not_in_graph", ("the graph does not name '%s': it runs, and waits for nothing"):format(row.name))
-  elseif not row.first then
-    c.warn(row, "not_in_graph", ("'%s' has nothing to run and is not in the graph: ignored"):format(row.name))
+  if first and can_run then return true end
+  local message
+  if first then
+    message = ("task '%s' has no callable and no run: our workers cannot run it"):format(row.name)
+  elseif can_run then
+    message = ("the graph does not name '%s': it runs, and waits for nothing"):format(row.name)
+  else
+    message = ("'%s' has nothing to run and is not in the graph: ignored"):format(row.name)
   end
-  return row.first or can_run
+  c.warn(row, first and "no_callable" or "not_in_graph", message)
+  return first or can_run
 end
 
 --- Makes a node of each row that belongs to the run, and completes the frames.
 local function complete(c, graph)
-  local nodes = graph.nodes
+  local nodes, run_all = graph.nodes, c.opts.run_all
   for _, row in ipairs(c.rows) do
     row.needs, row.frame = nil, nil
-    if is_included(c, row, c.opts.run_all) then
-      row.inputs, row.outputs, row.options = row.inputs or NONE, row.outputs or NONE, row.options or NONE
-      if row.command or next(row.inputs) ~= nil then c.has_reads = true end
+    if is_included(c, row, run_all) then
+      local inputs = row.inputs
+      if not inputs then row.inputs = NONE elseif next(inputs) ~= nil then c.has_reads = true end
+      if not row.outputs then row.outputs = NONE end
+      if not row.options then row.options = NONE end
+      if row.command then c.has_reads = true end
       if row.need then row.needs = needs_of(c, row) end
       if row.scope then row.frame = row.scope.frame.id end
       if row.options.parallel then require("pyoco.flow.frame").set_parallel(c, row) end
@@ -290,7 +315,8 @@ end
 
 --- The compiler's state.
 local function new_state(rows, opts)
-  local c = { rows = rows, opts = opts, record = {}, order = {}, scope = false, branch = nil, mentions = 0,
+  local c = { rows = rows, opts = opts, record = {}, order = {}, count = 0, is_in_order = true, left = MAX_MENTIONS,
+    scope = false, branch = nil,
     entries = {}, opened = {}, counts = {}, reads = {}, any_of = {}, simple = {}, unknown = {}, errors = {},
     warnings = {} }
   for _, row in ipairs(rows) do c.record[row.name] = row end

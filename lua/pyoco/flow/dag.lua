@@ -4,7 +4,7 @@ local condition = require "pyoco.flow.condition"
 
 local M = {}
 
-local ipairs, next = ipairs, next
+local ipairs, next, type = ipairs, next, type
 local leaves = condition.leaves
 
 local MAX_EDGES = 200000
@@ -25,44 +25,21 @@ local function add_edges(graph, c, memo)
   local edges, count = graph.edges, 0
   for _, records in ipairs { graph.nodes, c.opened } do
     for _, record in ipairs(records) do
-      local needs = record.needs
-      if needs then
-        local one, list = leaves(needs, memo)
-        local key = record.name or record.key
-        if count + (list and #list or 1) > MAX_EDGES then
-          c.fail(record.place, "too_large", ("the graph has more than %d edges"):format(MAX_EDGES),
-            { hint = "put one task between the two groups" })
-          return false
-        elseif one then
-          count = count + 1
-          edges[count] = { one, key }
-        else
-          for i = 1, #list do edges[count + i] = { list[i], key } end
-          count = count + #list
-        end
+      local needs, key = record.needs, record.name or record.key
+      if type(needs) == "string" then
+        count = count + 1
+        edges[count] = { needs, key }
+      elseif needs then
+        local list = list_before(record, memo)
+        for i = 1, count + #list <= MAX_EDGES and #list or 0 do edges[count + i] = { list[i], key } end
+        count = count + #list
+      end
+      if count > MAX_EDGES then
+        c.fail(record.place, "too_large", ("the graph has more than %d edges"):format(MAX_EDGES),
+          { hint = "put one task between the two groups" })
+        return false
       end
     end
-  end
-  return true
-end
-
---- Tells whether each member is mentioned after all that it waits for, as most graphs are written: then there is no
---- cycle, and the order of mentions is one in which they can run.
-local function is_in_order(order, memo)
-  local seen = {}
-  for _, record in ipairs(order) do
-    local needs = record.needs
-    if needs then
-      local one, list = leaves(needs, memo)
-      if one and not seen[one] then return false end
-      if list and not seen[list] then
-        for i = 1, #list do
-          if not seen[list[i]] then return false end
-        end
-        seen[list] = true
-      end
-    end
-    seen[record.name or record.key] = true
   end
   return true
 end
@@ -162,7 +139,7 @@ function M.check(graph, c)
   local is_fine = add_edges(graph, c, memo)
   local reads = (#c.reads > 0 or c.has_reads) and require("pyoco.flow.reads").collect(graph, c) or NONE
   if not is_fine then return end
-  local order = is_in_order(c.order, memo) and c.order or sort(c, memo)
+  local order = c.is_in_order and c.order or sort(c, memo)
   if not order or c.opts.partial or next(reads) == nil then return end
   require("pyoco.flow.reads").report(c, not_before(order, reads, memo))
 end

@@ -17,12 +17,15 @@ local M = {}
 
 local MESSAGE = "invalid workflow yaml"
 local MAX_PROBLEMS = 200 -- hostile documents have any number
+local SMALL_TASK = 30    -- bytes of a document that a task takes at least
 
---- The keys of each mapping.
-local TOP_KEYS = options.names(options.TOP, "yaml")
-local FLOW_KEYS, FLOW_ROWS = options.names(options.FLOW, "yaml")
-local TASK_KEYS, TASK_ROWS = options.names(options.TASK, "yaml")
-local RUNTIME_KEYS, RUNTIME_ROWS = options.names(options.RUNTIME, "yaml")
+--- The keys of a mapping: { names = in order, rows = name -> row of flow/options.lua }.
+local function keys_of(rows)
+  local names, by_name = options.names(rows, "yaml")
+  return { names = names, rows = by_name }
+end
+local TOP, FLOW, TASK = keys_of(options.TOP), keys_of(options.FLOW), keys_of(options.TASK)
+local RUNTIME = keys_of(options.RUNTIME)
 local UNSUPPORTED = { flows = "write one flow: per document", discovery = "name callables in tasks:" }
 
 local describe = options.describe
@@ -46,14 +49,12 @@ local function fail(d, at, path, code, message, more)
   d.errors[#d.errors + 1] = problem
 end
 
---- Reports the keys of a mapping that are not among `allowed`, nor among those that were `judged` already.
-local function check_keys(d, map, path, allowed, code, judged)
-  local known = {}
-  for _, key in ipairs(allowed) do known[key] = true end
+--- Reports the keys of a mapping that have no row, nor were `judged` already.
+local function check_keys(d, map, path, known, code, judged)
   for key in pairs(map) do
-    if not known[key] and not (judged and judged[key]) then
+    if not known.rows[key] and not (judged and judged[key]) then
       fail(d, { map = map, key = key, is_key = true }, path .. key, code, ("unknown key '%s'; known: %s"):format(key,
-        table.concat(allowed, ", ")), { got = key, names = allowed })
+        table.concat(known.names, ", ")), { got = key, names = known.names })
     end
   end
 end
@@ -90,15 +91,17 @@ local function read_task(d, tasks, name)
       { hint = "write callable: module:function below it" })
     return { name = name, line = mark.line, column = mark.column }
   end
-  check_keys(d, config, path .. ".", TASK_KEYS, "unknown_task_keys")
+  check_keys(d, config, path .. ".", TASK, "unknown_task_keys")
   local given = {}
   for key in pairs(config) do
-    local known = TASK_ROWS[key]
-    if known then given[key] = option_at(d, config, known, path .. "." .. key, "invalid_task_" .. key) end
+    local row = TASK.rows[key]
+    if row then given[key] = option_at(d, config, row, path .. "." .. key, "invalid_task_" .. key) end
   end
-  for _, conflict in ipairs(options.conflicts(given)) do
-    fail(d, { map = config, key = conflict.name, is_key = true }, path .. "." .. conflict.name,
-      "invalid_task_" .. conflict.name, ("task '%s' %s"):format(name, conflict.message), { hint = conflict.hint })
+  if given.run ~= nil or given.env ~= nil or given.cwd ~= nil then
+    for _, conflict in ipairs(options.conflicts(given)) do
+      fail(d, { map = config, key = conflict.name, is_key = true }, path .. "." .. conflict.name,
+        "invalid_task_" .. conflict.name, ("task '%s' %s"):format(name, conflict.message), { hint = conflict.hint })
+    end
   end
   return options.row(given, name, mark.line, mark.column)
 end
@@ -107,13 +110,15 @@ end
 local function read_tasks(d, root)
   local tasks = mapping_at(d, root, "tasks", "tasks", "invalid_tasks")
   if not tasks then return nil end
-  local rows = {}
-  for name in pairs(tasks) do rows[#rows + 1] = read_task(d, tasks, name) end
-  table.sort(rows, function(a, b)
-    if a.line ~= b.line then return a.line < b.line end
-    if a.column ~= b.column then return a.column < b.column end
-    return a.name < b.name
-  end)
+  local places, row_at, rows = {}, {}, {}
+  for name in pairs(tasks) do
+    local row = read_task(d, tasks, name)
+    local place = row.line << 32 | row.column << 8 -- numbers sort faster than rows
+    while row_at[place] do place = place + 1 end
+    places[#places + 1], row_at[place] = place, row
+  end
+  table.sort(places)
+  for i, place in ipairs(places) do rows[i] = row_at[place] end
   return rows
 end
 
@@ -126,21 +131,21 @@ local function read_flow(d, root)
       { hint = "write flow: with graph: below it" })
     return nil, {}
   end
-  check_keys(d, flow, "flow.", FLOW_KEYS, "unknown_flow_keys")
+  check_keys(d, flow, "flow.", FLOW, "unknown_flow_keys")
   local graph = flow.graph
-  local expected, got = options.check(FLOW_ROWS.graph, graph)
+  local expected, got = options.check(FLOW.rows.graph, graph)
   if expected then
     fail(d, { map = flow, key = "graph", fallback = d.marks(root, "flow") }, "flow.graph", "missing_flow_graph",
       ("flow.graph must be %s, got %s"):format(expected, got))
     graph = nil
   end
-  return graph, option_at(d, flow, FLOW_ROWS.defaults, "flow.defaults", "invalid_flow_defaults") or {}
+  return graph, option_at(d, flow, FLOW.rows.defaults, "flow.defaults", "invalid_flow_defaults") or {}
 end
 
 --- Checks the version: anything that is a whole number, as the reference takes it.
 local function check_version(d, root)
   local version = root.version
-  local expected, got = options.check(options.TOP[1], version)
+  local expected, got = options.check(TOP.rows.version, version)
   if version == nil or not expected then return end
   fail(d, { map = root, key = "version" }, "version", "invalid_version",
     ("version must be %s, got %s"):format(expected, got), { hint = "write version: 1" })
@@ -150,8 +155,8 @@ end
 local function read_runtime(d, root)
   local runtime = mapping_at(d, root, "runtime", "runtime", "invalid_runtime")
   if not runtime then return {} end
-  check_keys(d, runtime, "runtime.", RUNTIME_KEYS, "unknown_runtime_keys")
-  return option_at(d, runtime, RUNTIME_ROWS.expose_env, "runtime.expose_env", "invalid_runtime_expose_env") or {}
+  check_keys(d, runtime, "runtime.", RUNTIME, "unknown_runtime_keys")
+  return option_at(d, runtime, RUNTIME.rows.expose_env, "runtime.expose_env", "invalid_runtime_expose_env") or {}
 end
 
 --- Reports unknown keys of the top level; those of other formats that people try have errors of their own.
@@ -162,7 +167,7 @@ local function check_top(d, root)
         ("'%s' is not supported"):format(key), { hint = hint })
     end
   end
-  check_keys(d, root, "", TOP_KEYS, "unknown_top_level_keys", UNSUPPORTED)
+  check_keys(d, root, "", TOP, "unknown_top_level_keys", UNSUPPORTED)
 end
 
 --- Tells line and column of a byte of the graph text; what that needs is made for the first frame.
@@ -218,6 +223,7 @@ end
 ---@return table|nil errors all of them, by place: { line, column, path, code, message, hint, caret }
 function M.read(text, opts)
   opts = opts or {}
+  local resting <close> = compile.rest_collector(#text // SMALL_TASK) -- luacheck: ignore
   local root, marks, code, errors = yaml.decode(text, { duplicate = opts.duplicate, max_bytes = opts.max_bytes })
   if root == nil then return nil, MESSAGE, code, finish(errors or { { code = code, message = marks } }, text) end
   local d = { text = text, root = root, marks = marks, errors = {} }

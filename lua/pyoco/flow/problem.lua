@@ -91,9 +91,23 @@ function M.source(document, origin)
   return source
 end
 
+--- Document byte of graph byte `at` of a literal scalar, whose lines are those of the document without their
+--- indentation; nil if the two differ after all.
+local function in_literal(source, at)
+  local text, indent = source.text, source.origin.indent
+  if source.origin.style ~= "literal" or not indent then return nil end
+  source.text_starts = source.text_starts or line_starts(text)
+  local number = line_of(source.text_starts, at)
+  local from, line = source.text_starts[number], source.starts[source.origin.value_line + number]
+  if not line or source.document:sub(line + indent, line + indent + at - from) ~= text:sub(from, at) then return nil end
+  return line + indent + at - from
+end
+
 --- Document byte of graph byte `at`, or nil if it cannot be told.
 local function to_document(source, at)
   if not source.origin then return at end
+  local found = in_literal(source, at)
+  if found then return found end
   source.map = source.map or align(source, source.text, source.origin)
   if source.map[at] then return source.map[at] end
   local before = source.text:sub(1, at):find("%S%s*$") -- a blank or the end: just after what stands before it

@@ -58,6 +58,18 @@ local function fail(c, read, message, more)
   c.fail(place_of(c, read), "bad_selector", message, more)
 end
 
+--- The entry of the first loop that calls its item `name`, nil if there is none.
+local function loop_of(c, name)
+  if not c.loop_of then
+    c.loop_of = {}
+    for i = #c.opened, 1, -1 do
+      local as = c.opened[i].node.as
+      if as then c.loop_of[as] = c.opened[i] end
+    end
+  end
+  return c.loop_of[name]
+end
+
 --- Warns of a parameter that looks like a slip: an item's name outside of its loop, or nearly a default's name.
 local function check_param(c, read, parsed)
   local path = parsed.path
@@ -71,17 +83,17 @@ local function check_param(c, read, parsed)
     names[#names + 1] = scope.node.as
     scope = scope.outer
   end
-  for _, entry in ipairs(c.opened) do
-    if entry.node.as == name and not is_long then
-      return c.warn(place_of(c, read), "unknown_param",
-        ("%s: '%s' is the item of %s, and this is outside of it; here it is a parameter of the run"):format(parsed.text,
-          name, entry.frame.title), { path = read.path })
-    end
+  local loop = not is_long and loop_of(c, name)
+  if loop then
+    return c.warn(place_of(c, read), "unknown_param",
+      ("%s: '%s' is the item of %s, and this is outside of it; here it is a parameter of the run"):format(parsed.text,
+        name, loop.frame.title), { path = read.path })
   end
-  if c.compared == nil then c.compared = 0 end
-  for known in pairs(c.opts.defaults or {}) do names[#names + 1] = known end
-  c.compared = c.compared + #names
-  if c.compared > MAX_COMPARED then return end
+  for known in pairs(c.opts.defaults or {}) do
+    c.compared = (c.compared or 0) + 1
+    if c.compared > MAX_COMPARED then return end
+    names[#names + 1] = known
+  end
   table.sort(names)
   if require("pyoco.nearest").name(name, names) then
     c.warn(place_of(c, read), "unknown_param", ("%s: no parameter '%s' is among the defaults"):format(parsed.text,
