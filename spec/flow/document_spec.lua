@@ -237,7 +237,7 @@ tasks:
       ["flow:\n  graph: |\n    a >> b % '$node.zz.output'"] = "3:15 bad_selector",
       ["flow: {graph: 'a[\"$ctx.n +\"]'}"] = "1:27 bad_expression",
       ["flow:\n  graph: >-\n    a[\"$ctx.n +\"]"] = "3:16 bad_expression",
-      ["flow: {graph: \"a[\\\"$ctx.n +\\\"]\"}"] = "1:28 bad_expression",
+      ["flow: {graph: \"a[\\\"$ctx.n +\\\"]\"}"] = "1:29 bad_expression",
     } do
       local lines, errors = refuse(text .. tasks)
       assert.equal(place .. " flow.graph", lines[1], text)
