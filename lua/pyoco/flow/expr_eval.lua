@@ -162,8 +162,7 @@ local BINARY = {
     return (a >= 0) == (b >= 0) or (difference >= 0) == (a >= 0)
   end),
   ["*"] = arithmetic(function(a, b) return a * b end, function(a, b, product)
-    return a == 0 or b == 0 or math.abs((a + 0.0) * b) < 2.0 ^ 62 or product // b == a and (a + 0.0) * b < 2.0 ^ 63
-      and (a + 0.0) * b >= -2.0 ^ 63 and product ~= math.mininteger
+    return a == 0 or product // a == b and product % a == 0 and not (a == -1 and b == math.mininteger)
   end),
   ["/"] = division(function(a, b) return a / b end), ["//"] = division(function(a, b) return a // b end),
   ["%"] = division(function(a, b) return a % b end),

@@ -13,6 +13,13 @@ local MAX_BYTES = 10000
 local MAX_NESTING = 100
 local NAMES = { "true", "false", "null", "and", "or", "not", "in" }
 
+
+--- Words that people try, and what to write instead.
+local FOREIGN = {
+  is = "write == to compare", ["nil"] = "write null", ["if"] = "there is no choice here: use a switch",
+  as = [[a loop over items is written x["$ctx.items as item"], the name in letters, digits and _]],
+}
+
 local advance, fail = tokens.advance, tokens.fail
 
 --- How tightly each operator binds; `not` stands at 3, the sign of a number at 7.
@@ -30,9 +37,9 @@ end
 local function unexpected(s, expected, hint)
   if s.kind == "bad" then return nil end
   if s.kind == "word" then
-    if s.value == "is" or s.value == "nil" then
+    if FOREIGN[s.value] then
       return fail(s, { message = ("'%s' is not part of expressions"):format(s.value), at = s.at, to = s.to,
-        hint = s.value == "is" and "write == to compare" or "write null" })
+        hint = FOREIGN[s.value] })
     end
     local call = s.text:find("^%s*%(", s.pos)
     local message = call and "'%s' is a call: there are none in expressions" or "unknown name '%s'"

@@ -55,7 +55,8 @@ local function quoted(s, at, quote)
     if char == quote then
       local value = s.text:sub(at + 1, stop - 1)
       if find(value, "\\", 1, true) then
-        value = value:gsub("\\(.)", function(escaped) return ESCAPES[escaped] end) -- others stand for themselves
+        -- Other escapes are kept as they stand, as in Python.
+        value = value:gsub("\\(.)", function(escaped) return ESCAPES[escaped] end)
       end
       s.kind, s.value, s.to, s.pos = "value", value, stop, stop + 1
       return

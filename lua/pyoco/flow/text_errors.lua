@@ -4,6 +4,8 @@ local tokens = require "pyoco.flow.text_tokens"
 
 local M = {}
 
+local MAX_ERRORS = 50
+
 local advance = tokens.advance
 
 --- Python's words; they name a task only where a task name can stand.
@@ -39,13 +41,15 @@ local AT_OPERAND = {
   ["number"] = { "a number", "a task whose name starts with a digit goes in quotes" },
 }
 
---- What a place of the grammar takes: the words for it, what Python would read there, a hint for any other token.
-M.PLACES = {
+--- What a place of the grammar takes: the words for it, what Python would read there, a hint for any other token,
+--- hints for some.
+local PLACES = {
   operand = { "a task name or '('", AT_OPERAND },
   operator = { "'>>', '&', '|' or the end of the line", AFTER_OPERAND },
   ["operator or )"] = { "'>>', '&', '|' or ')'", AFTER_OPERAND },
   subscript = { "a number or a quoted text", {}, [[write x[3], x["$ctx.n"] or x["$ctx.items as item"] ]] },
-  ["close of subscript"] = { "']'", {}, "one number or one quoted text stands in the brackets of a loop" },
+  ["close of subscript"] = { "']'", {}, "one number or one quoted text stands in the brackets of a loop",
+    { [","] = "parallel is an option of a task in the loop" } },
   condition = { "a quoted condition", {}, [[write x % "$ctx.done == true", or x % ("$ctx.done == true", 10)]] },
   ["close of condition"] = { "',' or ')'", {}, [[write x % ("$ctx.done == true", 10)]] },
   max = { "a whole number from 1", {}, "it is the largest number of times that the loop may run" },
@@ -55,21 +59,41 @@ M.PLACES = {
   branches = { "'[' and the branches", {}, [[write switch("$ctx.mode")["A" >> x, "*" >> y] ]] },
   label = { "a label in quotes", {}, [[a branch is a label and what it runs: "A" >> x, with "*" for all others]] },
   ["label's >>"] = { "'>>' after the label", {}, [[a branch is a label and what it runs: "A" >> x]] },
-  ["operator, comma or ]"] = { "'>>', ',' or ']'", AFTER_OPERAND,
+  ["operator, comma or ]"] = { "'>>', ',' or ']'", AFTER_OPERAND, nil,
     { ["&"] = [[put brackets around it: "A" >> (x & y)]], ["|"] = [[put brackets around it: "A" >> (x | y)]],
       [":"] = [[write "A" >> x]] } },
 }
 
---- Records an error at bytes `at`..`to`.
+--- Records an error at bytes `at`..`to`; the last one that a report has room for ends the reading.
 ---@param p table
 ---@param code string
 ---@param at integer
 ---@param to integer
 ---@param message string
 ---@param hint string|nil
-function M.fail(p, code, at, to, message, hint)
-  p.errors[#p.errors + 1] = { code = code, at = at, to = to, message = message, hint = hint and hint:gsub(" $", "") }
+---@param got string|nil a word that may be meant for one of `names`, which then is the hint
+---@param names table|nil
+function M.fail(p, code, at, to, message, hint, got, names)
+  if p.is_over then return end
+  p.errors[#p.errors + 1] = { code = code, at = at, to = to, message = message, got = got, names = names,
+    hint = hint and hint:gsub(" $", "") }
+  if #p.errors == MAX_ERRORS then
+    p.errors[#p.errors + 1] = { code = "too_many_errors", at = p.at, to = p.to,
+      message = "too many errors; the rest of the graph was not read" }
+    M.stop(p)
+  end
 end
+
+--- Stops reading, after an error that what follows could only repeat.
+---@param p table
+function M.stop(p)
+  p.is_over, p.kind, p.pos = true, "end", #p.text + 1
+end
+
+--- An example of what stands at a place of the grammar.
+---@param place string a key of PLACES
+---@return string|nil
+function M.hint_at(place) return PLACES[place][3] end
 
 --- The token as an error names it.
 local function got(p)
@@ -80,12 +104,18 @@ local function got(p)
   return "'" .. text .. "'"
 end
 
---- The Python word to blame for the current token: itself, or the one before it (`for x in`). nil if none.
-local function python_word(p)
-  if p.is_bare and KEYWORDS[p.value] then return p.value, p.at, p.to end
+--- The bare word right before the current token, if it is a short one, and its first byte.
+local function word_before(p)
   local from = math.max(1, p.at - 20)
   local at, word = p.text:sub(from, p.at - 1):match("()([%a_]+)[ \t]*$")
-  if KEYWORDS[word] then return word, from + at - 1, from + at + #word - 2 end
+  return word, word and from + at - 1
+end
+
+--- The Python word to blame for the current token: itself, or the one before it (`for x in`). nil if none.
+local function python_word(p)
+  if p.kind == "name" and p.is_bare and KEYWORDS[p.value] then return p.value, p.at, p.to end
+  local word, at = word_before(p)
+  if KEYWORDS[word] then return word, at, at + #word - 1 end
 end
 
 --- Byte of each opening bracket -> byte of the one that closes it; those without a partner are absent. One pass.
@@ -127,10 +157,10 @@ end
 ---@param place string a key of PLACES
 ---@return nil
 function M.unexpected(p, place)
-  local expected, python, hints = table.unpack(M.PLACES[place])
+  local expected, python, hint, hints = table.unpack(PLACES[place], 1, 4)
   local open, kind = p.opens[p.depth], p.kind
   local word, word_at, word_to = python_word(p)
-  local hint = type(hints) == "table" and hints[kind] or type(hints) == "string" and hints or nil
+  hint = hints and hints[kind] or hint
   if kind == "unclosed_quote" then
     M.fail(p, "syntax", p.at, p.to, "this quote is never closed", "close it on the same line")
   elseif word then
@@ -145,7 +175,7 @@ function M.unexpected(p, place)
       ("remove it, or add the missing %s"):format(OPENING[kind]))
   elseif python[kind] and not hint then
     M.fail(p, "unsupported_syntax", p.at, p.to, ("%s is not part of the graph language: expected %s, got %s")
-      :format(python[kind][1], expected, got(p)), python[kind][2])
+      :format(python[kind][1], expected, got(p)), python[kind][2], kind == "(" and word_before(p) or nil, { "switch" })
   elseif OURS[kind] or hint then
     M.fail(p, "syntax", p.at, p.to, ("expected %s, got %s"):format(expected, got(p)),
       kind == "line" and "a line goes on after a backslash, or inside brackets" or hint

@@ -2,8 +2,8 @@
 ---   kind      "name" (bare or quoted), "number", "line" (the end of one), "end" (of the text), "unclosed_quote",
 ---             or the token itself
 ---   at, to    its first and last byte; pos: the byte after it
----   value     a name's or quoted text's content; is_bare: it had no quotes; is_escaped: it had escapes
----   starts_line   a line end was skipped before it, which happens inside brackets only
+---   value, is_bare, is_escaped, starts_line   of a name: its content, whether it had no quotes, had escapes, and
+---             whether a line end was skipped before it, which happens inside brackets only
 ---   depth, opens  how many brackets are open (the parser counts them), and the byte of each
 local M = {}
 
@@ -36,22 +36,30 @@ function M.quoted(p, at)
     elseif stop == quote then
       local value, escapes = text:sub(at + 1, found - 1), 0
       if find(value, "\\", 1, true) then value, escapes = value:gsub("\\([\"'\\])", "%1") end
-      p.kind, p.value, p.is_escaped, p.to, p.pos = "name", value, escapes > 0, found, found + 1
+      p.kind, p.value, p.is_bare, p.is_escaped, p.to, p.pos = "name", value, false, escapes > 0, found, found + 1
       return
     end
     pos = found + (stop == "\\" and 2 or 1)
   end
 end
 
+--- Tokens of one byte, by that byte.
+local SINGLE = {}
+for _, token in ipairs { "(", ")", "[", "]", "&", "|", "%", "," } do SINGLE[byte(token)] = token end
+
 --- Reads a token that is neither a bare name, a blank nor a line end, whose first byte `char` stands at `at`.
 local function read_token(p, at, char)
   local text = p.text
-  if char == 34 or char == 39 then return M.quoted(p, at) end
+  local second, third = byte(text, at + 1, at + 2)
+  if char == 62 and second == 62 and third ~= 61 then
+    p.kind, p.to, p.pos = ">>", at + 1, at + 2
+    return
+  elseif char == 34 or char == 39 then
+    return M.quoted(p, at)
+  end
   local kind, after
   if char >= 48 and char <= 57 then
     kind, after = "number", match(text, "^[%w_.]*()", at)
-  elseif char == 62 and find(text, "^>[^=]", at + 1) then
-    kind, after = ">>", at + 2
   else
     kind = match(text, "^[<>]+=?", at) or match(text, "^[=!]=", at) or match(text, "^%->", at) or string.char(char)
     after = at + #kind
@@ -71,8 +79,11 @@ function M.advance(p)
       p.kind, p.value, p.at, p.to, p.pos, p.is_bare = "name", name, at, after - 1, after, true
       return
     end
-    p.is_bare = false
-    if char == nil then
+    local single = SINGLE[char]
+    if single then
+      p.kind, p.at, p.to, p.pos = single, at, at, at + 1
+      return
+    elseif char == nil then
       p.kind, p.at, p.to, p.pos = "end", at, at, at
       return
     elseif char == 35 then -- #
@@ -91,26 +102,18 @@ function M.advance(p)
   end
 end
 
---- The tokens that may come right after a bare name and are whole in their first byte.
-local SINGLE = { ["&"] = "&", ["|"] = "|", ["\n"] = "line", [")"] = ")" }
+--- What may come right after a bare name, as `mention` reads it. Anything longer (`>=`, `|>`) is left to `advance`.
+local AFTER_NAME = { [">>"] = ">>", ["&"] = "&", ["|"] = "|", ["\n"] = "line", [")"] = ")" }
 
 --- What most operands are: a bare name with an operator after it, read in one go. Moves past both, to the operator.
 ---@param p table
 ---@return table|nil node the mention of a task; nil, with nothing read, when something else stands there
 function M.mention(p)
-  local text = p.text
-  local at, name, to, spaces, char, after =
-    match(text, "^ *()([%a_\x80-\xff][%w_\x80-\xff]*)()( *)([&|\n)>])()", p.pos)
-  if not at then return nil end
-  local kind = SINGLE[char]
-  if not kind then -- >
-    if byte(text, after) ~= 62 or byte(text, after + 1) == 61 then return nil end
-    kind, after = ">>", after + 1
-  elseif char == "\n" and p.depth > 0 then
-    return nil
-  end
-  p.kind, p.at, p.to, p.pos, p.is_bare, p.starts_line = kind, to + #spaces, after - 1, after, false, false
-  return { name = name, at = at, to = to - 1, bare = true }
+  local _, last, at, name, operator = find(p.text, "^ *()([%a_\x80-\xff][%w_\x80-\xff]*) *([>&|\n)][>=]*)", p.pos)
+  local kind = AFTER_NAME[operator]
+  if not kind or kind == "line" and p.depth > 0 then return nil end
+  p.kind, p.at, p.to, p.pos = kind, last - #operator + 1, last, last + 1
+  return { name = name, at = at, to = at + #name - 1, bare = true }
 end
 
 return M
