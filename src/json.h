@@ -8,10 +8,11 @@
 #define PH_JSON_DEPTH 128 /* nesting that encode and decode accept unless told otherwise */
 
 typedef struct ph_json_options {
-    bool is_sorted; /* keys of every object in byte order */
-    bool is_ascii;  /* other characters as \uXXXX */
-    bool is_pretty; /* two spaces of indentation, a line per item */
-    int order;      /* stack index of a list of names that come first at the top level; 0 = none */
+    bool is_sorted;   /* keys of every object in byte order */
+    bool is_ascii;    /* other characters as \uXXXX */
+    bool is_pretty;   /* two spaces of indentation, a line per item */
+    int order;        /* stack index of a list of names that come first at the top level; 0 = none */
+    size_t max_bytes; /* a longer text is refused, mostly before it is made; 0 = no limit */
 } ph_json_options;
 
 /* Decodes text (len bytes, need not be terminated) and pushes the value: returns 1.
@@ -24,7 +25,9 @@ int ph_json_push(lua_State *L, const char *text, size_t len);
  * JSON; err names the path. Never raises. */
 char *ph_json_encode(lua_State *L, int idx, size_t *len, ph_error *err);
 
-/* The same with options; NULL = compact, unsorted, UTF-8. */
+/* The same with options; NULL = compact, unsorted, UTF-8. On failure *len is PH_JSON_TOO_LONG if max_bytes is
+ * why, else 0. */
+#define PH_JSON_TOO_LONG SIZE_MAX
 char *ph_json_encode_with(lua_State *L, int idx, const ph_json_options *options, size_t *len, ph_error *err);
 
 /* json.null, and the mark of an array on the table at the top of the stack. */

@@ -6,6 +6,43 @@ local function round_trip(text)
   return json.encode(assert(json.decode(text)), { sort = true })
 end
 
+describe("json.encode with max_bytes", function()
+  it("gives a text of so many bytes, not one more", function()
+    for _, value in ipairs { "", "text", 5, 1.5, true, json.null, { 1, { "a" } }, { a = { b = "c" } }, {},
+      json.array {}, { { { {} } } }, "\u{20AC}", "a\0b", '"\n' } do
+      for _, options in ipairs { {}, { ascii = true }, { pretty = true }, { sort = true } } do
+        local text = json.encode(value, options)
+        options.max_bytes = #text
+        assert.equal(text, json.encode(value, options))
+        options.max_bytes = #text - 1
+        if options.max_bytes > 0 then
+          local none, message, code = json.encode(value, options)
+          assert.is_nil(none)
+          assert.equal(("more than %d bytes"):format(#text - 1), message)
+          assert.equal("too_large", code)
+        end
+      end
+    end
+  end)
+
+  it("does not make what is too long: 16 GB are refused at once", function()
+    local long, list = ("x"):rep(16 << 20), {}
+    for i = 1, 1000 do list[i] = long end
+    local _, _, code = json.encode(list, { max_bytes = 1000 })
+    assert.equal("too_large", code)
+    local shared = { 1 }
+    for _ = 1, 100 do shared = { shared, shared } end -- unfolds to 2^100 values
+    _, _, code = json.encode(shared, { max_bytes = 1 << 20 })
+    assert.equal("too_large", code)
+  end)
+
+  it("tells what cannot be JSON apart", function()
+    local _, message, code = json.encode({ a = print }, { max_bytes = 1000 })
+    assert.equal("a: a function cannot be JSON", message)
+    assert.equal("invalid", code)
+  end)
+end)
+
 describe("json.decode", function()
   it("keeps integers, floats and long digits as what they are", function()
     local v = json.decode "[1, 1.0, 1e3, -0, 9007199254740993, 9223372036854775807, 9223372036854775808, 0.1]"

@@ -1,9 +1,9 @@
 /* host.json: JSON text and Lua values, on cJSON (1.7.15 or newer).
- *   encode(value [, options]) -> string | nil, message, "invalid"
- *       options: sort (keys in byte order), ascii (\uXXXX), pretty (indented), order (names first at the top)
- *   decode(text [, options]) -> value | nil, message, "invalid"|"too_large", {line, column, offset}
- *       options: max_depth (default 128, at most 900), max_bytes
- *   null          JSON's null, a light userdata: true in a condition, compare with ==
+ *   encode(value [, options]) -> string | nil, message, "invalid"|"too_large"
+ *       options: sort (keys in byte order), ascii (\uXXXX), pretty (indented), order (names first at the
+ * top), max_bytes (a longer text is refused, mostly before it is made; 0 = no limit) decode(text [, options])
+ * -> value | nil, message, "invalid"|"too_large", {line, column, offset} options: max_depth (default 128, at
+ * most 900), max_bytes null          JSON's null, a light userdata: true in a condition, compare with ==
  *   array(t) -> t marks t (default: a new table) as an array, so that [] stays [] when empty
  *   is_array(t) -> boolean       marked, or a table with an element at 1
  *   clean(text) -> text          as JSON can carry it: bytes that are not UTF-8 become U+FFFD
@@ -152,6 +152,7 @@ static int l_json_encode(lua_State *L) {
         options.is_sorted = option_bool(L, 2, "sort");
         options.is_ascii = option_bool(L, 2, "ascii");
         options.is_pretty = option_bool(L, 2, "pretty");
+        options.max_bytes = option_size(L, 2, "max_bytes", 0);
         if (lua_getfield(L, 2, "order") == LUA_TTABLE)
             options.order = 3;
         else if (!lua_isnil(L, 3))
@@ -162,7 +163,7 @@ static int l_json_encode(lua_State *L) {
     size_t len;
     scratch->text = ph_json_encode_with(L, 1, &options, &len, &err);
     if (!scratch->text)
-        return ph_fail(L, PH_INVALID, "%s", err.text);
+        return ph_fail(L, len == PH_JSON_TOO_LONG ? PH_TOO_LARGE : PH_INVALID, "%s", err.text);
     lua_pushlstring(L, scratch->text, len);
     json_scratch_clear(scratch);
     return 1;
@@ -235,12 +236,8 @@ static int l_json_is_array(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"encode", l_json_encode},
-    {"decode", l_json_decode},
-    {"array", l_json_array},
-    {"is_array", l_json_is_array},
-    {"clean", l_json_clean},
-    {NULL, NULL},
+    {"encode", l_json_encode},     {"decode", l_json_decode}, {"array", l_json_array},
+    {"is_array", l_json_is_array}, {"clean", l_json_clean},   {NULL, NULL},
 };
 
 int luaopen_host_json(lua_State *L) {

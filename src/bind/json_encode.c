@@ -22,7 +22,9 @@ typedef struct place {
 typedef struct encoder {
     lua_State *L;
     ph_error *err;
-    bool has_nul, has_wide; /* what the strings seen so far need of the rewrite */
+    bool has_nul, has_wide;  /* what the strings seen so far need of the rewrite */
+    size_t bytes, max_bytes; /* at least so many will be printed; 0 = no limit */
+    bool is_too_long;
 } encoder;
 
 static cJSON *build(encoder *e, const place *at);
@@ -50,6 +52,15 @@ static cJSON *refuse(encoder *e, const place *at, const char *fmt, ...) {
     va_end(ap);
     ph_utf8_clean(e->err->text);
     return NULL;
+}
+
+/* Counts bytes that will be printed for sure; false when it is too many. */
+static bool count(encoder *e, size_t bytes) {
+    e->bytes += bytes;
+    e->is_too_long = e->max_bytes > 0 && e->bytes > e->max_bytes;
+    if (e->is_too_long)
+        snprintf(e->err->text, sizeof e->err->text, "more than %zu bytes", e->max_bytes);
+    return !e->is_too_long;
 }
 
 static cJSON *or_no_memory(encoder *e, const place *at, cJSON *item) {
@@ -97,7 +108,7 @@ static cJSON *build_text(encoder *e, const place *at) {
     size_t len;
     const char *text = lua_tolstring(e->L, -1, &len);
     char *copy;
-    if (!check_text(e, at, text, len, &copy))
+    if (!count(e, len + 1) || !check_text(e, at, text, len, &copy))
         return NULL;
     cJSON *item = copy ? cJSON_CreateString(copy) : cJSON_CreateStringReference(text);
     free(copy);
@@ -221,7 +232,7 @@ static bool add_member(encoder *e, const place *at, cJSON *object) {
     const char *key = lua_tolstring(L, -2, &len);
     place below = {.up = at, .key = key, .depth = at->depth + 1};
     char *copy;
-    if (!check_text(e, &below, key, len, &copy))
+    if (!count(e, len + 3) || !check_text(e, &below, key, len, &copy))
         return false;
     cJSON *item = build(e, &below);
     if (item &&
@@ -263,6 +274,8 @@ static cJSON *build_table(encoder *e, place *at) {
 /* The value at the top of the stack as a tree; NULL with the error set. The stack is left as it was. */
 static cJSON *build(encoder *e, const place *at) {
     int type = lua_type(e->L, -1);
+    if (!count(e, 1))
+        return NULL;
     switch (type) {
     case LUA_TSTRING:
         return build_text(e, at);
@@ -455,8 +468,11 @@ static char *rewrite(const char *text, const ph_json_options *options, size_t *l
 char *ph_json_encode_with(lua_State *L, int idx, const ph_json_options *options, size_t *len, ph_error *err) {
     static const ph_json_options plain;
     options = options ? options : &plain;
-    encoder e = {.L = L, .err = err};
+    encoder e = {.L = L, .err = err, .max_bytes = options->max_bytes};
     place root = {0};
+    size_t ignored;
+    len = len ? len : &ignored;
+    *len = 0;
     if (!lua_checkstack(L, 6)) {
         refuse(&e, &root, "out of memory");
         return NULL;
@@ -464,8 +480,10 @@ char *ph_json_encode_with(lua_State *L, int idx, const ph_json_options *options,
     lua_pushvalue(L, idx);
     cJSON *tree = build(&e, &root);
     lua_pop(L, 1);
-    if (!tree)
+    if (!tree) {
+        *len = e.is_too_long ? PH_JSON_TOO_LONG : 0;
         return NULL;
+    }
     bool is_arranged = !options->is_sorted || arrange_all(tree);
     if (options->order && cJSON_IsObject(tree))
         is_arranged = is_arranged && arrange_top(L, tree, options->order, options->is_sorted);
@@ -481,8 +499,13 @@ char *ph_json_encode_with(lua_State *L, int idx, const ph_json_options *options,
     }
     if (!text)
         refuse(&e, &root, "out of memory");
-    if (len)
-        *len = n;
+    *len = n;
+    if (text && e.max_bytes > 0 && n > e.max_bytes) {
+        count(&e, n);
+        free(text);
+        *len = PH_JSON_TOO_LONG;
+        return NULL;
+    }
     return text;
 }
 

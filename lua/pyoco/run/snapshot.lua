@@ -222,9 +222,10 @@ function M.encode(image, max_bytes, known)
   local form, cuts = image, 0
   while true do
     if cuts >= (known or 0) then
+      ENCODE.max_bytes = cuts < #CUTS and max_bytes > 0 and max_bytes or 0
       local bytes, message, code = json.encode(form, ENCODE)
-      if not bytes then return nil, message, code end
-      if max_bytes <= 0 or #bytes <= max_bytes or cuts == #CUTS then return bytes, nil, cuts end
+      if bytes then return bytes, nil, cuts end
+      if code ~= "too_large" then return nil, message, code end
     end
     if cuts == 0 then form = copied(image) end
     cuts = cuts + 1
