@@ -8,6 +8,7 @@
 #include "deadline.h"
 #include "nats.h"
 #include "slots.h"
+#include "orphans.h"
 #include "interrupt.h"
 #include "surroundings.h"
 #include "vm.h"
@@ -26,6 +27,8 @@
 #include <unistd.h>
 
 enum {
+    ORPHANED = SIGUSR1, /* the signal of our supervisor's death */
+    ORPHANED_SEC = 2,
     EXIT_BROKEN = 70,
     END_MAX_SEC = 5,    /* a run that has ended may take so long to clear away: finalisers, files under way */
     LEAKED_MAX = 64,    /* files that runs may leave open; beyond that a new slot takes over */
@@ -59,6 +62,17 @@ struct ph_slot_self {
     bool is_running; /* a run is going on in vm */
     bool ended;
 };
+
+static pid_t supervisor;
+
+/* The supervisor is gone: so is the right of a run to go on, and of its processes. One that the kernel cannot end
+ * does not keep us. */
+static _Noreturn void end_orphaned(void) {
+    signal(SIGALRM, SIG_DFL);
+    alarm(ORPHANED_SEC);
+    ph_end_children();
+    _exit(0);
+}
 
 static char *copy_bytes(const char *p, size_t n) {
     char *copy = malloc(n + 1);
@@ -113,7 +127,7 @@ static void on_end(void *ctx, const char *fault) {
     ph_slot_self *s = ctx;
     s->ended = true;
     if (s->is_running)
-        _exit(0); /* the supervisor is gone: so is this run's right to go on */
+        end_orphaned();
 }
 
 static void say_error(ph_slot_self *s, const char *text) {
@@ -125,24 +139,6 @@ static void say_error(ph_slot_self *s, const char *text) {
     cJSON_free(json);
     cJSON_Delete(head);
     ph_channel_flush(s->channel);
-}
-
-/* Kills and reaps every process that a run has left: all our children and, since we are a subreaper, theirs.
- */
-static void reap_processes(void) {
-    siginfo_t info;
-    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
-        char path[64];
-        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-        FILE *f = fopen(path, "re");
-        int pid;
-        while (f && fscanf(f, "%d", &pid) == 1) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-        }
-        if (f)
-            fclose(f);
-    }
 }
 
 /* --- VMs --- */
@@ -238,7 +234,7 @@ static bool clear_away(ph_slot_self *s, ph_error *err) {
     ph_channel_flush(s->channel);
     signal(SIGALRM, on_alarm);
     alarm(END_MAX_SEC);
-    reap_processes(); /* io.popen's files wait for them */
+    ph_end_children(); /* io.popen's files wait for them */
     if (!v->is_frozen || !is_current || !ph_vm_thaw(v->vm)) {
         ph_vm_close(v->vm);
         *v = (slot_vm){0};
@@ -260,7 +256,7 @@ static bool clear_away(ph_slot_self *s, ph_error *err) {
 static bool renew(ph_slot_self *s, ph_error *err) {
     if (!clear_away(s, err))
         return false;
-    reap_processes();
+    ph_end_children();
     return s->vm.vm || build(s, &s->vm, err);
 }
 
@@ -349,10 +345,22 @@ static void on_signal(int signal) {
         signal; /* the supervisor decides when a slot ends; a handler, since an ignored signal is inherited */
 }
 
+/* What the kernel sends when the supervisor has died; wherever we are, blocked in a C function too. */
+static void on_orphaned(int signal) {
+    (void)signal;
+    if (getppid() != supervisor)
+        end_orphaned();
+}
+
 /* Ties this process to its supervisor. False when the supervisor has died already. */
 static bool adopt_role(const char *parent) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != (pid_t)strtol(parent, NULL, 10))
+    struct sigaction orphaned = {.sa_handler = on_orphaned};
+    sigfillset(&orphaned.sa_mask);
+    sigdelset(&orphaned.sa_mask, SIGALRM);
+    supervisor = (pid_t)strtol(parent, NULL, 10);
+    sigaction(ORPHANED, &orphaned, NULL);
+    prctl(PR_SET_PDEATHSIG, ORPHANED);
+    if (getppid() != supervisor)
         return false;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     fcntl(PH_SLOT_FD, F_SETFD, FD_CLOEXEC);

@@ -32,19 +32,30 @@ struct ph_slot {
     bool closed, gone;
 };
 
+/* Whether the environment that a process was started with has the variable; text is NAME=value. */
+static bool has_variable(pid_t pid, const char *text) {
+    char path[64], env[65536];
+    size_t mark = strlen(text) + 1, kept = 0, n; /* with its NUL */
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && !found && (n = fread(env + kept, 1, sizeof env - kept, f)) > 0) {
+        n += kept;
+        found = memmem(env, n, text, mark) != NULL;
+        kept = n < mark ? n : mark - 1; /* it may begin at the end of what was read */
+        memmove(env, env + n - kept, kept);
+    }
+    if (f)
+        fclose(f);
+    return found;
+}
+
 /* Whether pid is of the family of a slot: in its session, or started with its mark in the environment (a command in
  * a session of its own). */
 static bool is_of_slot(pid_t pid, pid_t slot) {
-    if (getsid(pid) == slot)
-        return true;
-    char path[64], mark[64], env[65536];
-    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
-    int mark_len = snprintf(mark, sizeof mark, PH_SLOT_MARK "=%d", (int)slot) + 1; /* with its NUL */
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(env, 1, sizeof env, f) : 0;
-    if (f)
-        fclose(f);
-    return n > 0 && memmem(env, n, mark, (size_t)mark_len) != NULL;
+    char mark[64];
+    snprintf(mark, sizeof mark, PH_SLOT_MARK "=%d", (int)slot);
+    return getsid(pid) == slot || has_variable(pid, mark);
 }
 
 /* Kills and reaps what a dead slot has left to us, its subreaper. */

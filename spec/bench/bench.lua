@@ -1,12 +1,18 @@
 --- `make bench`: how fast and how big we are, beside the floor (spec/bench/floor.c) on the same nats-server.
 --- usage: pyoco-host spec/bench/bench.lua [--latency-runs 500] [--runs 5000] [--connections 16] [--slots 2]
----        [--repeat 3] [--starts 9] [--only floor|start|memory|latency|throughput|profile]
+---        [--repeat 3] [--starts 9] [--only floor|start|memory|latency|throughput|profile|a name of ALONE]
 --- `--only profile` runs the throughput part under perf and prints the functions that took most in each process.
 local host = require "host"
 package.path = host.home .. "/?.lua;" .. package.path
 local system = require "spec.bench.system"
 local proc = require "spec.bench.proc"
 local profile = require "spec.bench.profile"
+
+--- Parts that need no other process: each module returns fn(out), out = { say = fn(format, ...), row = fn(what, figure,
+--- aim, is_met), times = repetitions }.
+local ALONE = {
+  { name = "engine", module = "spec.bench.engine" },
+}
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,
   only = "" }
@@ -162,6 +168,16 @@ local function show_profile(sys)
   end
 end
 
+--- Runs the parts of ALONE that are wanted; true when no other part is.
+local function alone()
+  local is_only = false
+  for _, part in ipairs(ALONE) do
+    if wanted(part.name) then require(part.module)({ say = say, row = row, times = options["repeat"] }) end
+    is_only = is_only or options.only == part.name
+  end
+  return is_only
+end
+
 local function main(sys)
   if options.only == "floor" then
     say("floor alone")
@@ -181,6 +197,7 @@ local function main(sys)
 end
 
 say("pyoco-host %s bench", host.version)
+if alone() then return 0 end
 local sys = system.new()
 local ok, problem = xpcall(main, debug.traceback, sys)
 sys:stop()

@@ -55,6 +55,10 @@ end
 ---@param fn fun() must not wait; what it raises is dropped
 ---@return fun() release forgets fn; harmless after it was called
 function Engine:own(node, fn) -- luacheck: ignore 212/self
+  if not node.started then -- a ctx that outlived its task
+    pcall(fn)
+    return function() end
+  end
   local owned = node.owned
   if not owned then
     owned = { last = 0 }
@@ -120,8 +124,8 @@ local function outcome(eng)
   if eng.failed then return "FAILED", eng.failed.record.error end
   local member = unreached(eng)
   if not member then return "COMPLETED" end
-  return "FAILED", format(member.kind and "the %s%s could not start: a task before it failed"
-    or "%stask '%s' could not start: a task before it failed", member.kind or "", member.kind and "" or member.name)
+  return "FAILED", format("%s could not start: a task before it failed",
+    member.kind and (member.spec.title or member.id) or format("task '%s'", member.name))
 end
 
 --- Keeps the run from its end while something of it is still there: a process that is being killed, say.
@@ -195,9 +199,9 @@ function Engine:pump()
 end
 
 --- Cancels the run: tasks that wait or compute are ended, nothing new starts. For callbacks of the loop and for
---- code between two pumps; the next pump completes it.
-function Engine:cancel() -- luacheck: ignore 212/self
-  task.cancel()
+--- code between two pumps; the next pump completes it. A run that has ended is left as it is.
+function Engine:cancel()
+  if not self.status then task.cancel() end
 end
 
 --- The run's params over the flow's defaults, copied.
