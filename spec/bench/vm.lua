@@ -20,7 +20,7 @@ local function boot(nats_url)
 end
 
 --- Has a slot make fresh VMs, one after the other. Returns { p50_us, p99_us (from a job's start to ready again:
---- the socket twice, an empty run, the VM), first_us (from the process's start to its first VM), kb (of the VM, when its
+--- the socket twice, an empty run, the VM), first_us (from the process start to its first VM), kb (of the VM, when its
 --- run begins) }.
 local function measure(nats_url)
   local ready, kb, problem = 0, nil, nil
