@@ -47,6 +47,7 @@ say = $(if $(V),,@echo '  $(1) $(2)')
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
+	@$(HOST) -e 'io.write(require("pyoco.flow.options_doc").markdown())' > docs/reference/flow-options.md
 	@$(HOST) spec/support/write_guides.lua
 
 help: ## this list

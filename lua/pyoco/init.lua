@@ -70,6 +70,13 @@ local function row_of(what, name, fn, given, level)
   return options.row(given, name)
 end
 
+--- Raises unless `name` is a text that is not blank, and that JSON can carry.
+local function check_name(what, name, level)
+  if type(name) == "string" and name:find("%S") and utf8.len(name) then return end
+  error(("%s: the name must be a text that is not blank, got %s"):format(what, type(name) ~= "string"
+    and "a " .. type(name) or utf8.len(name) and "''" or "one that is not UTF-8"), level + 1)
+end
+
 --- Declares a task. The parameters of its function are wired by name when it runs: inputs, then params, then results
 --- of earlier tasks; `ctx` is the context. A task without function runs a program: `{ run = { "python", "x.py" } }`.
 ---@param name string unique in a flow
@@ -77,10 +84,7 @@ end
 ---@param given table|nil options: see flow/options.lua (inputs, outputs, retries, timeout_sec ...)
 ---@return table task
 function M.task(name, fn, given)
-  if type(name) ~= "string" or not name:find("%S") then
-    error(("task: the name must be a text that is not blank, got %s"):format(
-      type(name) == "string" and "''" or "a " .. type(name)), 2)
-  end
+  check_name("task", name, 2)
   local what = ("task '%s'"):format(name)
   if type(fn) == "table" and given == nil and fn.run ~= nil then fn, given = nil, fn end
   if fn ~= nil and type(fn) ~= "function" or fn == nil and type(given) ~= "table" then
@@ -97,29 +101,37 @@ function M.task(name, fn, given)
   return setmetatable(row, TASK)
 end
 
+--- Raises: two tasks of a flow share a name.
+local function refuse_twin(flow_name, first, second, level)
+  if second.number < first.number then first, second = second, first end
+  error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, first.name, first.file, first.line,
+    second.file, second.line), level + 1)
+end
+
 --- The tasks of an expression, in declaration order. Raises if two of them share a name.
 local function collect_tasks(expr, flow_name, level)
-  local tasks, by_name, seen, stack = {}, {}, {}, { expr }
-  while #stack > 0 do
-    local node = table.remove(stack)
-    if not seen[node] then
-      seen[node] = true
-      if node.op then
-        table.move(node, 1, #node, #stack + 1, stack)
-      else
-        local other = by_name[node.name]
-        if other then
-          local first, second = other, node.task
-          if second.number < first.number then first, second = second, first end
-          error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, node.name,
-            first.file, first.line, second.file, second.line), level + 1)
-        end
-        by_name[node.name] = node.task
-        tasks[#tasks + 1] = node.task
+  local numbers, by_number, by_name, seen, stack, top = {}, {}, {}, {}, { expr }, 1
+  while top > 0 do
+    local node = stack[top]
+    top = top - 1
+    local task = node.task
+    if task then
+      local other = by_name[task.name]
+      if other == nil then
+        by_name[task.name], by_number[task.number] = task, task
+        numbers[#numbers + 1] = task.number
+      elseif other ~= task then
+        refuse_twin(flow_name, other, task, level + 1)
       end
+    elseif not seen[node] then
+      seen[node] = true
+      for i = 1, #node do stack[top + i] = node[i] end
+      top = top + #node
     end
   end
-  table.sort(tasks, function(a, b) return a.number < b.number end)
+  table.sort(numbers)
+  local tasks = {}
+  for i, number in ipairs(numbers) do tasks[i] = by_number[number] end
   return tasks
 end
 
@@ -140,12 +152,11 @@ end
 ---@param opts table|nil { defaults = params, expose_env = list of variables that `$env` may name }
 ---@return table flow { name, graph, defaults, functions = { task = fn }, params = { task = parameter names } }
 function M.flow(name, expr, opts)
-  if type(name) ~= "string" or not name:find("%S") then
-    error(("flow: the name must be a text that is not blank, got a %s"):format(type(name)), 2)
-  end
+  check_name("flow", name, 2)
   if opts ~= nil then check_options(("flow '%s'"):format(name), opts, require("pyoco.flow.options").LUA_FLOW, 2) end
   local node = fragment.to_node(name, expr, 2)
   local tasks = collect_tasks(node, name, 2)
+  local resting <close> = compile.rest_collector(#tasks) -- luacheck: ignore
   opts = opts or {}
   local graph, problems = compile.graph(node, rows_of(tasks), { name = name, expose_env = opts.expose_env,
     defaults = opts.defaults })

@@ -1,15 +1,20 @@
 --- `make bench`: how fast and how big we are, beside the floor (spec/bench/floor.c) on the same nats-server.
 --- usage: pyoco-host spec/bench/bench.lua [--latency-runs 500] [--runs 5000] [--connections 16] [--slots 2]
----        [--repeat 3] [--starts 9] [--only exec|floor|start|memory|latency|throughput|profile]
+---        [--repeat 3] [--starts 9] [--only floor|start|memory|latency|throughput|profile|a name of ALONE]
 --- `--only profile` runs the throughput part under perf and prints the functions that took most in each process.
 local host = require "host"
 package.path = host.home .. "/?.lua;" .. package.path
 local system = require "spec.bench.system"
 local proc = require "spec.bench.proc"
 local profile = require "spec.bench.profile"
-local exec = require "spec.bench.exec"
 
-local EXEC_TURNS <const> = 7
+--- Parts that need no gateway and no worker: each module returns fn(out), out = { say = fn(format, ...), row = fn(what,
+--- figure, aim, is_met), times = repetitions }.
+local ALONE = {
+  { name = "engine", module = "spec.bench.engine" },
+  { name = "vm", module = "spec.bench.vm" },
+  { name = "exec", module = "spec.bench.exec" },
+}
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,
   only = "" }
@@ -165,15 +170,14 @@ local function show_profile(sys)
   end
 end
 
-local function exec_times()
-  say("\nctx:exec of /bin/true, and posix_spawn + waitpid of it, 300 times each, in %d turns", EXEC_TURNS)
-  local list = exec.measure(300, EXEC_TURNS)
-  table.sort(list, function(a, b) return a.p50 / a.floor < b.p50 / b.floor end)
-  local got = list[(#list + 1) // 2]
-  row("floor, posix_spawn: p50", ms(got.floor))
-  row("ctx:exec: p50", ms(got.p50))
-  row("  as a multiple of the floor", ("%.2f"):format(got.p50 / got.floor), "under 2", got.p50 / got.floor < 2)
-  say("    p99 %s; the turns: %.2f to %.2f", ms(got.p99), list[1].p50 / list[1].floor, list[#list].p50 / list[#list].floor)
+--- Runs the parts of ALONE that are wanted; true when no other part is.
+local function alone()
+  local is_only = false
+  for _, part in ipairs(ALONE) do
+    if wanted(part.name) then require(part.module)({ say = say, row = row, times = options["repeat"] }) end
+    is_only = is_only or options.only == part.name
+  end
+  return is_only
 end
 
 local function main(sys)
@@ -182,8 +186,6 @@ local function main(sys)
     for _, n in ipairs { 1, options.connections } do show_floor(sys, n, options.runs, {}, 0) end
     return
   end
-  if wanted "exec" then exec_times() end
-  if options.only == "exec" then return end
   if wanted "start" then start_times(sys) end
   if options.only == "start" then return end
   local sizes = sys:start(options.slots)
@@ -197,6 +199,7 @@ local function main(sys)
 end
 
 say("pyoco-host %s bench", host.version)
+if alone() then return 0 end
 local sys = system.new()
 local ok, problem = xpcall(main, debug.traceback, sys)
 sys:stop()

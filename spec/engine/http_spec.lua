@@ -6,6 +6,7 @@ local uv = require "luv"
 local flow = require "spec.support.flow"
 local http_server = require "spec.support.http_server"
 local process = require "spec.support.process"
+local tmp = require "spec.support.tmp"
 
 --- A listener that takes connections and never answers.
 local function silent()
@@ -160,6 +161,15 @@ describe("ctx:http", function()
     assert.equal("{oops", request({ url = server.url .. "/json", check = false }).body)
   end)
 
+  serves("counts answers that arrive as memory of the run", function() return { body = ("x"):rep(4 << 20) } end,
+    function(server)
+      local limit = math.ceil(collectgarbage "count") * 1024 + (12 << 20)
+      local function get(ctx) return #ctx:http({ url = server.url }).body end
+      local eng = flow.run({ { "a", get }, { "b", get }, { "c", get }, { "d", get } }, { memory_limit = limit })
+      assert.equal("FAILED", eng.status)
+      assert.truthy(eng.error:find("not enough memory for the answer (the limit is ", 1, true), eng.error)
+    end)
+
   serves("says that the connection broke", function() return nil end, function(server)
     fails_with("GET " .. server.url .. ": Empty reply from server", { url = server.url })
   end)
@@ -239,6 +249,22 @@ describe("ctx:http", function()
       { "max_bytes: expected a number from 1 to", { url = "http://x", max_bytes = -1 } },
     }
     for _, case in ipairs(cases) do fails_with("ctx:http: " .. case[1], case[2]) end
+  end)
+
+  serves("ends with its VM, whatever it waits for", function(asked) return { body = asked.path } end, function(server)
+    local hangs, script = silent(), os.tmpname()
+    tmp.write(script, ([[
+      local http, uv = require "host.http", require "luv"
+      http.start({ url = %q }, function() print "never" end)
+      http.start({ url = %q }, function(answer) print(answer.body) uv.stop() end)
+      uv.run()
+      uv.new_timer() -- left open too
+    ]]):format(hangs.url, server.url .. "/x"))
+    local got = process.host { script }
+    got:wait(10000)
+    hangs.stop()
+    os.remove(script)
+    assert.same({ 0, "/x\n", "" }, { got.code, got.stdout, got.stderr })
   end)
 
   serves("has requests in one task and loads the library once", function(asked) return { body = asked.path } end,

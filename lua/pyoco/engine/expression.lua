@@ -4,6 +4,7 @@ local expr = require "pyoco.flow.expr"
 local wiring = require "pyoco.engine.wiring"
 
 local sources, error, tostring, format, next, type = wiring.sources, error, tostring, string.format, next, type
+local math_tointeger, tonumber = math.tointeger, tonumber
 
 local M = {}
 
@@ -18,6 +19,7 @@ function M.prepare(body)
   local compiled, problem = expr.parse(tostring(text))
   if not compiled then error(format("graph: frame %s: %s", spec.id, problem.message)) end
   body.compiled = compiled
+  if spec.kind == "times" then body.constant = math_tointeger(tonumber(text)) end -- no need to look anything up
 end
 
 --- What a message about a frame begins with: where it stands, and what it looks like.
@@ -45,6 +47,7 @@ end
 ---@return integer? count
 ---@return string? message without a count
 function M.count(eng, body, scope)
+  if body.constant then return bounded(eng, body.constant) end
   local count, message = expr.count(body.compiled, sources(eng, scope))
   if not count then return nil, message end
   return bounded(eng, count)
@@ -66,6 +69,7 @@ function M.items(eng, body, scope)
   local count
   count, message = bounded(eng, #found)
   if not count then return nil, message end
+  eng.owned = nil -- what is inside of the items stays, too: save.lua copies it before it changes it
   return table.move(found, 1, count, 1, {})
 end
 

@@ -195,9 +195,11 @@ local function fail(eng, frame, message)
   if frame.active == 0 then abort(eng, frame, "FAILED", message) end
 end
 
---- Begins a scope of a frame, made of a body.
-local function begin(eng, frame, body, scope)
-  scope.parent, scope.frame, scope.body, scope.results = frame.scope, frame, body, {}
+--- Begins a scope of a frame, made of a body: an iteration with an index and perhaps an item, or a branch.
+local function begin(eng, frame, body, index, item)
+  local scope = { parent = frame.scope, frame = frame, body = body, index = index, item = item,
+    as = index and frame.spec.as, results = {}, nodes = nil, by_name = nil, pending = 0, frames = nil, by_id = nil,
+    sources = nil, is_over = false } -- named for their room
   planner.fill(scope, body)
   frame.live = frame.live + 1
   frame.scopes[#frame.scopes + 1] = scope
@@ -213,13 +215,13 @@ end
 
 --- Begins the next iteration of a loop.
 local function begin_iteration(eng, frame)
-  local index, spec = frame.next, frame.spec
+  local index = frame.next
   frame.next = index + 1
   frame.record.iterations = frame.record.iterations + 1
   local item
   if frame.items then item = frame.items[index + 1] end
   for _, list in next, frame.lists do list[index + 1] = null end
-  begin(eng, frame, frame.body, { index = index, item = item, as = spec.as })
+  begin(eng, frame, frame.body, index, item)
 end
 
 --- After an iteration of `x % cond`: the condition is looked at where the iteration's results are.
@@ -267,7 +269,8 @@ local function complete(eng, scope)
   collect(frame, scope)
   if scope.culprit then frame.has_failed, frame.culprit = true, frame.culprit or scope.culprit end
   if scope.unreached then
-    return fail(eng, frame, format("'%s' could not start: a task before it failed", scope.unreached.name))
+    return fail(eng, frame, format("%s could not start: a task before it failed",
+      scope.unreached.kind and scope.unreached.spec.title or format("task '%s'", scope.unreached.name)))
   end
   go_on(eng, frame, scope)
 end
@@ -290,7 +293,7 @@ local function open_switch(eng, frame)
   frame.case, frame.record.label = taken.id, taken.spec.label
   eng.frames[taken.id].skipped = nil
   report(eng, taken.id, "RUNNING")
-  begin(eng, frame, taken, {})
+  begin(eng, frame, taken)
 end
 
 --- Finds out how many iterations a loop has that opens, and its items; returns a message if that cannot be told.

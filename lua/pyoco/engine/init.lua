@@ -55,6 +55,10 @@ end
 ---@param fn fun() must not wait; what it raises is dropped
 ---@return fun() release forgets fn; harmless after it was called
 function Engine:own(node, fn) -- luacheck: ignore 212/self
+  if not node.started then -- a ctx that outlived its task
+    pcall(fn)
+    return function() end
+  end
   local owned = node.owned
   if not owned then
     owned = { last = 0 }
@@ -92,7 +96,7 @@ end
 local function apply_cancel(eng)
   eng.is_cancelling = true
   while work_off(eng) do end -- a loop whose last iteration has ended is done
-  eng.answers, eng.ready = queue.fifo(), {}
+  eng.answers, eng.ready = queue.fifo(), queue.ready()
   local nodes = eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
   for _, node in ipairs(nodes) do
     if node.state == "PENDING" then
@@ -120,8 +124,8 @@ local function outcome(eng)
   if eng.failed then return "FAILED", eng.failed.record.error end
   local member = unreached(eng)
   if not member then return "COMPLETED" end
-  return "FAILED", format(member.kind and "the %s%s could not start: a task before it failed"
-    or "%stask '%s' could not start: a task before it failed", member.kind or "", member.kind and "" or member.name)
+  return "FAILED", format("%s could not start: a task before it failed",
+    member.kind and (member.spec.title or member.id) or format("task '%s'", member.name))
 end
 
 --- Keeps the run from its end while something of it is still there: a process that is being killed, say.
@@ -161,8 +165,9 @@ end
 --- Starts the next task that is ready; false when none may start.
 local function launch_next(eng)
   local ready = eng.ready
-  while ready[1] and not eng.failed and eng.running < eng.max_parallel do
+  while not eng.failed and eng.running < eng.max_parallel do
     local node = pop(ready)
+    if not node then return false end
     local is_due = node.state == "PENDING" or node.retry -- a retry may have been given up meanwhile
     if is_due and not (eng.framework and eng.framework.is_blocked(eng, node)) then
       attempt.launch(eng, node)
@@ -195,9 +200,9 @@ function Engine:pump()
 end
 
 --- Cancels the run: tasks that wait or compute are ended, nothing new starts. For callbacks of the loop and for
---- code between two pumps; the next pump completes it.
-function Engine:cancel() -- luacheck: ignore 212/self
-  task.cancel()
+--- code between two pumps; the next pump completes it. A run that has ended is left as it is.
+function Engine:cancel()
+  if not self.status then task.cancel() end
 end
 
 --- The run's params over the flow's defaults, copied.
@@ -264,9 +269,9 @@ function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
-    running = 0, ready = {}, answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {}, on_close = {},
-    on_event = opts.on_event, now = opts.now or clock.wall, monotonic = opts.monotonic or clock.monotonic,
-    after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
+    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {},
+    on_close = {}, on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
+    monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
     http = opts.http, exec = opts.exec, random = opts.random,

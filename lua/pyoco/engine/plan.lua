@@ -97,17 +97,27 @@ local function add_frames(scope, body)
   end
 end
 
+--- Makes a node of a body's task.
+local function instance(task, scope)
+  return setmetatable({ scope = scope, left = 0, state = "PENDING", record = nil, waiters = nil, started = nil,
+    turn = nil, co = nil }, task.meta) -- named for their room
+end
+
 --- Makes the members of a scope inside of a frame.
 ---@param scope table fields nodes, by_name, frames, by_id, pending (members that have not ended) are set
 ---@param body table what it is made of
 function M.fill(scope, body)
-  local nodes, by_name, tasks = {}, {}, body.tasks
-  scope.nodes, scope.by_name = nodes, by_name
-  for i = 1, #tasks do
-    local task = tasks[i]
-    local node = setmetatable({ scope = scope, left = 0, state = "PENDING", record = nil, waiters = nil, started = nil,
-      turn = nil, co = nil }, task.meta) -- named for their room
-    nodes[i], by_name[task.name] = node, node
+  local tasks = body.tasks
+  if #tasks == 1 then
+    local node = instance(tasks[1], scope)
+    scope.nodes, scope.by_name = { node }, { [node.name] = node }
+  else
+    local nodes, by_name = {}, {}
+    scope.nodes, scope.by_name = nodes, by_name
+    for i = 1, #tasks do
+      local node = instance(tasks[i], scope)
+      nodes[i], by_name[node.name] = node, node
+    end
   end
   scope.pending = #tasks + (body.frames and #body.frames or 0)
   if scope.pending > 1 then
