@@ -2,9 +2,9 @@
 ---
 --- A program is { name, doc, epilog=, config = {short names of pyoco.config_schema}, options = {rows},
 --- commands = {rows} }.
---- An option is { "--flag" or "POSITIONAL", doc=, default=, required=, choices=, type="integer"|"number", many=,
---- flag= (takes no value), metavar=, target= (name of its value), optional= (a positional that may be left out) }; its value lands under the name
---- without dashes, as flow_name. `many` makes it a list.
+--- An option is { "--flag" or "POSITIONAL", doc=, default=, required=, choices=, type="integer"|"number" ..., many=,
+--- flag= (takes no value), metavar=, optional= (a positional that may be left out) }; its value lands under target=, or
+--- the name without dashes, as flow_name. `many` makes it a list.
 --- A command is { "name", doc=, options = {rows}, needs = { names of values of which one must be given }, ... };
 --- further fields are the caller's.
 local argparse = require "argparse"
