@@ -48,6 +48,7 @@ docs: build ## write what is generated: docs/reference/, the pictures and record
 	@mkdir -p docs/reference
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
 	@$(HOST) -e 'io.write(require("pyoco.flow.schema").text())' > docs/reference/flow.schema.json
+	@$(HOST) -e 'io.write(require("pyoco.flow.options_doc").markdown())' > docs/reference/flow-options.md
 	@$(HOST) spec/support/write_guides.lua
 
 help: ## this list

@@ -6,8 +6,8 @@ local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
 local uv = require "luv"
 
-local PAGES = { "README.md", "README.ja.md", "docs/guide/first-flow.md", "docs/guide/operate.md",
-  "docs/guide/troubleshoot.md" }
+local PAGES = { "README.md", "README.ja.md", "docs/guide/flows.md", "docs/guide/operate.md",
+  "docs/guide/troubleshoot.md", "docs/guide/tutorial.md", "docs/ja/guide/flows.md", "docs/ja/guide/tutorial.md" }
 
 local function read(path) return assert(tmp.read(host.home .. "/" .. path), path) end
 
@@ -16,6 +16,15 @@ local function blocks(page, language)
   local list = {}
   for block in read(page):gmatch("\n```" .. language .. "\n(.-)\n```") do list[#list + 1] = block end
   return list
+end
+
+--- The anchors that a page's headings make, as GitHub spells them.
+local function headings(page)
+  local anchors = {}
+  for heading in ("\n" .. read(page)):gmatch("\n##* ([^\n]+)") do
+    anchors[heading:lower():gsub("[^%w%s_\x80-\xff-]", ""):gsub(" ", "-")] = true
+  end
+  return anchors
 end
 
 --- Lines of the shell blocks and of indented commands.
@@ -104,12 +113,16 @@ describe("the documentation", function()
     end
   end)
 
-  it("has links that lead to files", function()
+  it("has links that lead to files and headings", function()
     for _, page in ipairs(PAGES) do
       local folder = page:match("^(.*/)") or ""
       for link in read(page):gmatch("%]%(([^)]+)%)") do
-        local is_ours = not link:find("^https?:")
-        assert.truthy(not is_ours or uv.fs_stat(host.home .. "/" .. folder .. link), page .. ": " .. link)
+        local path, anchor = link:match("^([^#]*)#?(.*)$")
+        if not link:find("^https?:") then
+          local target = path == "" and page or folder .. path
+          assert.truthy(uv.fs_stat(host.home .. "/" .. target), page .. ": " .. link)
+          assert.truthy(anchor == "" or headings(target)[anchor], ("%s: %s: no such heading"):format(page, link))
+        end
       end
     end
   end)

@@ -97,29 +97,37 @@ function M.task(name, fn, given)
   return setmetatable(row, TASK)
 end
 
+--- Raises: two tasks of a flow share a name.
+local function refuse_twin(flow_name, first, second, level)
+  if second.number < first.number then first, second = second, first end
+  error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, first.name, first.file, first.line,
+    second.file, second.line), level + 1)
+end
+
 --- The tasks of an expression, in declaration order. Raises if two of them share a name.
 local function collect_tasks(expr, flow_name, level)
-  local tasks, by_name, seen, stack = {}, {}, {}, { expr }
-  while #stack > 0 do
-    local node = table.remove(stack)
-    if not seen[node] then
-      seen[node] = true
-      if node.op then
-        table.move(node, 1, #node, #stack + 1, stack)
-      else
-        local other = by_name[node.name]
-        if other then
-          local first, second = other, node.task
-          if second.number < first.number then first, second = second, first end
-          error(("flow '%s': two tasks are called '%s': %s:%d and %s:%d"):format(flow_name, node.name,
-            first.file, first.line, second.file, second.line), level + 1)
-        end
-        by_name[node.name] = node.task
-        tasks[#tasks + 1] = node.task
+  local numbers, by_number, by_name, seen, stack, top = {}, {}, {}, {}, { expr }, 1
+  while top > 0 do
+    local node = stack[top]
+    top = top - 1
+    local task = node.task
+    if task then
+      local other = by_name[task.name]
+      if other == nil then
+        by_name[task.name], by_number[task.number] = task, task
+        numbers[#numbers + 1] = task.number
+      elseif other ~= task then
+        refuse_twin(flow_name, other, task, level + 1)
       end
+    elseif not seen[node] then
+      seen[node] = true
+      for i = 1, #node do stack[top + i] = node[i] end
+      top = top + #node
     end
   end
-  table.sort(tasks, function(a, b) return a.number < b.number end)
+  table.sort(numbers)
+  local tasks = {}
+  for i, number in ipairs(numbers) do tasks[i] = by_number[number] end
   return tasks
 end
 
@@ -146,6 +154,7 @@ function M.flow(name, expr, opts)
   if opts ~= nil then check_options(("flow '%s'"):format(name), opts, require("pyoco.flow.options").LUA_FLOW, 2) end
   local node = fragment.to_node(name, expr, 2)
   local tasks = collect_tasks(node, name, 2)
+  local resting <close> = compile.rest_collector(#tasks) -- luacheck: ignore
   opts = opts or {}
   local graph, problems = compile.graph(node, rows_of(tasks), { name = name, expose_env = opts.expose_env,
     defaults = opts.defaults })

@@ -50,24 +50,36 @@ end
 
 local temporary -- folder of artifacts, removed with the VM
 
---- Removes a folder with all that is in it.
-local function remove(path)
-  local scan = uv.fs_scandir(path)
-  for name, kind in uv.fs_scandir_next, scan or nil do
-    if kind == "directory" then remove(path .. "/" .. name) else os.remove(path .. "/" .. name) end
+--- Removes files of artifacts, and the folders that they leave empty.
+local function remove(files)
+  for path in pairs(files) do
+    os.remove(path)
+    for _ = 1, 3 do -- task, run, and all
+      path = path:match("^(.*)/")
+      os.remove(path)
+    end
   end
-  os.remove(path)
 end
 
 --- The folder of artifacts when the spec names none. It is made by the first artifact.
 local function artifacts_folder()
   if not temporary then
-    temporary = setmetatable({ path = ("%s/pyoco-testing-%d"):format(uv.os_tmpdir(), uv.os_getpid()) },
-      { __gc = function(self)
-        if uv.fs_stat(self.path) then remove(self.path) end
-      end })
+    temporary = setmetatable({ files = {}, path = ("%s/pyoco-testing-%d"):format(uv.os_tmpdir(), uv.os_getpid()) },
+      { __gc = function(self) remove(self.files) end })
   end
   return temporary.path
+end
+
+--- Notes the files that a run has left in that folder.
+local function note_artifacts(eng)
+  for _, record in pairs(eng.records) do
+    for _, artifact in pairs(record.artifacts) do
+      local path = type(artifact) == "table" and artifact.path
+      if temporary and type(path) == "string" and path:sub(1, #temporary.path) == temporary.path then
+        temporary.files[path] = true
+      end
+    end
+  end
 end
 
 --- Options for the engine, and what its run leaves to look at.
@@ -115,6 +127,7 @@ local function run(flow, opts, on_start)
   local eng, message = engine_local.run(flow, engine_opts)
   time:close()
   if not eng then error(message, 0) end
+  note_artifacts(eng)
   if stuck then eng.error = "the run was ended: " .. stuck end
   return eng, seen, time.seconds
 end

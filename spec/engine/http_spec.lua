@@ -160,6 +160,15 @@ describe("ctx:http", function()
     assert.equal("{oops", request({ url = server.url .. "/json", check = false }).body)
   end)
 
+  serves("counts answers that arrive as memory of the run", function() return { body = ("x"):rep(4 << 20) } end,
+    function(server)
+      local limit = math.ceil(collectgarbage "count") * 1024 + (12 << 20)
+      local function get(ctx) return #ctx:http({ url = server.url }).body end
+      local eng = flow.run({ { "a", get }, { "b", get }, { "c", get }, { "d", get } }, { memory_limit = limit })
+      assert.equal("FAILED", eng.status)
+      assert.truthy(eng.error:find("not enough memory for the answer (the limit is ", 1, true), eng.error)
+    end)
+
   serves("says that the connection broke", function() return nil end, function(server)
     fails_with("GET " .. server.url .. ": Empty reply from server", { url = server.url })
   end)

@@ -52,6 +52,19 @@ describe("a task in a loop over items", function()
     assert.same({ 3, 3 }, result.outputs.after)
   end)
 
+  it("has the item as it was when the loop began, whatever is kept meanwhile", function()
+    local before = task("before", function(ctx) ctx:set("params.files.0.name", "A") end)
+    local x = task("x", function(ctx, file)
+      ctx:set("params.files.1.name", "changed")
+      return file.name
+    end)
+    local after = task("after", function(files) return { files[1].name, files[2].name } end)
+    local result = run(before >> x["$ctx.files as file"] >> after,
+      { params = { files = { { name = "a" }, { name = "b" } } } })
+    assert.same({ "A", "b" }, result.outputs.x)
+    assert.same({ "A", "changed" }, result.outputs.after)
+  end)
+
   it("has a copy of the item", function()
     local x = task("x", function(file)
       file.name = file.name .. "!"

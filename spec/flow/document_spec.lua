@@ -213,6 +213,104 @@ tasks:
     end
   end)
 
+  it("tells where loops and switches stand, however the graph is written", function()
+    local tasks = "\ntasks: {a: {callable: 'm:a'}, b: {callable: 'm:b'}}"
+    for text, places in pairs {
+      ["flow:\n  graph: |\n    # é\n    a[2] >> b %\\\n      '$node.b.output'"] = "4:6 4:15",
+      ["flow:\n  graph: |2\n      a[2]\n     b[3]"] = "3:8 4:7",
+      ["flow:\r\n  graph: |\r\n    a[2] >>\\\r\n      b[3]"] = "3:6 4:8",
+      ["flow:\n  graph: >\n    a[2] >>\n    b[3]"] = "3:6 4:6",
+      ["flow: {graph: 'a[2] >> b[3]'}"] = "1:17 1:25",
+      ["flow: {graph: \"a[\\\"$ctx.n\\\"] >> b[3]\"}"] = "1:17 1:34",
+    } do
+      local graph = assert(document.read(text .. tasks)).graph
+      local found = {}
+      for i, frame in ipairs(graph.frames) do found[i] = ("%d:%d"):format(frame.line, frame.column) end
+      assert.equal(places, table.concat(found, " "), text)
+    end
+  end)
+
+  it("points into the expressions of loops and switches", function()
+    local tasks = "\ntasks: {a: {callable: 'm:a'}, b: {callable: 'm:b'}}"
+    for text, place in pairs {
+      ["flow:\n  graph: |\n    a >> b[\"$ctx.n * + 1\"]"] = "3:22 bad_expression",
+      ["flow:\n  graph: |\n    a >> b % '$node.zz.output'"] = "3:15 bad_selector",
+      ["flow: {graph: 'a[\"$ctx.n +\"]'}"] = "1:27 bad_expression",
+      ["flow:\n  graph: >-\n    a[\"$ctx.n +\"]"] = "3:16 bad_expression",
+      ["flow: {graph: \"a[\\\"$ctx.n +\\\"]\"}"] = "1:29 bad_expression",
+    } do
+      local lines, errors = refuse(text .. tasks)
+      assert.equal(place .. " flow.graph", lines[1], text)
+      assert.truthy(errors[1].caret)
+    end
+  end)
+
+  it("points at what a command reads", function()
+    local lines, errors = refuse [[
+flow: {graph: a >> b}
+tasks:
+  a:
+    run: [x, $node.b.output]
+    env:
+      B: $node.c.output
+      C: $env.HOME
+  b:
+    run:
+      - x
+      - $1
+]]
+    assert.same({ "4:14 bad_selector tasks.a.run.2", "6:10 bad_selector tasks.a.env.B",
+      "7:10 bad_selector tasks.a.env.C", "11:9 bad_selector tasks.b.run.2" }, lines)
+    assert.equal("write b >> a in the graph", errors[1].hint)
+  end)
+
+  it("says of a wrong option what the Lua front end says", function()
+    for option, values in pairs {
+      retries = { -1, 1.5, "x", {}, true }, retry_delay_sec = { -1, "1" }, backoff = { 0 }, timeout_sec = { 0 },
+      fail_policy = { "no", 1 }, parallel = { 0, 1000 }, inputs = { { 1, 2 }, "x" }, outputs = { "x", { "y.z" } },
+      run = { { true }, " ", "ls $ctx.x" }, env = { { A = true }, "x" }, cwd = { 3 },
+    } do
+      for _, value in ipairs(values) do
+        local config = { [option] = value }
+        if option == "env" or option == "cwd" then config.run = "ls" end
+        local ok, message = pcall(pyoco.task, "a", not config.run and print or nil, config)
+        assert.is_false(ok)
+        local doc, _, _, errors = document.read(HEAD .. "tasks: {a: " .. json.encode(config) .. "}")
+        assert.is_nil(doc)
+        local said = errors[1].message:match("^tasks.a." .. option .. "( must be .*)$")
+        assert.truthy(said, errors[1].message)
+        if errors[1].hint then said = said .. "; " .. errors[1].hint end
+        assert.equal(said, message:match(option .. "( must be .*)$"))
+      end
+    end
+  end)
+
+  it("warns of edges written twice, of parameters that look like a slip, and of options without effect", function()
+    local doc = assert(document.read [[
+flow:
+  graph: |
+    a >> b
+    a >> b
+  defaults: {limit: 3}
+tasks:
+  a: {callable: m:a, inputs: {x: $ctx.params.limt}, parallel: 2}
+  b: {callable: m:b}
+]])
+    local lines = {}
+    for i, it in ipairs(doc.warnings) do lines[i] = ("%d:%d %s"):format(it.line, it.column, it.code) end
+    assert.same({ "4:10 duplicate_edge", "7:3 no_effect", "7:34 unknown_param" }, lines)
+    assert.equal("did you mean limit?", doc.warnings[3].hint)
+    assert.equal("'a' >> 'b' is written twice", doc.warnings[1].message)
+  end)
+
+  it("lets loops ask for no more than what is allowed", function()
+    local text = "flow: {graph: 'a[11]'}\ntasks: {a: {callable: 'm:a'}}"
+    assert.truthy(document.read(text))
+    local doc, _, _, errors = document.read(text, { max_iterations = 10 })
+    assert.is_nil(doc)
+    assert.equal("the count of a[11] must be at most 10 (PYOCO_FLOW_MAX_ITERATIONS), got 11", errors[1].message)
+  end)
+
   it("reports everything at once: structure, syntax, unknown tasks, selectors", function()
     local lines, errors = refuse [[
 flow:

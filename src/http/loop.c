@@ -27,6 +27,7 @@ typedef struct loop_client { /* malloc's: the timer outlives the VM until the lo
     CURLM *multi;
     lua_State *L; /* the VM's main thread: callbacks run on it */
     int active;   /* transfers */
+    size_t held;  /* bytes of their bodies */
 } loop_client;
 
 typedef struct socket_watch {
@@ -41,6 +42,7 @@ typedef struct transfer { /* user value 1: done */
     struct curl_slist *headers;
     ph_answer answer;
     bool is_active;
+    bool no_room; /* it was ended for the sake of the VM's memory limit */
     char text[CURL_ERROR_SIZE];
 } transfer;
 
@@ -51,11 +53,12 @@ typedef struct ending { /* what done is called with */
 
 /* --- the end of a transfer --- */
 
-/* Takes it out of libcurl's hands. Its answer stays. */
+/* Takes it out of libcurl's hands. Its answer stays. The client is not looked at again: it may be closed before. */
 static void detach(transfer *t) {
     if (t->is_active) {
         curl_multi_remove_handle(t->client->multi, t->easy);
         t->client->active--;
+        t->client->held -= t->answer.body_len;
     }
     t->is_active = false;
 }
@@ -70,6 +73,9 @@ static void release(transfer *t) {
 }
 
 static int push_outcome(lua_State *L, transfer *t, CURLcode rc) {
+    if (t->no_room)
+        return ph_fail(L, PH_TOO_LARGE, "not enough memory for the answer (the limit is %d MB)",
+                       (int)(ph_vm_memory_limit(ph_vm_of(L)) >> 20));
     if (t->answer.too_large)
         return ph_fail(L, PH_TOO_LARGE, "the answer has more than %zu bytes", t->answer.max_bytes);
     long status = 0, os_error = 0;
@@ -248,8 +254,17 @@ static loop_client *get_client(lua_State *L) {
     return c;
 }
 
+/* What arrives counts as the VM's memory, though it is not there yet. */
 static size_t on_body(char *data, size_t size, size_t n, void *ud) {
-    return ph_answer_add(ud, data, size * n) ? size * n : 0;
+    transfer *t = ud;
+    loop_client *c = t->client;
+    ph_vm *vm = ph_vm_of(c->L);
+    size_t limit = ph_vm_memory_limit(vm), len = size * n;
+    t->no_room = limit && ph_vm_memory(vm) + c->held + len > limit;
+    if (t->no_room || !ph_answer_add(&t->answer, data, len))
+        return 0;
+    c->held += len;
+    return len;
 }
 
 static int l_transfer_stop(lua_State *L) {
@@ -299,7 +314,7 @@ int ph_http_start(lua_State *L) {
     curl_easy_setopt(t->easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->text);
     curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, &t->answer);
+    curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
     ph_http_set_options(L, t->easy, &t->answer, &t->headers, true);
     lua_pushvalue(L, 3);
     lua_rawsetp(L, LUA_REGISTRYINDEX, t);

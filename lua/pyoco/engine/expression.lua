@@ -69,6 +69,7 @@ function M.items(eng, body, scope)
   local count
   count, message = bounded(eng, #found)
   if not count then return nil, message end
+  eng.owned = nil -- what is inside of the items stays, too: save.lua copies it before it changes it
   return table.move(found, 1, count, 1, {})
 end
 

@@ -188,7 +188,7 @@ local function compile_graph(d, text, rows, opts)
   local ast, errors = text_parser.read(text)
   local function place_in(name, part, key)
     local mark = d.marks(d.root.tasks[name][part], key)
-    return mark and { line = mark.value_line, column = mark.value_column }
+    return mark and { line = mark.value_line or mark.line, column = mark.value_column or mark.column }
   end
   local graph, problems = compile.graph(ast, rows, { name = opts.name, run_all = true, expose_env = opts.expose_env,
     defaults = opts.defaults, max_iterations = opts.max_iterations, partial = #errors > 0, place_in = place_in,

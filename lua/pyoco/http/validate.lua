@@ -2,7 +2,8 @@
 --- meet as 422).
 ---
 --- A schema is a list of rows: { name, type, required =, default =, nullable =, doc =, ... }
----   string   min_length, max_length, pattern (a Lua pattern that reads the same as a regular expression), choices
+---   string   min_length, max_length, choices, pattern (a Lua pattern that reads the same as a regular expression; if
+---            it does not, `shown` is the regular expression)
 ---   integer, number   ge, le (bounds, inclusive), gt (exclusive)
 ---   boolean
 ---   object
@@ -41,8 +42,8 @@ local function check_string(value, row)
       row.max_length == 1 and "" or "s"), { max_length = row.max_length } }
   end
   if row.pattern and not value:find(row.pattern) then
-    return nil, { "string_pattern_mismatch", ("String should match pattern '%s'"):format(row.pattern),
-      { pattern = row.pattern } }
+    local shown = row.shown or row.pattern
+    return nil, { "string_pattern_mismatch", ("String should match pattern '%s'"):format(shown), { pattern = shown } }
   end
   if row.choices then
     for _, choice in ipairs(row.choices) do

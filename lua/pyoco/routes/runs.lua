@@ -7,6 +7,8 @@ local submit = require "pyoco.service.submit"
 
 local YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["text/yaml"] = true }
 local TAG_PATTERN = "^[A-Za-z0-9_-]+$"
+local NAME_PATTERN = "^[^\0-\31\127]*$" -- no control characters: they would end in logs, terminals, subjects
+local NAME_SHOWN = "^[^\\x00-\\x1f\\x7f]*$"
 local INCLUDE = { "include", "string", list = true, doc = "`records` (or task_records, all, full) keeps task_records." }
 local RECORDS = { records = true, task_records = true, all = true, full = true }
 
@@ -57,7 +59,8 @@ end
 return {
   { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name.",
     body = {
-      { "flow_name", "string", required = true, min_length = 1, doc = "Name of a flow that a worker knows." },
+      { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
+        doc = "Name of a flow that a worker knows." },
       { "params", "object", default = {}, doc = "Parameters of the run." },
       { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
       { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
@@ -67,7 +70,8 @@ return {
   { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document.",
     form = {
       { "workflow", "file", required = true, doc = "The document." },
-      { "flow_name", "string", required = true, doc = "Name of the run's flow." },
+      { "flow_name", "string", required = true, pattern = NAME_PATTERN, shown = NAME_SHOWN,
+        doc = "Name of the run's flow." },
       { "tag", "string", doc = "Which workers may take it." },
       { "params", "string", doc = "JSON object laid over the document's defaults." },
     },

@@ -160,9 +160,9 @@ function run:before_callout()
   engine.await(function(resume) self:store_running(resume) end)
 end
 
---- Tells the writer that a task has moved.
+--- Tells the writer that a task, a loop or a switch has moved.
 function run:on_event(event)
-  if self.announced and event.type == "task" and not self.ending then self.writer:touch() end
+  if self.announced and event.type ~= "log" and not self.ending then self.writer:touch() end
 end
 
 --- Writes the heartbeat; a cancel or a newer attempt is found by its conflict.

@@ -31,7 +31,7 @@ function writer:_put()
     self.on_unwritable(message)
     return false
   end
-  self.cuts = cuts -- records only grow
+  self.cuts = math.min(cuts, 1) -- records only grow; what of the tasks is left out shrinks
   local revision, code
   if self.revision then
     revision, message, code = self.runs:update_raw(self.image.run_id, bytes, self.revision)
