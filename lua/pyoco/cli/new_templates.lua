@@ -79,6 +79,9 @@ M.tasks = [[
 --- run, `count` is a parameter of the run, `item` the item of the loop around it.
 local M = {}
 
+--- Makes the list. What follows tells an editor with a Lua language server what `ctx` has.
+---@param ctx pyoco.ctx
+---@param count integer
 function M.list(ctx, count)
   ctx:log("making a list of %d", count)
   local items = {}
@@ -86,6 +89,9 @@ function M.list(ctx, count)
   return items
 end
 
+--- Runs once for each item.
+---@param ctx pyoco.ctx
+---@param item integer
 function M.work(ctx, item)
   ctx:log("item %d of %d", ctx.loop.index + 1, ctx.loop.count)
   ctx:sleep(0.1)
