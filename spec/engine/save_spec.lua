@@ -64,6 +64,8 @@ describe("outputs", function()
       assert.equal("FAILED", eng.status)
       assert.equal(("outputs '%s': %s"):format(path, problem), eng.error)
       assert.same({ n = 5, t = { a = "deep" }, list = { 1, 2 } }, eng.params)
+      assert.same({ first = true }, eng.results)
+      assert.is_nil(eng.records.a.output)
     end
   end)
 
