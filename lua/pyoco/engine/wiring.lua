@@ -106,10 +106,12 @@ local function selected(eng, node, parsed)
   local found, message = resolve(parsed, sources)
   if message then return nil, message end
   if found == nil then return null end
-  if type(found) == "table" and eng.writes then
+  if type(found) == "table" then
     eng.owned = nil
-    if found == eng.scratch or found == eng.params or found == eng.results or found == eng.artifacts then
-      return (copy(found))
+    if found == eng.params or found == eng.results or found == eng.scratch or found == eng.artifacts then
+      local now = {} -- the whole of a root, which grows
+      for name, each in next, found do now[name] = each end
+      return now
     end
   end
   return found
