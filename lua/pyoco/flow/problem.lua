@@ -36,27 +36,34 @@ local function line_of(starts, at)
   return low
 end
 
---- Byte of the character numbered `column` of a line, whatever the line holds.
-local function byte_of(line, column)
-  return utf8.len(line) and utf8.offset(line, math.min(column, utf8.len(line) + 1)) or column
+--- Byte of the character numbered `column` of a line of `length` characters (nil: it is not UTF-8).
+local function byte_of(line, length, column)
+  return length and utf8.offset(line, math.min(column, length + 1)) or column
 end
 
---- One line of the document, without its end.
+--- One line of the document, without its end, and how many characters it has; nil for these if it is not UTF-8. The
+--- last one is kept, since a long line may have many errors.
 local function line_text(source, number)
   local from = source.starts[number]
   if not from then return nil end
-  return (source.document:sub(from, (source.starts[number + 1] or #source.document + 2) - 2):gsub("\r$", ""))
+  if source.line_number ~= number then
+    local to = (source.starts[number + 1] or #source.document + 2) - 2
+    if source.document:byte(to) == 13 then to = to - 1 end
+    local line = source.document:sub(from, to)
+    source.line_number, source.line, source.line_length = number, line, utf8.len(line)
+  end
+  return source.line, source.line_length
 end
 
 --- First byte of a YAML scalar's content in the document.
 local function content_start(source, origin)
   local block = origin.style == "literal" or origin.style == "folded"
   local number = origin.value_line + (block and 1 or 0)
-  local line = line_text(source, number)
+  local line, length = line_text(source, number)
   if not line then return nil end
   if block then return source.starts[number] end
   local quoted = origin.style == "single" or origin.style == "double"
-  return source.starts[number] + byte_of(line, origin.value_column) - 1 + (quoted and 1 or 0)
+  return source.starts[number] + byte_of(line, length, origin.value_column) - 1 + (quoted and 1 or 0)
 end
 
 --- Maps each byte of `value` that is not blank to its byte in the document. YAML folds and indents, but never
@@ -155,7 +162,7 @@ local function name_places(source, problem)
   if not problem.also then return end
   problem.message = problem.message:gsub("{(%d)}", function(i)
     local other = problem.also[tonumber(i)]
-    return place_text(source, { at = other.at, to = other.to, line = other.line, column = other.column,
+    return other and place_text(source, { at = other.at, to = other.to, line = other.line, column = other.column,
       file = other.file })
   end)
 end
@@ -171,9 +178,10 @@ end
 
 --- Two lines: the text of the line, and carets below the place. nil if there is no such place.
 local function caret(source, problem)
-  local line = problem.column and line_text(source, problem.line)
-  if not line or not utf8.len(line) then return nil end -- what is not UTF-8 cannot be shown
-  local at = byte_of(line, problem.column)
+  if not problem.column then return nil end
+  local line, length = line_text(source, problem.line)
+  if not length then return nil end -- what is not UTF-8 cannot be shown
+  local at = byte_of(line, length, problem.column)
   if #line > EXCERPT then line, at = window(line, at) end
   local prefix = line:sub(1, at - 1):gsub("[\x80-\xbf]", ""):gsub("[^\t]", " ")
   return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(problem.width or 1, EXCERPT - #prefix)))
