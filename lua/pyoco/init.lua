@@ -70,6 +70,13 @@ local function row_of(what, name, fn, given, level)
   return options.row(given, name)
 end
 
+--- Raises unless `name` is a text that is not blank, and that JSON can carry.
+local function check_name(what, name, level)
+  if type(name) == "string" and name:find("%S") and utf8.len(name) then return end
+  error(("%s: the name must be a text that is not blank, got %s"):format(what, type(name) ~= "string"
+    and "a " .. type(name) or utf8.len(name) and "''" or "one that is not UTF-8"), level + 1)
+end
+
 --- Declares a task. The parameters of its function are wired by name when it runs: inputs, then params, then results
 --- of earlier tasks; `ctx` is the context. A task without function runs a program: `{ run = { "python", "x.py" } }`.
 ---@param name string unique in a flow
@@ -77,10 +84,7 @@ end
 ---@param given table|nil options: see flow/options.lua (inputs, outputs, retries, timeout_sec ...)
 ---@return table task
 function M.task(name, fn, given)
-  if type(name) ~= "string" or not name:find("%S") then
-    error(("task: the name must be a text that is not blank, got %s"):format(
-      type(name) == "string" and "''" or "a " .. type(name)), 2)
-  end
+  check_name("task", name, 2)
   local what = ("task '%s'"):format(name)
   if type(fn) == "table" and given == nil and fn.run ~= nil then fn, given = nil, fn end
   if fn ~= nil and type(fn) ~= "function" or fn == nil and type(given) ~= "table" then
@@ -148,9 +152,7 @@ end
 ---@param opts table|nil { defaults = params, expose_env = list of variables that `$env` may name }
 ---@return table flow { name, graph, defaults, functions = { task = fn }, params = { task = parameter names } }
 function M.flow(name, expr, opts)
-  if type(name) ~= "string" or not name:find("%S") then
-    error(("flow: the name must be a text that is not blank, got a %s"):format(type(name)), 2)
-  end
+  check_name("flow", name, 2)
   if opts ~= nil then check_options(("flow '%s'"):format(name), opts, require("pyoco.flow.options").LUA_FLOW, 2) end
   local node = fragment.to_node(name, expr, 2)
   local tasks = collect_tasks(node, name, 2)

@@ -78,6 +78,69 @@ describe("both front ends", function()
     end)
   end
 
+  it("make the same bytes of any expression", function()
+    math.randomseed(20261125)
+    local fresh
+
+    --- A task that no other part has; its name as text, and itself.
+    local function leaf()
+      fresh = fresh + 1
+      return "t" .. fresh, pyoco.task("t" .. fresh, print)
+    end
+
+    local random
+    local BINARY = {
+      { ">>", function(a, b) return a >> b end }, { "&", function(a, b) return a & b end },
+      { "|", function(a, b) return a | b end },
+    }
+
+    --- What may stand around an expression: its text in brackets, and itself.
+    local WRAP = {
+      function(text, x) return text .. "[2]", x[2] end,
+      function(text, x) return text .. '["$ctx.n + 1"]', x["$ctx.n + 1"] end,
+      function(text, x)
+        fresh = fresh + 1
+        return ('%s["$ctx.l as i%d"]'):format(text, fresh), x[("$ctx.l as i%d"):format(fresh)]
+      end,
+      function(text, x) return ('(%s %% "$ctx.loop.index > 2")'):format(text), x % "$ctx.loop.index > 2" end,
+      function(text, x) return ('(%s %% ("$ctx.done", 9))'):format(text), x % { "$ctx.done", 9 } end,
+      function(text, x, depth)
+        local other, y = random(depth + 1)
+        local third, z = leaf()
+        return ('switch("$ctx.x")["b" >> %s, "*" >> (%s), 7 >> %s]'):format(text, other, third),
+          switch "$ctx.x" { b = x, ["*"] = y, [7] = z }
+      end,
+    }
+
+    --- A random expression: as text, and as a fragment.
+    function random(depth)
+      local kind = math.random(10)
+      if depth > 4 or kind <= 3 then return leaf() end
+      local text, x = random(depth + 1)
+      if kind <= 7 then
+        local other, y = random(depth + 1)
+        local op = BINARY[math.random(#BINARY)]
+        return ("(%s) %s (%s)"):format(text, op[1], other), op[2](x, y)
+      end
+      return WRAP[math.random(#WRAP)]("(" .. text .. ")", x, depth)
+    end
+
+    for _ = 1, 150 do
+      fresh = 0
+      local source, expr = random(1)
+      local ok, flow = pcall(pyoco.flow, "same", expr)
+      assert.is_true(ok, source .. "\n" .. tostring(flow))
+      -- Lua declares in the order of its calls; a document in that of its keys
+      local rows = {}
+      for i, node in ipairs(flow.graph.nodes) do rows[i] = ("  %s: {callable: 'm:f'}"):format(node.name) end
+      local doc, _, _, errors = document.read(("flow:\n  graph: |\n    %s\ntasks:\n%s"):format(source,
+        table.concat(rows, "\n")), { name = "same" })
+      assert(doc, source .. "\n" .. require("pyoco.flow.problem").text(errors or {}))
+      local bare = { origins = false }
+      assert.equal(canonical.encode(doc.graph, bare), canonical.encode(flow.graph, bare), source)
+    end
+  end)
+
   it("keep places apart, of tasks and of frames", function()
     local text = "flow:\n  graph: |\n\n    a  [2]\ntasks: {a: {callable: 'm:a'}}"
     local doc = assert(document.read(text, { name = "same" }))

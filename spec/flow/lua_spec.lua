@@ -123,6 +123,9 @@ describe("pyoco", function()
     for message, call in pairs {
       ["task: the name must be a text that is not blank, got a nil"] = function() pyoco.task(nil, print) end,
       ["task: the name must be a text that is not blank, got ''"] = function() pyoco.task(" ", print) end,
+      ["task: the name must be a text that is not blank, got one that is not UTF-8"] =
+        function() pyoco.task("\xff", print) end,
+      ["flow: the name must be a text that is not blank, got ''"] = function() pyoco.flow("", nil) end,
       ["task 'x': expected a function, or options with run, got a table"] = function() pyoco.task("x", {}) end,
       ["task 'x': expected a function, or options with run, got a nil"] = function() pyoco.task("x") end,
       ["task 'x': expected a function, or options with run"] = function() pyoco.task("x", nil, { retries = 1 }) end,

@@ -100,6 +100,15 @@ describe("reads", function()
     assert.truthy((judge("b", nil, { rows = command { "x", "$1" } })):find("Invalid reference '$1'", 1, true))
   end)
 
+  it("of commands are warned of inside of a text, where they are not replaced", function()
+    local rows = { b = { command = { run = { "x", "--lr=$ctx.params.lr", "\\$ctx.x" }, env = { A = "a $env.B" } } } }
+    local line, found = judge("b", nil, { rows = rows })
+    assert.equal("2:- selector_inside task 'b': $env.B is not replaced inside of a text\n"
+      .. "2:- selector_inside task 'b': $ctx.params.lr is not replaced inside of a text", line)
+    assert.same({ "tasks.b.env.A", "make it the whole value", "tasks.b.run.2", "make it an item of its own" },
+      { found[1].path, found[1].hint, found[2].path, found[2].hint })
+  end)
+
   it("of parameters are warned of when they look like a slip", function()
     local defaults = { url = "x", limit = 3 }
     local function warned(source, inputs) return judge(source, inputs, { defaults = defaults }) end

@@ -68,10 +68,12 @@ local function flatten(node)
   return items
 end
 
---- The distinct members of a list.
-local function unique(list)
+--- The distinct members among list[from..].
+local function unique(list, from)
+  if from == #list then return { list[from] } end
   local members, seen = {}, {}
-  for _, member in ipairs(list) do
+  for i = from, #list do
+    local member = list[i]
     if not seen[member] then
       seen[member] = true
       members[#members + 1] = member
@@ -129,18 +131,19 @@ local function visit_all(c, node, need, depth)
   return count > 1 and { all = exits } or exits[1]
 end
 
---- Parallel items; the exit is that of the first. Notes which members stand in which branch.
+--- Parallel items; the exit is that of the first. Notes which members stand in which branch: c.branch is the list of
+--- what is mentioned inside of the outermost any-of of a scope.
 local function visit_any(c, node, need, depth)
   local items, exits, branches, outer = flatten(node), {}, {}, c.branch
+  local mentioned = outer or {}
+  c.branch = mentioned
   for i = 1, #items do
-    local branch = {}
-    c.branch = branch
+    local from = #mentioned + 1
     exits[#exits + 1] = visit(c, items[i], need, depth + 1)
-    if #branch > 0 then branches[#branches + 1] = unique(branch) end
-    if outer then table.move(branch, 1, #branch, #outer + 1, outer) end
+    if #mentioned >= from and not c.stopped then branches[#branches + 1] = unique(mentioned, from) end
   end
   c.branch = outer
-  if #branches > 1 and not c.stopped then c.any_of[#c.any_of + 1] = branches end
+  if #branches > 1 then c.any_of[#c.any_of + 1] = branches end
   return #exits > 1 and { any = exits } or exits[1]
 end
 

@@ -127,8 +127,11 @@ local function in_limits(row, value)
   return (not row.min or value >= row.min) and (not row.above or value > row.above) and value <= row.max
 end
 
---- The first selector in a text for the shell; `\$` is the shell's own dollar.
-local function shell_selector(text)
+--- Finds a selector inside of a text, where it is not replaced; `\$` is a plain dollar.
+---@param text string
+---@return string|nil selector the first one
+---@return string|nil root ctx, node, flow or env
+function M.selector_inside(text)
   for before, found, root in text:gmatch("()(%$(%a+)%.[%w_.]+)") do
     if SHELL_SELECTORS[root] and text:sub(before - 1, before - 1) ~= "\\" then return found, root end
   end
@@ -148,7 +151,7 @@ local function check_command(_, value)
   if type(value) == "string" then
     if not value:find("%S") then return COMMAND, "a blank text" end
     if value:find("\0", 1, true) then return COMMAND, "a text with a NUL byte" end
-    local found, root = shell_selector(value)
+    local found, root = M.selector_inside(value)
     if not found then return nil end
     return "a list, or a text for the shell without selectors (they are not replaced there)", "'" .. found .. "' in it",
       shell_remedy(found, root)

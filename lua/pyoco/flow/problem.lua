@@ -162,7 +162,7 @@ local function name_places(source, problem)
   if not problem.also then return end
   problem.message = problem.message:gsub("{(%d)}", function(i)
     local other = problem.also[tonumber(i)]
-    return place_text(source, { at = other.at, to = other.to, line = other.line, column = other.column,
+    return other and place_text(source, { at = other.at, to = other.to, line = other.line, column = other.column,
       file = other.file })
   end)
 end

@@ -1,5 +1,6 @@
 --- What tasks and frames read of the run, by selectors in inputs, commands and expressions: each selector is checked in
 --- itself, and an output that is read must be of a task that may have come before.
+local options = require "pyoco.flow.options"
 local selector = require "pyoco.flow.selector"
 
 local M = {}
@@ -131,6 +132,16 @@ local function check_text(c, reads, exposed, record, part, key, text)
   check(c, reads, exposed, read)
 end
 
+--- Warns of a selector that is not the whole of a command's text, since it is not replaced there.
+local function check_inside(c, record, part, key, text)
+  local found = text:find("$", 2, true) and options.selector_inside(text)
+  if not found then return end
+  local read = { record = record, part = part, key = key }
+  c.warn(place_of(c, read), "selector_inside", ("task '%s': %s is not replaced inside of a text"):format(record.name,
+    found), { path = ("tasks.%s.%s.%s"):format(record.name, part, key),
+    hint = part == "run" and "make it an item of its own" or "make it the whole value" })
+end
+
 --- Checks the selectors of a whole graph.
 ---@param graph table with nodes
 ---@param c table the compiler's state; c.reads holds those of frames' expressions
@@ -140,7 +151,11 @@ function M.collect(graph, c)
   for _, name in ipairs(c.opts.expose_env or {}) do exposed[name] = true end
   local function check_all(node, part, values)
     for key, value in next, values do
-      if selector.is_selector(value) then check_text(c, reads, exposed, node, part, key, value) end
+      if selector.is_selector(value) then
+        check_text(c, reads, exposed, node, part, key, value)
+      elseif part ~= "inputs" then
+        check_inside(c, node, part, key, value)
+      end
     end
   end
   for _, node in ipairs(graph.nodes) do
