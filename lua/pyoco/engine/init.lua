@@ -96,7 +96,7 @@ end
 local function apply_cancel(eng)
   eng.is_cancelling = true
   while work_off(eng) do end -- a loop whose last iteration has ended is done
-  eng.answers, eng.ready = queue.fifo(), {}
+  eng.answers, eng.ready = queue.fifo(), queue.ready()
   local nodes = eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
   for _, node in ipairs(nodes) do
     if node.state == "PENDING" then
@@ -165,8 +165,9 @@ end
 --- Starts the next task that is ready; false when none may start.
 local function launch_next(eng)
   local ready = eng.ready
-  while ready[1] and not eng.failed and eng.running < eng.max_parallel do
+  while not eng.failed and eng.running < eng.max_parallel do
     local node = pop(ready)
+    if not node then return false end
     local is_due = node.state == "PENDING" or node.retry -- a retry may have been given up meanwhile
     if is_due and not (eng.framework and eng.framework.is_blocked(eng, node)) then
       attempt.launch(eng, node)
@@ -268,9 +269,9 @@ function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
-    running = 0, ready = {}, answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {}, on_close = {},
-    on_event = opts.on_event, now = opts.now or clock.wall, monotonic = opts.monotonic or clock.monotonic,
-    after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
+    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {},
+    on_close = {}, on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
+    monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
     http = opts.http, exec = opts.exec, random = opts.random,
