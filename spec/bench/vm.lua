@@ -6,8 +6,10 @@ local json = require "host.json"
 local slots = require "host.slots"
 local uv = require "luv"
 local config = require "pyoco.config"
+local nats = require "spec.support.nats"
 
-local M = {}
+local COUNT <const> = 2000
+local AIM_US <const>, AIM_KB <const> = 300, 200
 
 --- Boot text of a slot that has all it needs for a run.
 local function boot(nats_url)
@@ -17,12 +19,10 @@ local function boot(nats_url)
     nats = { url = nats_url, name = "bench" } })
 end
 
---- Has a slot make fresh VMs, one after the other.
----@param nats_url string
----@param count integer how many
----@return table figures { p50_us, p99_us (from a job's start to ready again: the socket twice, an empty run, the VM),
----  first_us (from the process's start to its first VM), kb (of the VM, when its run begins) }
-function M.measure(nats_url, count)
+--- Has a slot make fresh VMs, one after the other. Returns { p50_us, p99_us (from a job's start to ready again:
+--- the socket twice, an empty run, the VM), first_us (from the process start to its first VM), kb (of the VM, when its
+--- run begins) }.
+local function measure(nats_url)
   local ready, kb, problem = 0, nil, nil
   local began = clock.monotonic()
   local slot = assert(slots.spawn {
@@ -41,7 +41,7 @@ function M.measure(nats_url, count)
   slot:send("B", boot(nats_url))
   wait_for(1)
   local first, times = clock.monotonic() - began, {}
-  for i = 1, count do
+  for i = 1, COUNT do
     local before = clock.monotonic()
     slot:send("R", "{}", "")
     wait_for(i + 1)
@@ -50,8 +50,18 @@ function M.measure(nats_url, count)
   slot:close()
   uv.run("nowait")
   table.sort(times)
-  local function at(share) return times[math.max(1, math.ceil(share * count))] * 1e6 end
+  local function at(share) return times[math.max(1, math.ceil(share * COUNT))] * 1e6 end
   return { first_us = first * 1e6, p50_us = at(0.5), p99_us = at(0.99), kb = kb }
 end
 
-return M
+return function(out)
+  local server = nats.start()
+  local ok, got = pcall(measure, server.url)
+  server:stop()
+  if not ok then error(got, 0) end
+  out.say("\nthe fresh VM of a run, %d times, from the end of one to ready for the next", COUNT)
+  out.row("time, with a job's way to the slot and back", ("%.0f us"):format(got.p50_us), ("< %d us"):format(AIM_US),
+    got.p50_us < AIM_US)
+  out.say("    p99 %.0f us; the first one of a process after %.1f ms", got.p99_us, got.first_us / 1000)
+  out.row("memory", ("%.0f KB"):format(got.kb), ("< %d KB"):format(AIM_KB), got.kb < AIM_KB)
+end

@@ -145,24 +145,6 @@ describe("host.http", function()
     assert.error_matches(function() http.start({ url = url }) end, "function expected")
   end)
 
-  serves("ends what runs on the loop with its VM", function()
-    local script = os.tmpname()
-    web.write(script, ([[
-      local http, uv = require "host.http", require "luv"
-      http.start({ url = %q }, function() print "never" end)
-      http.start({ url = %q }, function(answer) print(answer.body) uv.stop() end)
-      uv.run()
-      require("luv").new_timer() -- left open too
-    ]]):format(silent_url(), url .. "/x"))
-    local got = require("spec.support.process").host({ script })
-    finally(function()
-      stop()
-      os.remove(script)
-    end)
-    got:wait(10000)
-    assert.same({ 0, "/x|\n", "" }, { got.code, got.stdout, got.stderr })
-  end)
-
   serves("names the option that is wrong", function()
     assert.error_matches(function() http.request {} end, "url is missing")
     assert.error_matches(function() http.request { url = url, body = {} } end, "body must be text, got table")

@@ -6,6 +6,7 @@ local uv = require "luv"
 local flow = require "spec.support.flow"
 local http_server = require "spec.support.http_server"
 local process = require "spec.support.process"
+local tmp = require "spec.support.tmp"
 
 --- A listener that takes connections and never answers.
 local function silent()
@@ -248,6 +249,22 @@ describe("ctx:http", function()
       { "max_bytes: expected a number from 1 to", { url = "http://x", max_bytes = -1 } },
     }
     for _, case in ipairs(cases) do fails_with("ctx:http: " .. case[1], case[2]) end
+  end)
+
+  serves("ends with its VM, whatever it waits for", function(asked) return { body = asked.path } end, function(server)
+    local hangs, script = silent(), os.tmpname()
+    tmp.write(script, ([[
+      local http, uv = require "host.http", require "luv"
+      http.start({ url = %q }, function() print "never" end)
+      http.start({ url = %q }, function(answer) print(answer.body) uv.stop() end)
+      uv.run()
+      uv.new_timer() -- left open too
+    ]]):format(hangs.url, server.url .. "/x"))
+    local got = process.host { script }
+    got:wait(10000)
+    hangs.stop()
+    os.remove(script)
+    assert.same({ 0, "/x\n", "" }, { got.code, got.stdout, got.stderr })
   end)
 
   serves("has requests in one task and loads the library once", function(asked) return { body = asked.path } end,

@@ -25,6 +25,7 @@ local SIGKILL, SIGUSR2 = 9, 12
 local TICK_SEC = 1.0
 local REREAD_SEC = 30     -- consumers' limits, clock offset, flows
 local SILENT_BEATS = 4    -- a slot that has missed so many heartbeats may not know of a cancel
+local OVERDUE_MIN_SEC = 1   -- what a slot that is busy, but well, may need to cut a task
 local RESCUE_STOP_SEC = 2 -- after the drain, hand-backs may take this long
 
 local supervisor = {}
@@ -271,9 +272,9 @@ end
 --- A task that does not end at its limit, since it is in a C function that does not return: its slot is killed when it
 --- has been overdue for as long as a cancel may take.
 function supervisor:check_deadline(job, now)
-  if job.killed then return end
+  if job.killed or not job.key or self.board:running(job.key) ~= job then return end -- one may wait behind it
   local at, name, seconds = self.pool:deadline(job.key)
-  if not at or now < at + self.cfg.cancel_grace_period_sec then return end
+  if not at or now < at + math.max(self.cfg.cancel_grace_period_sec, OVERDUE_MIN_SEC) then return end
   local text = ("task '%s' timed out after %.14g s (timeout_sec)"):format(name, seconds)
   self.log:error("task ignores its timeout; its process is killed", { run_id = job.run_id }, { message = text })
   job.killed, job.overdue = "timeout", { task = name, text = text }
@@ -296,7 +297,7 @@ function supervisor:tick()
       job.beat_at = now
       async.go(function() self:check_cancel(job) end)
     end
-    if job.key then self:check_deadline(job, now) end
+    self:check_deadline(job, now)
   end
   self:pull()
 end
