@@ -10,6 +10,7 @@
 --- frames.lua.
 local task = require "host.task"
 local clock = require "host.clock"
+local uv = require "luv"
 local attempt = require "pyoco.engine.attempt"
 local failure = require "pyoco.engine.failure"
 local output = require "pyoco.engine.output"
@@ -30,6 +31,7 @@ local M = {}
 
 local MAX_PARALLEL = 256
 local MAX_ITERATIONS = 10000
+local TURN_EVERY = 256
 local NO_PARAMS <const> = {}
 
 local Engine = {}
@@ -84,11 +86,14 @@ function Engine:fail_unstarted(member, message)
   how.fail_unstarted(self, member, message)
 end
 
---- Does the next thing that is due for a loop or switch; false when there is none.
+--- Does the next thing that is due for a loop or switch; false when there is none. Loops whose iterations start no
+--- task meet no tick, so the event loop gets its turns here.
 local function work_off(eng)
   local due = eng.control and take(eng.control)
   if not due then return false end
   eng.framework.work(eng, due)
+  eng.worked_off = eng.worked_off + 1
+  if eng.worked_off % TURN_EVERY == 0 then uv.run("nowait") end
   return true
 end
 
@@ -244,7 +249,7 @@ local function prepare(eng, opts)
     if node.left == 0 then push(eng.ready, node) end
   end
   if eng.plan.bodies then
-    eng.framework, eng.control = require "pyoco.engine.frames", queue.fifo()
+    eng.framework, eng.control, eng.worked_off = require "pyoco.engine.frames", queue.fifo(), 0
     eng.framework.prepare(eng, equip)
   end
 end
