@@ -106,7 +106,7 @@ asan: ## specs under AddressSanitizer and UBSan
 tsan: ## specs under ThreadSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=tsan test
 
-BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load
+BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn
 
 night: ## what is too long for CI: all specs plain and under both sanitizers, then the bench
 	@$(MAKE) --no-print-directory test
