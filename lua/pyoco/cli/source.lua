@@ -163,8 +163,8 @@ end
 ---@param path string
 ---@param opts table { roots = folders of modules, globals = more globals for user code }
 ---@return table|nil found { path, text, flows = { { name, graph, flow = flow object, nil after an error, params,
----  commands = see cli/lint.lua } }, functions = names when it is a module of tasks, errors, warnings = lists of { file,
----  line, column, message, caret, hint }, files = paths of all that was read }
+---  commands = see cli/lint.lua } }, functions = names when it is a module of tasks, errors, warnings = lists of
+---  { file, line, column, message, caret, hint }, files = paths of all that was read }
 ---@return string|nil message the file cannot be read
 ---@return string|nil code "not_found"
 function M.read(path, opts)
