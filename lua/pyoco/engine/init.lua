@@ -10,6 +10,7 @@
 --- frames.lua.
 local task = require "host.task"
 local clock = require "host.clock"
+local uv = require "luv"
 local attempt = require "pyoco.engine.attempt"
 local failure = require "pyoco.engine.failure"
 local output = require "pyoco.engine.output"
@@ -17,7 +18,6 @@ local planner = require "pyoco.engine.plan"
 local queue = require "pyoco.engine.queue"
 local record_of = require "pyoco.engine.record"
 local sandbox = require "pyoco.flow.sandbox"
-local series = require "pyoco.engine.series"
 local timer = require "pyoco.engine.timer"
 local value = require "pyoco.engine.value"
 local wiring = require "pyoco.engine.wiring"
@@ -30,6 +30,7 @@ local M = {}
 
 local MAX_PARALLEL = 256
 local MAX_ITERATIONS = 10000
+local TURN_EVERY = 256
 local NO_PARAMS <const> = {}
 
 local Engine = {}
@@ -44,7 +45,7 @@ end
 
 --- Output of a node's task: what print and ctx:log tell, see output.lua.
 function Engine:log(node, text)
-  if node.series then series.log(node, text) end
+  if node.series then self.framework.log(node, text) end
   local on_event = self.on_event
   if on_event then on_event({ type = "log", task = node.name, text = text, at = self.now() }) end
 end
@@ -84,11 +85,14 @@ function Engine:fail_unstarted(member, message)
   how.fail_unstarted(self, member, message)
 end
 
---- Does the next thing that is due for a loop or switch; false when there is none.
+--- Does the next thing that is due for a loop or switch; false when there is none. Loops whose iterations start no
+--- task meet no tick, so the event loop gets its turns here.
 local function work_off(eng)
   local due = eng.control and take(eng.control)
   if not due then return false end
   eng.framework.work(eng, due)
+  eng.worked_off = eng.worked_off + 1
+  if eng.worked_off % TURN_EVERY == 0 then uv.run("nowait") end
   return true
 end
 
@@ -235,6 +239,10 @@ local function prepare(eng, opts)
     node.fn, node.params = callable_of(eng, node.spec, opts)
     if opts.fakes and opts.fakes[node.name] then node.is_fake = true end
     node.inputs = wiring.inputs(node.spec)
+    local options = node.spec.options
+    if options and options.timeout_sec and not eng.timeouts then -- now: later, user code may have spoiled `require`
+      eng.timeouts, eng.deadlines = require "pyoco.engine.deadline", {}
+    end
   end
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name
@@ -244,7 +252,7 @@ local function prepare(eng, opts)
     if node.left == 0 then push(eng.ready, node) end
   end
   if eng.plan.bodies then
-    eng.framework, eng.control = require "pyoco.engine.frames", queue.fifo()
+    eng.framework, eng.control, eng.worked_off = require "pyoco.engine.frames", queue.fifo(), 0
     eng.framework.prepare(eng, equip)
   end
 end
@@ -269,7 +277,7 @@ function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
-    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {},
+    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0,
     on_close = {}, on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
     monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
