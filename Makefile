@@ -47,6 +47,7 @@ say = $(if $(V),,@echo '  $(1) $(2)')
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
+	@$(HOST) -e 'io.write(require("pyoco.flow.schema").text())' > docs/reference/flow.schema.json
 	@$(HOST) -e 'io.write(require("pyoco.flow.options_doc").markdown())' > docs/reference/flow-options.md
 	@$(HOST) spec/support/write_guides.lua
 
@@ -105,7 +106,7 @@ asan: ## specs under AddressSanitizer and UBSan
 tsan: ## specs under ThreadSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=tsan test
 
-BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load
+BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn
 
 night: ## what is too long for CI: all specs plain and under both sanitizers, then the bench
 	@$(MAKE) --no-print-directory test
@@ -128,6 +129,7 @@ install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
 	for f in $(MODULES); do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/lib/pyoco-host/host/$$(basename $$f); done
 	mkdir -p $(DESTDIR)$(PREFIX)/share/pyoco-host
 	cp -r lua flows www $(DESTDIR)$(PREFIX)/share/pyoco-host/
+	install -D -m 644 docs/reference/flow.schema.json $(DESTDIR)$(PREFIX)/share/pyoco-host/schemas/flow.json
 
 clean: ## remove build/
 	rm -rf build

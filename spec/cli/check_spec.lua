@@ -159,7 +159,7 @@ return pyoco.flow("bad", (a >> b) & (b >> a))
   end)
 
   it("says what it was not given", function()
-    holds(check().stderr, "- reason: no file given\n")
+    holds(check().stderr, "- reason: missing argument 'FILE'\n")
     local got = check "none.yaml"
     assert.equal(1, got.code)
     holds(got.stderr, "ERR-PYOCO-0018: file I/O error\n- reason: none.yaml: No such file or directory\n")

@@ -40,6 +40,14 @@ describe("ctx", function()
     assert.same({ 7, 1, 2, 0.5, "us", "r1", "gpu", "spec", 1 }, eng.records.t.output)
   end)
 
+  it("has nil where the job has null", function()
+    local run = { run_id = "r", flow_name = json.null, tags = json.null, tag = "t" }
+    local eng = flow.run({ { "t", function(ctx, flow_name)
+      return { ctx.run.flow_name, flow_name, ctx.run.tags == nil, ctx.run.tag }
+    end, inputs = { flow_name = "$flow.name" } } }, { run = run })
+    assert.same({ "spec", "spec", true, "t" }, eng.records.t.output)
+  end)
+
   it("has no loop outside of one", function()
     local record = flow.task(function(ctx) return { ctx.loop == nil, #ctx.loops, ctx.item == nil } end)
     assert.same({ true, 0, true }, record.output)

@@ -594,6 +594,14 @@ describe("a cancel", function()
     assert.equal(1, eng.records.b.iterations)
   end)
 
+  it("in loops that start no task", function()
+    local engine_local, timer = require "pyoco.engine.local", require "pyoco.engine.timer"
+    local eng = engine_local.run(flow.compiled('(switch("$ctx.m")["x" >> a][10000])[10000]', { { "a", nothing } }),
+      { params = { m = "y" }, on_start = function(e) timer.after(0.01, function() e:cancel() end) end })
+    assert.equal("CANCELLED", eng.status)
+    assert.is_true(eng.frames.times2.iterations < 1e8)
+  end)
+
   it("while an iteration waits for a retry", function()
     local eng, clock = run("b[3] & c", { { "b", function() error("no", 0) end, options = { retries = 1,
       retry_delay_sec = 3600 } }, { "c", nothing } }, { on_start = function(e)

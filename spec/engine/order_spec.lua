@@ -74,25 +74,25 @@ describe("tasks that are ready together", function()
   end)
 end)
 
-describe("the heap of ready tasks", function()
+describe("the queue of ready tasks", function()
   it("gives them back sorted", function()
     local top = {}
-    local heap, random = {}, 12345
+    local ready, random = queue.ready(), 12345
     local nodes = {}
     for i = 1, 500 do
       random = random * 1103515245 + 12345 & 0x7fffffff
       local outer = { parent = top, index = random >> 8 & 3 }
       nodes[i] = { index = random >> 16 & 15, scope = { parent = outer, index = random >> 12 & 7 } }
-      queue.push(heap, nodes[i])
+      queue.push(ready, nodes[i])
     end
-    local previous = queue.pop(heap)
+    local previous = queue.pop(ready)
     for _ = 2, 500 do
-      local node = queue.pop(heap)
+      local node = queue.pop(ready)
       local a = previous.index << 8 | previous.scope.parent.index << 4 | previous.scope.index
       local b = node.index << 8 | node.scope.parent.index << 4 | node.scope.index
       assert.is_true(a <= b)
       previous = node
     end
-    assert.is_nil(queue.pop(heap))
+    assert.is_nil(queue.pop(ready))
   end)
 end)

@@ -64,6 +64,8 @@ describe("outputs", function()
       assert.equal("FAILED", eng.status)
       assert.equal(("outputs '%s': %s"):format(path, problem), eng.error)
       assert.same({ n = 5, t = { a = "deep" }, list = { 1, 2 } }, eng.params)
+      assert.same({ first = true }, eng.results)
+      assert.is_nil(eng.records.a.output)
     end
   end)
 
@@ -176,5 +178,47 @@ describe("ctx:get", function()
   it("of a path that is none raises", function()
     local record = flow.task(function(ctx) ctx:get("scratch..x") end)
     assert.truthy(record.error:find("save_spec.lua:%d+: ctx:get: save path 'scratch..x': it has an empty"))
+  end)
+end)
+
+describe("whatever is kept in whatever order", function()
+  local save_path = require "pyoco.flow.save_path"
+  local wiring = require "pyoco.engine.wiring"
+
+  local PATHS <const> = { "a", "a.x", "a.x.y", "a.list", "a.list.0", "a.list.1.z", "b", "b.x", "b.list.2" }
+  local INPUTS <const> = { "$ctx.scratch", "$ctx.scratch.a", "$ctx.scratch.a.x", "$ctx.params", "$ctx.params.a",
+    "$ctx.params.a.list", "$ctx.b", "$node.a.output", "$node.a.output.x", "$node.b.output", "$ctx.results" }
+
+  --- A value of some shape.
+  local function some(random)
+    local kinds = { 1, "text", true, { x = { y = 1 } }, { list = { 1, { z = 2 }, 3 } }, { 1, { z = 1 } }, {} }
+    return require("pyoco.engine.value").copy(kinds[random(#kinds)])
+  end
+
+  local function text(value) return json.encode(value, { sort = true }) end
+
+  it("what was handed out or recorded before stays", function()
+    local seed = 20251125
+    local function random(n)
+      seed = (seed * 1103515245 + 12345) % 0x80000000
+      return (seed >> 8) % n + 1
+    end
+    for _ = 1, 60 do
+      local eng = flow.run({ { "a", function() return { x = { y = 0 }, list = { 0, { z = 0 } } } end },
+        { "b", function() return { 1, 2 } end } }, { params = { a = { x = {}, list = { 1, 2 } }, b = 5 } })
+      local held = { { eng.records.a.output, text(eng.records.a.output) } }
+      for _ = 1, 60 do
+        if random(3) > 1 then
+          local root = ({ "scratch.", "params.", "results." })[random(3)]
+          save.set(eng, nil, assert(save_path.parse(root .. PATHS[random(#PATHS)])), some(random))
+        else
+          local inputs = wiring.inputs { name = "t", inputs = { i = INPUTS[random(#INPUTS)] } }
+          local _, recorded = wiring.arguments(eng, { name = "t", inputs = inputs, params = { "a", "b", "i" },
+            spec = {}, eng = eng })
+          if type(recorded) == "table" then held[#held + 1] = { recorded, text(recorded) } end
+        end
+      end
+      for _, it in ipairs(held) do assert.equal(it[2], text(it[1])) end
+    end
   end)
 end)

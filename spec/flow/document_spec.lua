@@ -230,6 +230,28 @@ tasks:
     end
   end)
 
+  it("points just behind the graph when it ends too early", function()
+    for text, place in pairs {
+      ["flow:\n  graph: |\n    a >>\n\ntasks: {a: {}}"] = "3:9",
+      ["flow:\n  graph: >\n    a >>\n\ntasks: {a: {}}"] = "3:9",
+      ["flow: {graph: 'a >> '}\ntasks: {a: {}}"] = "1:20",
+    } do
+      assert.equal(place .. " syntax flow.graph", refuse(text)[1], text)
+    end
+  end)
+
+  it("tells columns of loops on one long line without looking at the line for each", function()
+    local parts, tasks = {}, {}
+    for i = 1, 3000 do parts[i], tasks[i] = ("é%d[2]"):format(i), ("  é%d: {callable: 'm:f'}"):format(i) end
+    local line = table.concat(parts, " & ")
+    for _, style in ipairs { "|", ">" } do
+      local doc = assert(document.read(("flow:\n  graph: %s\n    %s\ntasks:\n%s"):format(style, line,
+        table.concat(tasks, "\n"))))
+      local last = doc.graph.frames[3000]
+      assert.same({ 3, utf8.len(line) + 4 - 2 }, { last.line, last.column })
+    end
+  end)
+
   it("points into the expressions of loops and switches", function()
     local tasks = "\ntasks: {a: {callable: 'm:a'}, b: {callable: 'm:b'}}"
     for text, place in pairs {
@@ -354,7 +376,19 @@ tasks:
     assert.same({}, assert(document.read(example)).warnings)
     local foreign = "flow:\n  graph: |\n    " .. ("データ & "):rep(20) .. "読む >> (書く | é)\n  defaults: {値: ö}\n" ..
       "tasks:\n  読む: {callable: 'm:é'}\n  データ: {callable: 'm:d', inputs: {x: $node.読む.output.é}}\n"
-    for _, text in ipairs { example, foreign } do
+    local whole = [[
+flow:
+  graph: |
+    (a >> b[2])["$ctx.l as i"] >> switch("$node.b.output")["x" >> c % ("$node.c.output > 1", 9), "*" >> d]
+runtime: {expose_env: [H]}
+tasks:
+  a: {run: [x, $ctx.i, "--n=$ctx.n"], env: {A: $env.H}, retries: 2, backoff: 1.5}
+  b: {callable: 'm:b', inputs: {x: $node.a.output}, parallel: 2, outputs: [results.b]}
+  c: {run: "x \"$A\"", cwd: /, timeout_sec: 3}
+  d: {callable: 'm:d', fail_policy: isolate}
+]]
+    assert.truthy(document.read((whole:gsub(", parallel: 2", ""))))
+    for _, text in ipairs { example, foreign, whole } do
       for i = 1, #text do
         local doc, _, _, errors = document.read(text:sub(1, i - 1) .. text:sub(i + 1))
         assert.is_true(doc ~= nil or #errors > 0)

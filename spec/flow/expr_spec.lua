@@ -228,6 +228,19 @@ describe("an expression", function()
     end
   end)
 
+  it("cuts what it shows to whole characters", function()
+    local long = ("データ"):rep(50)
+    for _, text in ipairs { long, "3" .. long, "$ctx.x '" .. long .. "'", "$ctx.a..b" .. long } do
+      local message, problem = refuse(text)
+      assert.is_true(#message < 400)
+      assert.truthy(utf8.len(message) and utf8.len(problem.hint or ""))
+    end
+    local message = failure(("$ctx.%s > 1"):format(long))
+    assert.truthy(message:find("デ... is null", 1, true) or message:find("ー... is null", 1, true)
+      or message:find("タ... is null", 1, true))
+    assert.equal("'>' needs two numbers or two texts: $ctx.数 is null, 1 is a number", failure "$ctx.数 > 1")
+  end)
+
   it("names what an unknown word may have been meant for", function()
     for text, name in pairs { ["ture and 1"] = "true", ["nul == 1"] = "null", ["$nod.a.output"] = "node" } do
       local _, problem = refuse(text)

@@ -7,7 +7,6 @@
  *       state "failed": a = the error value, b = traceback (lines of user code only)
  *       state "waits": a = the function given to wait
  *   wait(start) -> ...                  in a task: suspends it; start is what the scheduler gets
- *   turn()                              a turn of the loop when one is due: for library code that may take long
  *   cut(reason)                         cuts the task that runs now (from a callback during its tick)
  *   cancel(), cancelled(), reset()      the sticky cancel of all tasks of this VM
  *   attach(), detach()                  ticks for this VM on this thread; nil, message, "unavailable"
@@ -227,15 +226,6 @@ static int l_task_answer(lua_State *L) {
     lua_pushboolean(co, 1);
     lua_xmove(L, co, nargs);
     return run_task(L, co, nargs + 1, PH_CUT_NONE);
-}
-
-static int l_task_turn(lua_State *L) {
-    ph_vm *vm = ph_vm_of(L);
-    if (ph_vm_watch(vm)->running)
-        return 0; /* user code has its own ticks */
-    ph_start_tick(vm);
-    ph_tick(vm, L);
-    return 0;
 }
 
 static const char *const reasons[] = {"cancel", "timeout", NULL};
@@ -471,7 +461,6 @@ static const luaL_Reg functions[] = {
     {"answer", l_task_answer},
     {"stop", l_task_stop},
     {"wait", l_task_wait},
-    {"turn", l_task_turn},
     {"cut", l_task_cut},
     {"cancel", l_task_cancel},
     {"cancelled", l_task_cancelled},

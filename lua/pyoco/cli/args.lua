@@ -2,10 +2,11 @@
 ---
 --- A program is { name, doc, epilog=, config = {short names of pyoco.config_schema}, options = {rows},
 --- commands = {rows} }.
---- An option is { "--flag" or "POSITIONAL", doc=, default=, required=, choices=, type="integer"|"number", many=,
---- flag= (takes no value), metavar=, optional= (a positional that may be left out) }; its value lands under the name
---- without dashes, as flow_name. `many` makes it a list.
---- A command is { "name", doc=, options = {rows}, ... }; further fields are the caller's.
+--- An option is { "--flag" or "POSITIONAL", doc=, default=, required=, choices=, type="integer"|"number" ..., many=,
+--- flag= (takes no value), metavar=, optional= (a positional that may be left out) }; its value lands under target=, or
+--- the name without dashes, as flow_name. `many` makes it a list.
+--- A command is { "name", doc=, options = {rows}, needs = { names of values of which one must be given }, ... };
+--- further fields are the caller's.
 local argparse = require "argparse"
 local config = require "pyoco.config"
 local nearest = require "pyoco.nearest"
@@ -13,8 +14,8 @@ local types = require "pyoco.config_type"
 
 local M = {}
 
---- "--flow-name" and "RUN_ID" -> flow_name, run_id.
-local function target_of(flag) return (flag:gsub("^%-+", ""):gsub("-", "_"):lower()) end
+--- "--flow-name" and "RUN_ID" -> flow_name, run_id; unless the row says otherwise.
+local function target_of(row) return row.target or (row[1]:gsub("^%-+", ""):gsub("-", "_"):lower()) end
 
 --- Text -> value of an option's type; the message completes argparse's error.
 local function converter(row)
@@ -30,12 +31,12 @@ end
 
 local function add_option(parser, row)
   if row.flag then
-    parser:flag(row[1], row.doc):target(target_of(row[1]))
+    parser:flag(row[1], row.doc):target(target_of(row))
     return
   end
   local is_positional = row[1]:sub(1, 1) ~= "-"
-  local element = is_positional and parser:argument(target_of(row[1]), row.doc)
-    or parser:option(row[1], row.doc):target(target_of(row[1]))
+  local element = is_positional and parser:argument(target_of(row), row.doc)
+    or parser:option(row[1], row.doc):target(target_of(row))
   local choices = row.choices and "<" .. table.concat(row.choices, "|") .. ">"
   element:argname(row.metavar or choices or (is_positional and row[1] or "<" .. row[1]:gsub("^%-+", "") .. ">"))
   if row.choices then element:choices(row.choices) end
@@ -114,11 +115,20 @@ local function with_nearest(program, command, message)
     for _, name in ipairs(program.config or {}) do known[#known + 1] = config.row(name).flag end
   end
   message = message:gsub("%s*Did you mean.*$", "") -- argparse's own guess is about option spelling only
-  message = message:gsub("missing argument '([%l_]+)'", function(name) -- as the help spells it
-    return "missing argument '" .. name:upper() .. "'"
+  message = message:gsub("argument '([%l_]+)'", function(name) -- as the help spells it
+    return "argument '" .. name:upper() .. "'"
   end)
   local near = unknown and nearest.name(unknown, known)
   return near and message .. "; did you mean " .. near .. "?" or message
+end
+
+--- What is missing from values of which one must be given; nil when nothing is.
+local function missing(needs, values)
+  for _, name in ipairs(needs or {}) do
+    local value = values[name]
+    if value ~= nil and not (type(value) == "table" and #value == 0) then return nil end
+  end
+  return needs and ("missing argument '%s'"):format(needs[1]:upper())
 end
 
 --- Parses a command line.
@@ -135,11 +145,11 @@ function M.parse(program, argv)
   local about = commands[name] or parser
   if wants_help(argv) then return { help = about:get_help() .. "\n" } end
   local fine, values = parser:pparse(argv)
-  if not fine then
-    local command
-    for _, row in ipairs(program.commands or {}) do command = row[1] == name and row or command end
-    return nil, with_nearest(program, command, values), "invalid", about:get_usage()
-  end
+  local command
+  for _, row in ipairs(program.commands or {}) do command = row[1] == name and row or command end
+  if not fine then return nil, with_nearest(program, command, values), "invalid", about:get_usage() end
+  local message = missing(command and command.needs, values)
+  if message then return nil, message, "invalid", about:get_usage() end
   local result = { flags = {} }
   for key, value in pairs(values) do
     local short = key:match("^config_(.+)$")

@@ -166,7 +166,6 @@ function M.run(_, values, context)
   if not cfg then return bad_input(faults, "invalid", "docs/reference/config.md has every option") end
   local paths = { table.unpack(values.file or {}) }
   paths[#paths + 1] = values.workflow_file
-  if #paths == 0 then return bad_input("no file given", "invalid", "as in: pyoco-host client.lua check flows") end
   local files, message, code, failure = expand(paths)
   if not files then return nil, message, code, failure end
   context.interrupt.on_signal = require("host.task").cancel

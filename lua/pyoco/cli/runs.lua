@@ -103,6 +103,16 @@ local function wait_for_end(api, run_id, timeout_sec, context)
   end
 end
 
+--- The run that a command names, as RUN_ID or by --run-id.
+local function named_run(values)
+  local id, other = values.run_id, values.run_id_option
+  if id and other and id ~= other then
+    local message = ("two runs are named: %s, and %s by --run-id"):format(id, other)
+    return nil, message, "invalid", { shape = "arguments", reason = message, hints = { "name one; nothing was done" } }
+  end
+  return id or other
+end
+
 --- cancel: asks for it, and with --wait stays until the run has ended.
 ---@param api table
 ---@param values table
@@ -112,14 +122,16 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.cancel(api, values, context)
-  local answer, message, code, failure = api:request("POST", path_of(values.run_id, "/cancel"), { body = "{}" })
+  local run_id, why, invalid, refusal = named_run(values)
+  if not run_id then return nil, why, invalid, refusal end
+  local answer, message, code, failure = api:request("POST", path_of(run_id, "/cancel"), { body = "{}" })
   if answer and values.wait then
-    answer, message, code, failure = wait_for_end(api, values.run_id, values.timeout_sec, context)
+    answer, message, code, failure = wait_for_end(api, run_id, values.timeout_sec, context)
   end
   if not answer then return nil, message, code, failure end
   if not context.terminal or values.output then return print_json(answer) end
   local snapshot = json.decode(answer.body)
-  io.stdout:write(("run %s is %s\n"):format(values.run_id, snapshot.status))
+  io.stdout:write(("run %s is %s\n"):format(run_id, snapshot.status))
   return 0
 end
 

@@ -135,8 +135,10 @@ local lazy = {
   end,
   env = function(eng) return (copy(eng.env or {})) end,
   run = function(eng)
-    local run = copy(eng.run)
-    run.flow_name = run.flow_name or eng.flow.name
+    local run = { flow_name = eng.flow.name }
+    for name, field in next, eng.run do
+      if field ~= null then run[name] = copy(field) end
+    end
     return run
   end,
   loops = function(_, node) return (copy(json.array(lookup.loops(node.scope)))) end,

@@ -15,50 +15,16 @@ local planner = require "pyoco.engine.plan"
 local queue = require "pyoco.engine.queue"
 local record_of = require "pyoco.engine.record"
 local series_of = require "pyoco.engine.series"
+local tell = require "pyoco.engine.frame_record"
 local verdict = require "pyoco.engine.verdict"
 
 local null, mark_array, add = json.null, json.array, queue.add
 local ipairs, next, min, remove, format = ipairs, next, math.min, table.remove, string.format
 
-local M = {}
+local M = { fail_unstarted = tell.fail_unstarted }
 
 local NONE <const> = {}
 local DEFAULT_MAX <const> = 100
-
---- Names of all tasks inside of a body, those of loops and switches in it too.
-local function names_of(body)
-  if body.names then return body.names end
-  local names = {}
-  for _, task in ipairs(body.tasks) do names[#names + 1] = task.name end
-  for _, list in ipairs { body.frames or NONE, body.cases or NONE } do
-    for _, inner in ipairs(list) do
-      for _, name in ipairs(names_of(inner)) do names[#names + 1] = name end
-    end
-  end
-  body.names = names
-  return names
-end
-
---- Calls fn for each frame of a body, at any depth.
-local function each_inner(body, fn)
-  for _, list in ipairs { body.frames or NONE, body.cases or NONE } do
-    for _, inner in ipairs(list) do
-      fn(inner)
-      each_inner(inner, fn)
-    end
-  end
-end
-
---- Moves what the run tells of a frame to a state.
-local function report(eng, id, state, message)
-  local record = eng.frames[id]
-  if record.state ~= "FAILED" then record.state = state end
-  record.error = record.error or message
-  if eng.on_event then
-    eng.on_event({ type = "frame", frame = id, state = state, iterations = record.iterations, label = record.label,
-      error = message, at = eng.now() })
-  end
-end
 
 --- Whether nothing new may start in a scope.
 local function is_blocked(eng, scope)
@@ -110,27 +76,13 @@ function M.left(eng, node)
   over(eng, node.scope)
 end
 
---- Records of tasks that did not run since their branch was not taken.
-local function skip(eng, body)
-  for _, name in ipairs(names_of(body)) do
-    local series, record = eng.series[name], eng.records[name]
-    record.skipped = true
-    if series then
-      series.has_ended = true
-      record.iterations = 0
-    end
-  end
-  if body.spec.kind == "case" then eng.frames[body.id].skipped = true end
-  each_inner(body, function(inner) eng.frames[inner.id].skipped = true end)
-end
-
 --- Keeps the results of a scope that is over where the frame has them for those around it.
 local function collect(frame, scope)
   local results, lists = scope.results, frame.lists
   for _, inner in ipairs(lists and scope.frames or NONE) do -- what an inner loop had before it failed
     for name, list in next, inner.lists or NONE do results[name] = list end
   end
-  for _, name in ipairs(names_of(scope.body)) do
+  for _, name in ipairs(tell.names(scope.body)) do
     local found = results[name]
     if lists then
       if found == nil then found = null end
@@ -150,10 +102,10 @@ local function finish(eng, frame, state, message)
   end
   if frame.body.is_outermost then
     local how = state == "CANCELLED" and not eng.is_cancelling and "FAILED" or state
-    for _, name in ipairs(names_of(frame.body)) do series_of.close(eng, eng.series[name], how, at) end
+    for _, name in ipairs(tell.names(frame.body)) do series_of.close(eng, eng.series[name], how, at) end
   end
-  if frame.case then report(eng, frame.case, state, message) end
-  report(eng, frame.id, state, message)
+  if frame.case then tell.report(eng, frame.case, state, message) end
+  tell.report(eng, frame.id, state, message)
   if state == "SUCCEEDED" then planner.done(frame, eng.on_ready) end
   over(eng, outer)
 end
@@ -166,7 +118,7 @@ local function shut(eng, scope)
   for _, frame in ipairs(scope.frames or NONE) do
     if frame.state == "RUNNING" then abort(eng, frame, "CANCELLED") end
     if frame.state == "PENDING" then
-      for _, name in ipairs(names_of(frame.body)) do
+      for _, name in ipairs(tell.names(frame.body)) do
         if eng.series[name] then eng.series[name].is_short = true end
       end
     end
@@ -286,13 +238,13 @@ local function open_switch(eng, frame)
   end
   taken = taken or default
   for _, case in ipairs(frame.body.cases or NONE) do
-    if case ~= taken and frame.body.depth == 0 then skip(eng, case) end
+    if case ~= taken and frame.body.depth == 0 then tell.skip(eng, case) end
   end
   frame.goal, frame.next = 0, 0
   if not taken then return finish(eng, frame, "SUCCEEDED") end
   frame.case, frame.record.label = taken.id, taken.spec.label
   eng.frames[taken.id].skipped = nil
-  report(eng, taken.id, "RUNNING")
+  tell.report(eng, taken.id, "RUNNING")
   begin(eng, frame, taken)
 end
 
@@ -316,10 +268,10 @@ end
 --- Opens a frame.
 local function open(eng, frame)
   frame.state, frame.active, frame.live, frame.scopes = "RUNNING", 0, 0, {}
-  report(eng, frame.id, "RUNNING")
+  tell.report(eng, frame.id, "RUNNING")
   if frame.kind == "switch" then return open_switch(eng, frame) end
   frame.next, frame.lists = 0, {}
-  for _, name in ipairs(names_of(frame.body)) do
+  for _, name in ipairs(tell.names(frame.body)) do
     frame.lists[name] = mark_array {}
     if frame.body.is_outermost then eng.records[name].output = frame.lists[name] end
   end
@@ -341,25 +293,6 @@ function M.work(eng, item)
   end
 end
 
---- Ends a frame that has not opened, because of another member.
----@param eng table
----@param frame table
----@param message string
-function M.fail_unstarted(eng, frame, message)
-  frame.state = "FAILED"
-  local at = eng.now()
-  for _, name in ipairs(names_of(frame.body)) do
-    local record, series = eng.records[name], eng.series[name]
-    if not (series and series.has_ended) then
-      record.error, record.ended_at, record.state = message, at, "FAILED"
-      if series then series.has_ended = true end
-      eng.tasks[name] = "FAILED"
-      if eng.on_event then eng.on_event({ type = "task", task = name, state = "FAILED", at = at }) end
-    end
-  end
-  report(eng, frame.id, "FAILED", message)
-end
-
 --- All nodes of scopes that go on, in order.
 ---@param eng table
 ---@return table[] nodes
@@ -375,35 +308,19 @@ function M.live_nodes(eng)
   return nodes
 end
 
---- A frame that was never opened, in a run that was cancelled.
-local function cancel_unopened(eng, frame)
-  local at = eng.now()
-  frame.state, eng.was_cancelled = "CANCELLED", true
-  for _, name in ipairs(names_of(frame.body)) do
-    local record, series = eng.records[name], eng.series[name]
-    if series then
-      series_of.close(eng, series, "CANCELLED", at)
-    else
-      record.state, record.ended_at, eng.tasks[name] = "CANCELLED", at, "CANCELLED"
-      if eng.on_event then eng.on_event({ type = "task", task = name, state = "CANCELLED", at = at }) end
-    end
-  end
-  report(eng, frame.id, "CANCELLED")
-end
-
 --- Ends what is left when the run ends before its frames: it was cancelled, or a task outside of them failed.
 ---@param eng table
 function M.close(eng)
   for _, frame in ipairs(eng.plan.frames or NONE) do
     if frame.state == "RUNNING" then
       if eng.is_cancelling then eng.was_cancelled = true end
-      for _, name in ipairs(names_of(frame.body)) do
+      for _, name in ipairs(tell.names(frame.body)) do
         local series = eng.series[name]
         if series then series.is_short = true end
       end
       abort(eng, frame, "CANCELLED")
     elseif frame.state == "PENDING" and eng.is_cancelling then
-      cancel_unopened(eng, frame)
+      tell.cancel(eng, frame)
     end
   end
 end

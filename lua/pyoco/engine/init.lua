@@ -10,6 +10,7 @@
 --- frames.lua.
 local task = require "host.task"
 local clock = require "host.clock"
+local uv = require "luv"
 local attempt = require "pyoco.engine.attempt"
 local failure = require "pyoco.engine.failure"
 local output = require "pyoco.engine.output"
@@ -22,7 +23,7 @@ local timer = require "pyoco.engine.timer"
 local value = require "pyoco.engine.value"
 local wiring = require "pyoco.engine.wiring"
 
-local start, stop, turn, is_cancelled = task.start, task.stop, task.turn, task.cancelled
+local start, stop, is_cancelled = task.start, task.stop, task.cancelled
 local push, pop, add, take = queue.push, queue.pop, queue.add, queue.take
 local pcall, xpcall, format = pcall, xpcall, string.format
 local pairs, ipairs, setmetatable, error = pairs, ipairs, setmetatable, error
@@ -31,6 +32,7 @@ local M = {}
 
 local MAX_PARALLEL = 256
 local MAX_ITERATIONS = 10000
+local TURN_EVERY = 256
 local NO_PARAMS <const> = {}
 
 local Engine = {}
@@ -85,12 +87,14 @@ function Engine:fail_unstarted(member, message)
   how.fail_unstarted(self, member, message)
 end
 
---- Does the next thing that is due for a loop or switch; false when there is none.
+--- Does the next thing that is due for a loop or switch; false when there is none. Loops whose iterations start no
+--- task meet no tick, so the event loop gets its turns here.
 local function work_off(eng)
   local due = eng.control and take(eng.control)
   if not due then return false end
-  turn() -- loops in loops may begin and end millions of times with no task in between
   eng.framework.work(eng, due)
+  eng.worked_off = eng.worked_off + 1
+  if eng.worked_off % TURN_EVERY == 0 then uv.run("nowait") end
   return true
 end
 
@@ -103,7 +107,7 @@ end
 local function apply_cancel(eng)
   eng.is_cancelling = true
   while work_off(eng) do end -- a loop whose last iteration has ended is done
-  eng.answers, eng.ready = queue.fifo(), {}
+  eng.answers, eng.ready = queue.fifo(), queue.ready()
   for _, node in ipairs(live_nodes(eng)) do
     if node.state == "PENDING" then
       attempt.finish(eng, node, "CANCELLED")
@@ -171,8 +175,9 @@ end
 --- Starts the next task that is ready; false when none may start.
 local function launch_next(eng)
   local ready = eng.ready
-  while ready[1] and not eng.failed and eng.running < eng.max_parallel do
+  while not eng.failed and eng.running < eng.max_parallel do
     local node = pop(ready)
+    if not node then return false end
     local is_due = node.state == "PENDING" or node.retry -- a retry may have been given up meanwhile
     if is_due and not (eng.framework and eng.framework.is_blocked(eng, node)) then
       attempt.launch(eng, node)
@@ -273,7 +278,7 @@ local function prepare(eng, opts)
     if node.left == 0 then push(eng.ready, node) end
   end
   if eng.plan.bodies then
-    eng.framework, eng.control = require "pyoco.engine.frames", queue.fifo()
+    eng.framework, eng.control, eng.worked_off = require "pyoco.engine.frames", queue.fifo(), 0
     eng.framework.prepare(eng, equip)
   end
 end
@@ -298,9 +303,9 @@ function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
-    running = 0, ready = {}, answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {}, on_close = {},
-    on_event = opts.on_event, now = opts.now or clock.wall, monotonic = opts.monotonic or clock.monotonic,
-    after = opts.after or timer.after, max_parallel = opts.max_parallel or MAX_PARALLEL,
+    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {},
+    on_close = {}, on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
+    monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
     http = opts.http, exec = opts.exec, random = opts.random,

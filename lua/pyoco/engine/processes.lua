@@ -28,8 +28,9 @@ end
 function M.of(eng)
   local self = eng.processes
   if self then return self end
-  self = setmetatable({ eng = eng, running = 0, waiting = {}, entries = {}, blocked = {}, ending = {}, open = {},
-    ours = {}, max = eng.max_commands or MAX_COMMANDS, grace_sec = eng.command_grace_sec or GRACE_SEC }, Processes)
+  self = setmetatable({ eng = eng, running = 0, waiting = queue.ready(), entries = {}, blocked = {}, ending = {},
+    open = {}, ours = {},
+    max = eng.max_commands or MAX_COMMANDS, grace_sec = eng.command_grace_sec or GRACE_SEC }, Processes)
   for _, pid in ipairs(native.children()) do self.ours[pid] = true end -- not the run's: no business of ours
   self.was_subreaper = native.subreaper(true)
   eng.processes = self

@@ -36,47 +36,74 @@ end
 
 local comes_before = M.comes_before
 
---- Adds a node (a binary heap).
----@param heap table a list, {} at first
----@param node table
-function M.push(heap, node)
-  local i, index = #heap + 1, node.index
+--- Adds a node to a binary heap.
+local function heap_push(heap, node)
+  local i = #heap + 1
   while i > 1 do
     local parent = i // 2
     local above = heap[parent]
-    if above.index < index or (above.index == index and not comes_before(node, above)) then break end
+    if not comes_before(node, above) then break end
     heap[i] = above
     i = parent
   end
   heap[i] = node
 end
 
---- Takes the node that starts first.
----@param heap table
----@return table? node nil when empty
-function M.pop(heap)
+--- Takes the node that starts first from a binary heap that is not empty.
+local function heap_pop(heap)
   local size = #heap
   local first, last = heap[1], heap[size]
   heap[size] = nil
   size = size - 1
-  if size <= 0 then return first end
-  local i, index = 1, last.index
+  if size == 0 then return first end
+  local i = 1
   while true do
     local child = 2 * i
     if child > size then break end
     local node = heap[child]
-    if child < size then
-      local other = heap[child + 1]
-      if other.index < node.index or (other.index == node.index and comes_before(other, node)) then
-        child, node = child + 1, other
-      end
+    if child < size and comes_before(heap[child + 1], node) then
+      child = child + 1
+      node = heap[child]
     end
-    if index < node.index or (index == node.index and not comes_before(node, last)) then break end
+    if not comes_before(node, last) then break end
     heap[i] = node
     i = child
   end
   heap[i] = last
   return first
+end
+
+--- Makes a queue of ready nodes. Nodes mostly become ready in order, so most stand in a plain list; the others in a
+--- heap beside it.
+---@return table ready
+function M.ready() return { first = 1, last = 0, heap = {} } end
+
+--- Adds a node that is ready.
+---@param ready table
+---@param node table
+function M.push(ready, node)
+  local last = ready.last
+  local before = ready[last]
+  if before and comes_before(node, before) then return heap_push(ready.heap, node) end
+  ready.last = last + 1
+  ready[last + 1] = node
+end
+
+--- Takes the node that starts first.
+---@param ready table
+---@return table? node nil when there is none
+function M.pop(ready)
+  local first, heap = ready.first, ready.heap
+  local node, other = ready[first], heap[1]
+  if other and (not node or comes_before(other, node)) then return heap_pop(heap) end
+  if not node then return nil end
+  ready[first] = nil
+  if first == ready.last then
+    ready.first, ready.last = 1, 0
+  else
+    ready.first = first + 1
+  end
+  return node
 end
 
 --- Makes a plain queue.

@@ -46,11 +46,16 @@ local CTX <const> = {
   end,
 }
 
+--- A field of the run; nil for null.
+local function field(run, name)
+  if run[name] ~= null then return run[name] end
+end
+
 --- What `$flow.NAME` is.
 local function flow_fields(eng)
   local run = eng.run
-  return { name = run.flow_name or eng.flow.name, run_id = run.run_id, tag = run.tag,
-    started_at = run.started_at or eng.started_at }
+  return { name = field(run, "flow_name") or eng.flow.name, run_id = field(run, "run_id"), tag = field(run, "tag"),
+    started_at = field(run, "started_at") or eng.started_at }
 end
 
 --- What selectors and expressions read from inside a scope: values of the run, not to be changed.
@@ -101,10 +106,12 @@ local function selected(eng, node, parsed)
   local found, message = resolve(parsed, sources)
   if message then return nil, message end
   if found == nil then return null end
-  if type(found) == "table" and eng.writes then
+  if type(found) == "table" then
     eng.owned = nil
-    if found == eng.scratch or found == eng.params or found == eng.results or found == eng.artifacts then
-      return (copy(found))
+    if found == eng.params or found == eng.results or found == eng.scratch or found == eng.artifacts then
+      local now = {} -- the whole of a root, which grows
+      for name, each in next, found do now[name] = each end
+      return now
     end
   end
   return found

@@ -5,6 +5,7 @@
 ---        | { op = "list", node, ..., at, to }
 ---        | { op = "not" | "neg", node, at, to }
 ---        | { op = "or" | "and" | "==" | ... | "in" | "not in" | "+" | ..., left, right, at, to }
+local short = require("pyoco.flow.selector").short
 local tokens = require "pyoco.flow.expr_tokens"
 
 local M = {}
@@ -30,23 +31,29 @@ local NOT, COMPARISON, SIGN = 3, 4, 7
 --- The current token as an error names it.
 local function got(s)
   if s.kind == "end" then return "the end" end
-  return ("'%s'"):format(s.text:sub(s.at, math.min(s.to, s.at + 40)))
+  return ("'%s'"):format(short(s.text:sub(s.at, s.to), 40))
+end
+
+--- Records that the current word means nothing here; returns nil.
+local function unknown(s)
+  local word, problem = s.value, { at = s.at, to = s.to }
+  local shown = short(word, 40)
+  if FOREIGN[word] then
+    problem.message, problem.hint = ("'%s' is not part of expressions"):format(word), FOREIGN[word]
+  elseif s.text:find("^%s*%(", s.pos) then
+    problem.message = ("'%s' is a call: there are none in expressions"):format(shown)
+    problem.hint = "compute it in a task"
+  else
+    problem.message, problem.got, problem.names = ("unknown name '%s'"):format(shown), word, NAMES
+    problem.hint = ("write $ctx.%s for a parameter, '%s' for a text"):format(shown, shown)
+  end
+  return fail(s, problem)
 end
 
 --- Records that the current token cannot stand here; returns nil.
 local function unexpected(s, expected, hint)
   if s.kind == "bad" then return nil end
-  if s.kind == "word" then
-    if FOREIGN[s.value] then
-      return fail(s, { message = ("'%s' is not part of expressions"):format(s.value), at = s.at, to = s.to,
-        hint = FOREIGN[s.value] })
-    end
-    local call = s.text:find("^%s*%(", s.pos)
-    local message = call and "'%s' is a call: there are none in expressions" or "unknown name '%s'"
-    return fail(s, { message = message:format(s.value), at = s.at, to = s.to, got = not call and s.value or nil,
-      names = not call and NAMES or nil,
-      hint = not call and ("write $ctx.%s for a parameter, '%s' for a text"):format(s.value, s.value) or nil })
-  end
+  if s.kind == "word" then return unknown(s) end
   return fail(s, { message = ("expected %s, got %s"):format(expected, got(s)), at = s.at, to = s.to, hint = hint })
 end
 

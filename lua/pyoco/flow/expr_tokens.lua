@@ -36,7 +36,7 @@ local function number(s, at)
   local stop = match(s.text, "^[%w_.\x80-\xff]*()", after)
   local value = tonumber(digits)
   if stop > after then
-    return M.fail(s, { message = ("'%s' is not a number"):format(s.text:sub(at, math.min(stop - 1, at + 40))), at = at,
+    return M.fail(s, { message = ("'%s' is not a number"):format(selector.short(s.text:sub(at, stop - 1), 40)), at = at,
       to = stop - 1 })
   elseif value - value ~= 0 or math.type(value) == "float" and not find(digits, "[.eE]") then
     return M.fail(s, { message = "this number is too large", at = at, to = after - 1 })

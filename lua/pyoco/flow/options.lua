@@ -62,6 +62,30 @@ M.TOP = {
 --- Options of `pyoco.flow` in Lua.
 M.LUA_FLOW = { M.FLOW[2], M.RUNTIME[1] }
 
+--- Tasks of a workflow in a bundle: one may run another workflow of the bundle.
+M.BUNDLE_TASK = { { name = "spawn", type = "text", in_lua = false, example = "train",
+  doc = "The workflow of this bundle that the task runs as a child run." }, table.unpack(M.TASK) }
+
+--- Keys of one workflow of a bundle.
+M.WORKFLOW = { M.TOP[2], { name = "tasks", type = "tasks", rows = M.BUNDLE_TASK, in_lua = false,
+  doc = "The tasks by name, each with its options." }, M.TOP[4] }
+
+--- Keys below `submit` in a bundle.
+M.SUBMIT = {
+  { name = "entry_workflow", type = "text", in_lua = false, is_required = true, example = "main",
+    doc = "The workflow that a submit starts." },
+  { name = "inputs", type = "params", in_lua = false, doc = "Parameters of that run." },
+}
+
+--- Keys of a bundle of workflows.
+M.BUNDLE = {
+  M.TOP[1],
+  { name = "workflows", type = "workflows", rows = M.WORKFLOW, in_lua = false, is_required = true,
+    doc = "The workflows by name, each like a flow document." },
+  { name = "submit", type = "section", rows = M.SUBMIT, in_lua = false, is_required = true,
+    doc = "What a submit of the bundle starts." },
+}
+
 local SHELL_SELECTORS = { ctx = true, node = true, flow = true, env = true }
 local LONGEST_SHOWN = 40
 
@@ -225,6 +249,9 @@ M.TYPES = {
   params = json_mapping,
   section = function(_, value) return not M.is_mapping(value) and "a mapping" or nil end,
   tasks = function(_, value) return not M.is_mapping(value) and "a mapping of task names to their options" or nil end,
+  workflows = function(_, value)
+    if not M.is_mapping(value) or next(value) == nil then return "a mapping of workflow names to workflows" end
+  end,
   environment = check_environment,
   command = check_command,
   texts = list_of("a list of texts", function() return true end),

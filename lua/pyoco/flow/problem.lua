@@ -98,27 +98,59 @@ function M.source(document, origin)
   return source
 end
 
---- Document byte of graph byte `at` of a literal scalar, whose lines are those of the document without their
---- indentation; nil if the two differ after all.
-local function in_literal(source, at)
-  local text, indent = source.text, source.origin.indent
-  if source.origin.style ~= "literal" or not indent then return nil end
-  source.text_starts = source.text_starts or line_starts(text)
-  local number = line_of(source.text_starts, at)
-  local from, line = source.text_starts[number], source.starts[source.origin.value_line + number]
-  if not line or source.document:sub(line + indent, line + indent + at - from) ~= text:sub(from, at) then return nil end
-  return line + indent + at - from
+--- Tells whether the lines of a literal scalar are those of the document without their indentation.
+local function is_literal(source)
+  local origin, text = source.origin, source.text
+  if origin.style ~= "literal" or not origin.indent then return false end
+  local starts = line_starts(text)
+  source.text_starts = starts
+  for i, from in ipairs(starts) do
+    local line, last = source.starts[origin.value_line + i], (starts[i + 1] or #text + 2) - 2
+    if last >= from then
+      line = line and line + origin.indent
+      if not line or source.document:sub(line, line + last - from) ~= text:sub(from, last) then return false end
+    end
+  end
+  return true
 end
 
---- Document byte of graph byte `at`, or nil if it cannot be told.
-local function to_document(source, at)
-  if not source.origin then return at end
+--- Document byte of graph byte `at` of a literal scalar; nil if it cannot be told so simply.
+local function in_literal(source, at)
+  if source.is_literal == nil then source.is_literal = is_literal(source) end
+  if not source.is_literal then return nil end
+  local number = line_of(source.text_starts, at)
+  local line = source.starts[source.origin.value_line + number]
+  return line and line + source.origin.indent + at - source.text_starts[number]
+end
+
+--- Document byte of a byte of the graph text that is not blank, or nil if it cannot be told.
+local function of_graph(source, at)
   local found = in_literal(source, at)
   if found then return found end
   source.map = source.map or align(source, source.text, source.origin)
-  if source.map[at] then return source.map[at] end
-  local before = source.text:sub(1, at):find("%S%s*$") -- a blank or the end: just after what stands before it
-  return before and source.map[before] and source.map[before] + 1
+  return source.map[at]
+end
+
+--- Document byte of graph byte `at`, or nil if it cannot be told. A blank or the end is just after what stands before.
+local function to_document(source, at)
+  if not source.origin then return at end
+  if source.text:find("^%S", at) then return of_graph(source, at) end
+  local before = at - 1
+  while before > 0 and source.text:find("^%s", before) do before = before - 1 end
+  local found = before > 0 and of_graph(source, before)
+  return found and found + 1 or nil
+end
+
+--- Column of a byte of a line. Counts from the place that was asked for before: there may be thousands on one line.
+local function column_of(source, number, at)
+  local near = source.near
+  if not near or near.number ~= number then near = { number = number, at = source.starts[number], column = 1 } end
+  local from, to = math.min(at, near.at), math.max(at, near.at)
+  local part = source.document:sub(from, to - 1)
+  local count = utf8.len(part) or #part
+  near = { number = number, at = at, column = at >= near.at and near.column + count or near.column - count }
+  source.near = near
+  return near.column
 end
 
 --- Sets line and column of an error from its bytes, and how many characters it covers.
@@ -127,8 +159,7 @@ local function locate(source, problem)
   local at = to_document(source, problem.at)
   if at then
     local number = line_of(source.starts, math.min(at, #source.document))
-    local prefix = source.document:sub(source.starts[number], at - 1)
-    problem.line, problem.column = number, (utf8.len(prefix) or #prefix) + 1
+    problem.line, problem.column = number, column_of(source, number, at)
     local covered = (source.text or source.document):sub(problem.at, problem.to)
     problem.width = math.max(1, utf8.len(covered) or #covered)
   elseif source.origin then

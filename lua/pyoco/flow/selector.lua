@@ -20,6 +20,15 @@ M.FLOW = { "name", "run_id", "tag", "started_at" }
 local ROOTS = { "ctx", "node", "flow", "env" }
 local FORMS = "$ctx.NAME, $node.TASK.output, $flow.NAME or $env.NAME"
 
+--- A text as a message shows it: whole characters, at most `limit` bytes of them.
+---@param text string
+---@param limit integer
+---@return string
+function M.short(text, limit)
+  if #text <= limit then return text end
+  return text:sub(1, limit):gsub("[\xc2-\xff][\x80-\xbf]*$", "") .. "..."
+end
+
 --- How names are written: in a text of their own, and in an expression, where most signs are operators.
 local ALONE = { step = "^%.([^.%[]+)()", node = "^%.(.-)%.output%f[.%[\0]()" }
 local INSIDE = {
@@ -121,7 +130,7 @@ function M.read(text, pos)
   if not selector then
     local to = match(text, "^[%w_.\x80-\xff]*()", math.max(from, after)) - 1
     local name = root == "flow" and match(text, "^%.([%w_]+)", from) or nil
-    return nil, { message = ("expected %s, got '%s'"):format(EXPECTED[root], text:sub(pos, math.min(to, pos + SHOWN))),
+    return nil, { message = ("expected %s, got '%s'"):format(EXPECTED[root], M.short(text:sub(pos, to), SHOWN)),
       at = pos, to = to, got = name, names = name and M.FLOW }
   end
   selector.text = text:sub(pos, after - 1)
@@ -145,7 +154,7 @@ function M.parse(text)
   local selector, after
   if read then selector, after = read(text, from, ALONE) end
   if not selector or after <= #text then
-    return nil, ("Invalid reference '%s': expected %s"):format(#text > SHOWN and text:sub(1, SHOWN) .. "..." or text,
+    return nil, ("Invalid reference '%s': expected %s"):format(M.short(text, SHOWN),
       EXPECTED[root] or FORMS), "invalid"
   end
   selector.text = text

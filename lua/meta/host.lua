@@ -1,0 +1,27 @@
+---@meta host
+
+--- Facts about this process and VM.
+---@class host
+---@field version string
+---@field role string "script"|"slot"|"http"|"service"
+---@field exe string path of the program
+---@field home string folder that has lua/ and flows/
+---@field script string path of the script
+local M = {}
+
+--- What the parent VM handed over.
+---@return string?
+function M.boot() end
+
+--- Bytes in use by this VM.
+---@return integer
+function M.memory() end
+
+--- Finds a script as the command line does.
+---@param name string
+---@return string? path
+---@return string? message
+---@return string? code "not_found"
+function M.find_script(name) end
+
+return M
