@@ -145,6 +145,23 @@ describe("host.http", function()
     assert.error_matches(function() http.start({ url = url }) end, "function expected")
   end)
 
+  serves("ends the loop's turn with each answer, on a connection that is used again", function()
+    local uv = require "luv"
+    silent_url() -- another handle that the loop could wait for
+    local before = server:stats().requests
+    for i = 1, 300 do
+      local got
+      http.start({ url = url .. "/" .. i }, function(answer) got = answer.body end)
+      while not got do uv.run("once") end
+      assert.equal(("/%d|"):format(i), got)
+    end
+    assert.equal(before + 300, server:stats().requests)
+    local code
+    http.start({ url = "http://[::1" }, function(_, _, why) code = why end) -- fails before the loop has waited once
+    while not code do uv.run("once") end
+    assert.equal("invalid", code)
+  end)
+
   serves("names the option that is wrong", function()
     assert.error_matches(function() http.request {} end, "url is missing")
     assert.error_matches(function() http.request { url = url, body = {} } end, "body must be text, got table")

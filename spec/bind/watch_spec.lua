@@ -59,7 +59,7 @@ describe("event streams", function()
 
   local function snapshot(status, updated_at, more)
     local run = { run_id = "r1", status = status, updated_at = updated_at, task_records = { a = { output = "x" } },
-      task_records_truncated = true }
+      task_records_truncated = true, frame_records = { each1 = { state = "RUNNING" } }, failed_tasks = { "a" } }
     for key, value in pairs(more or {}) do run[key] = value end
     return json.encode(run)
   end
@@ -105,6 +105,8 @@ describe("event streams", function()
       { seen[1].event, seen[1].data.run_id, seen[1].data.snapshot.status })
     assert.is_nil(seen[1].data.snapshot.task_records)
     assert.is_nil(seen[1].data.snapshot.task_records_truncated)
+    assert.is_nil(seen[1].data.snapshot.frame_records)
+    assert.same({ "a" }, seen[1].data.snapshot.failed_tasks)
     assert.is_true(math.abs(seen[1].data.ts - os.time()) < 5)
     assert.equal("COMPLETED", seen[3].data.snapshot.status)
   end)

@@ -249,6 +249,9 @@ describe("ctx:http", function()
       { "max_bytes: expected a number from 1 to", { url = "http://x", max_bytes = -1 } },
     }
     for _, case in ipairs(cases) do fails_with("ctx:http: " .. case[1], case[2]) end
+    fails_with("GET http://[::1: ", { url = "http://[::1" })
+    http.close()
+    uv.run("nowait")
   end)
 
   serves("ends with its VM, whatever it waits for", function(asked) return { body = asked.path } end, function(server)

@@ -269,6 +269,20 @@ tasks:
       assert.same(fixture "http-get-tasks", app:simulate { path = "/runs/" .. stored.run_id .. "/tasks" }.json)
     end)
 
+    it("tells of loops, of isolated failures and of what was too much, where there is anything to tell", function()
+      local stored = fixture "snapshot-completed-yaml"
+      stored.frame_records = { each1 = { state = "SUCCEEDED", iterations = 3 } }
+      stored.failed_tasks, stored.tasks_truncated, stored.task_counts = { "a" }, true, { SUCCEEDED = 9 }
+      assert(app.store.runs:create(stored))
+      local brief = app:simulate { path = "/runs/" .. stored.run_id }.json
+      assert.is_nil(brief.frame_records)
+      local answer = app:simulate { path = ("/runs/%s/tasks"):format(stored.run_id) }.json
+      assert.same(stored.frame_records, answer.frame_records)
+      for _, got in ipairs { brief, answer } do
+        assert.same({ { "a" }, true, { SUCCEEDED = 9 } }, { got.failed_tasks, got.tasks_truncated, got.task_counts })
+      end
+    end)
+
     it("adds what the registry knows of the worker", function()
       local run_id = crypto.uuid4()
       app.store.runs:create { run_id = run_id, status = "RUNNING", worker_id = "w1" }

@@ -21,9 +21,11 @@
 #define CLIENT "host.http.loop"
 #define TRANSFER "host.http.transfer"
 
-typedef struct loop_client { /* malloc's: the timer outlives the VM until the loop has closed it */
+typedef struct loop_client { /* malloc's: its handles outlive the VM until the loop has closed them */
     uv_loop_t *loop;
     uv_timer_t timer;
+    uv_async_t wake; /* ends the loop's turn, see on_timer */
+    int open;        /* of the two handles */
     CURLM *multi;
     lua_State *L; /* the VM's main thread: callbacks run on it */
     int active;   /* transfers */
@@ -117,8 +119,9 @@ static void conclude(loop_client *c, transfer *t, CURLcode rc) {
 
 /* --- libcurl and the loop --- */
 
-/* Lets libcurl work, then ends what it has ended. A thread that it starts must not take the interrupt's signal. */
-static void act(loop_client *c, curl_socket_t fd, int events) {
+/* Lets libcurl work, then ends what it has ended; says whether that was anything. A thread that it starts must not take
+ * the interrupt's signal. */
+static bool act(loop_client *c, curl_socket_t fd, int events) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
@@ -126,12 +129,16 @@ static void act(loop_client *c, curl_socket_t fd, int events) {
     curl_multi_socket_action(c->multi, fd, events, &running);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     int left;
+    bool any = false;
     for (CURLMsg *m; (m = curl_multi_info_read(c->multi, &left));) {
         transfer *t = NULL;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&t);
-        if (m->msg == CURLMSG_DONE && t)
-            conclude(c, t, m->data.result);
+        if (m->msg != CURLMSG_DONE || !t)
+            continue;
+        any = true;
+        conclude(c, t, m->data.result);
     }
+    return any;
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
@@ -142,16 +149,33 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     act(w->client, w->fd, flags);
 }
 
+/* Timers run before the loop waits: whoever turns it by uv_run(UV_RUN_ONCE), to look what has come, would not be
+ * asked before something else happens. */
 static void on_timer(uv_timer_t *timer) {
-    act(PH_CONTAINER(timer, loop_client, timer), CURL_SOCKET_TIMEOUT, 0);
+    loop_client *c = PH_CONTAINER(timer, loop_client, timer);
+    if (act(c, CURL_SOCKET_TIMEOUT, 0))
+        uv_async_send(&c->wake);
+}
+
+static void on_wake(uv_async_t *wake) {
+    (void)wake;
 }
 
 static void closed_watch(uv_handle_t *handle) {
     free(PH_CONTAINER(handle, socket_watch, poll));
 }
 
+static void closed(loop_client *c) {
+    if (--c->open == 0)
+        free(c);
+}
+
 static void closed_timer(uv_handle_t *handle) {
-    free(PH_CONTAINER(handle, loop_client, timer));
+    closed(PH_CONTAINER(handle, loop_client, timer));
+}
+
+static void closed_wake(uv_handle_t *handle) {
+    closed(PH_CONTAINER(handle, loop_client, wake));
 }
 
 static socket_watch *new_watch(loop_client *c, curl_socket_t fd) {
@@ -207,6 +231,7 @@ static int l_client_gc(lua_State *L) {
         return 0;
     curl_multi_cleanup(c->multi); /* takes its watches away, by on_socket */
     uv_close((uv_handle_t *)&c->timer, closed_timer);
+    uv_close((uv_handle_t *)&c->wake, closed_wake);
     return 0;
 }
 
@@ -241,9 +266,12 @@ static loop_client *get_client(lua_State *L) {
         luaL_error(L, "not enough memory for an HTTP client");
         return NULL; /* not reached */
     }
-    *c = (loop_client){.loop = loop, .multi = multi, .L = lua_tothread(L, -1)};
+    *c = (loop_client){.loop = loop, .multi = multi, .L = lua_tothread(L, -1), .open = 2};
     uv_timer_init(loop, &c->timer);
+    uv_async_init(loop, &c->wake, on_wake);
+    uv_unref((uv_handle_t *)&c->wake);
     ph_foreign_mark((uv_handle_t *)&c->timer);
+    ph_foreign_mark((uv_handle_t *)&c->wake);
     *held = c;
     lua_pop(L, 1);
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);

@@ -18,7 +18,6 @@ local planner = require "pyoco.engine.plan"
 local queue = require "pyoco.engine.queue"
 local record_of = require "pyoco.engine.record"
 local sandbox = require "pyoco.flow.sandbox"
-local series = require "pyoco.engine.series"
 local timer = require "pyoco.engine.timer"
 local value = require "pyoco.engine.value"
 local wiring = require "pyoco.engine.wiring"
@@ -47,7 +46,7 @@ end
 
 --- Output of a node's task: what print and ctx:log tell, see output.lua.
 function Engine:log(node, text)
-  if node.series then series.log(node, text) end
+  if node.series then self.framework.log(node, text) end
   local on_event = self.on_event
   if on_event then on_event({ type = "log", task = node.name, text = text, at = self.now() }) end
 end
@@ -269,6 +268,10 @@ local function prepare(eng, opts)
     node.fn, node.params = callable_of(eng, node.spec, opts)
     if opts.fakes and opts.fakes[node.name] then node.is_fake = true end
     node.inputs = wiring.inputs(node.spec)
+    local options = node.spec.options
+    if options and options.timeout_sec and not eng.timeouts then -- now: later, user code may have spoiled `require`
+      eng.timeouts, eng.deadlines = require "pyoco.engine.deadline", {}
+    end
   end
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name
@@ -303,7 +306,7 @@ function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
-    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {},
+    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0,
     on_close = {}, on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
     monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,

@@ -24,7 +24,7 @@ local TOO_MUCH = "this is too much work for an expression: compute it in a task"
 
 --- An operand and its value in words: `$ctx.n is a text ('abc')`.
 local function describe(node, value, source)
-  local shown = selector.short(source:sub(node.at, node.to), SHOWN)
+  local shown = require("pyoco.flow.selector_read").short(source:sub(node.at, node.to), SHOWN)
   if node.op == "value" then return ("%s is %s"):format(shown, kind(value)) end
   local detail = ""
   if type(value) == "number" or type(value) == "boolean" then

@@ -1,11 +1,11 @@
 --- Expressions: text to tree.
 ---
 ---   node = { op = "value", value = constant|nil, at, to }
----        | { op = "selector", selector = as from selector.read, at, to }
+---        | { op = "selector", selector = as from selector_read.read, at, to }
 ---        | { op = "list", node, ..., at, to }
 ---        | { op = "not" | "neg", node, at, to }
 ---        | { op = "or" | "and" | "==" | ... | "in" | "not in" | "+" | ..., left, right, at, to }
-local short = require("pyoco.flow.selector").short
+local short = require("pyoco.flow.selector_read").short
 local tokens = require "pyoco.flow.expr_tokens"
 
 local M = {}

@@ -2,7 +2,7 @@
 ---   kind      "value" (a constant), "selector", "word", "end", "bad" (s.problem says why), or the token itself
 ---   value     the constant, the selector or the word
 ---   at, to    first and last byte; pos: the byte after it
-local selector = require "pyoco.flow.selector"
+local selector = require "pyoco.flow.selector_read"
 
 local M = {}
 
