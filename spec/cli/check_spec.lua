@@ -133,6 +133,29 @@ return pyoco.flow("bad", (a >> b) & (b >> a))
     holds(got.stdout, "! warn.yaml  flow warn: 2 tasks\n", "warn.yaml:3:24: warning: 'a' >> 'b' is written twice\n")
   end)
 
+  it("shows parameters of the run, and warns of inputs that no function takes", function()
+    write("tasks/steps.lua", "return { one = function(ctx, size, tow) end, two = function(one, values) end }")
+    write("in.yaml", "flow:\n  graph: one >> two\n  defaults: {size: 3}\ntasks:\n  one: {callable: 'steps:one'}\n"
+      .. "  two: {callable: 'steps:two', inputs: {valuse: 1}}\n")
+    local got = check "in.yaml"
+    assert.equal(0, got.code)
+    holds(got.stdout, "  params: size=3, tow (or is two meant?), values\n", "in.yaml:6:40: warning: task 'two': its "
+      .. "function has no parameter 'valuse'\n  did you mean values?\n")
+    write("in.lua", [[
+local pyoco = require "pyoco"
+return pyoco.flow("in", pyoco.task("a", function(b) end, { inputs = { total = 1 } })["$ctx.list as b"])
+]])
+    got = check "in.lua"
+    holds(got.stdout, "in.lua:2: warning: task 'a': its function has no parameter 'total'\n  it has: b\n")
+    assert.falsy(got.stdout:find("params: b", 1, true)) -- the item of the loop
+  end)
+
+  it("says that a document runs programs", function()
+    write("cmd.yaml", "flow: {graph: a}\ntasks:\n  a: {run: [sh, -c, 'echo 1']}\n")
+    holds(check("cmd.yaml").stdout, "└─ a  $ sh -c echo 1\n  it runs programs: only workers started with "
+      .. "--allow-commands take it\n")
+  end)
+
   it("prints graphs for other programs, errors on standard error", function()
     write("good.yaml", GOOD)
     write("bad.yaml", "flow: 1\n")
