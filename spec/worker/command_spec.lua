@@ -128,7 +128,7 @@ describe("a command on a worker", function()
 
   --- A document whose program leaves a process in its group, and a daemon; both ignore what asks them to end.
   local FAMILY = document { [[run: "trap '' TERM HUP; echo $$ > pid; sleep 1000 & echo $! > child; ]]
-    .. [[(setsid sh -c 'echo $$ > daemon; sleep 1000' &); wait"]] }
+    .. [[(env -i setsid sh -c 'echo $$ > daemon; sleep 1000' &); wait"]] }
 
   it("is gone when its slot is killed, with all that it has started", function()
     local worker = world:worker { "--allow-commands" }

@@ -348,6 +348,7 @@ function M.graph(ast, rows, opts)
   for i, entry in ipairs(c.opened) do frames[i] = entry.frame end
   local graph = { version = 1, name = opts.name, nodes = {}, edges = {}, frames = frames, any_of = c.any_of }
   complete(c, graph)
+  if #c.reads > 0 then c.has_reads = true end
   if not c.stopped then dag.check(graph, c) end
   clean(rows)
   if #c.errors > 0 then return nil, c.errors end
