@@ -237,6 +237,27 @@ local function read_chunk(kv, names, from, entries)
   return true
 end
 
+--- The values of some keys, read together.
+---@param keys string[]
+---@return table|nil place in keys -> value; nil for keys that do not exist
+---@return string|nil message
+---@return string|nil code
+function Bucket:get_many(keys)
+  local opts, message, code, err_code = read_options(self)
+  if not opts then return nil, message, code, err_code end
+  local names, entries, by_key = {}, {}, {}
+  for i, key in ipairs(keys) do names[i] = self.prefix .. key end
+  for from = 1, #names, CHUNK do
+    local ok
+    ok, message, code, err_code = read_chunk(self, names, from, entries)
+    if not ok then return nil, message, code, err_code end
+  end
+  for _, entry in ipairs(entries) do by_key[entry.key] = entry.value end
+  local values = {}
+  for i, key in ipairs(keys) do values[i] = by_key[key] end
+  return values
+end
+
 --- All entries, sorted by key; deleted keys are left out. Not one moment's picture: keys are read one by one.
 ---@return table[]|nil entries as get gives them
 ---@return string|nil message
