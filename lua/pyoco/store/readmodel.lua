@@ -119,10 +119,11 @@ local function page_sql(set, index, query, param)
     append(where, filters)
     append(where, place_conditions(query, t, param))
     return ("SELECT * FROM (SELECT %s.updated_at AS at, %s.run_id, r.summary FROM %s WHERE %s"
-      .. " ORDER BY %s.updated_at %s, %s.run_id %s LIMIT %s)"):format(t, t, from, table.concat(where, " AND "), t, order,
-      t, order, limit)
+      .. " ORDER BY %s.updated_at %s, %s.run_id %s LIMIT %s)"):format(t, t, from, table.concat(where, " AND "),
+      t, order, t, order, limit)
   end
-  local parts = { part("runs r INDEXED BY " .. index, "r", ("(r.seq<=%s OR NOT (SELECT ok FROM v))"):format(seq)) }
+  local unchanged = ("(r.seq<=%s OR NOT (SELECT ok FROM v))"):format(seq)
+  local parts = { part("runs r INDEXED BY " .. index, "r", unchanged) }
   if cursor.walk then
     parts[2] = part("past p CROSS JOIN runs r ON r.run_id=p.run_id", "p",
       ("p.seq>%s AND p.prev<=%s AND (SELECT ok FROM v)"):format(seq, seq))
