@@ -16,7 +16,7 @@ static const char *const help_text =
     "  up.lua       NATS, gateway and a worker on this machine, in one command\n"
     "  gateway.lua  HTTP API and dashboard\n"
     "  worker.lua   pulls jobs by tag and runs their flows\n"
-    "  client.lua   command line: submit, watch, get, cancel\n"
+    "  client.lua   command line: new, check, run (no server needed); submit, watch, get, cancel\n"
     "  test.lua     runs specs of your flows and tasks (busted)\n"
     "\n"
     "A script is looked up as given, then in PYOCO_HOME/lua, then in " PH_SHARE "/lua.\n"

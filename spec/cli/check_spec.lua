@@ -3,6 +3,7 @@ local host = require "host"
 local json = require "host.json"
 local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
+local uv = require "luv"
 
 local dir
 
@@ -36,7 +37,7 @@ return pyoco.flow("mine", a)
 describe("client.lua check", function()
   before_each(function()
     dir = tmp.dir()
-    require("luv").fs_mkdir(dir .. "/tasks", 448)
+    uv.fs_mkdir(dir .. "/tasks", 448)
     write("tasks/steps.lua", STEPS)
   end)
   after_each(function() tmp.remove(dir) end)
@@ -80,7 +81,7 @@ describe("client.lua check", function()
 
   it("takes other folders for modules", function()
     write("good.yaml", (GOOD:gsub("steps", "other")))
-    require("luv").fs_mkdir(dir .. "/more", 448)
+    uv.fs_mkdir(dir .. "/more", 448)
     write("more/other.lua", STEPS)
     assert.equal(1, check("good.yaml").code)
     assert.equal(0, check("good.yaml", "--tasks", "more").code)
@@ -133,6 +134,29 @@ return pyoco.flow("bad", (a >> b) & (b >> a))
     holds(got.stdout, "! warn.yaml  flow warn: 2 tasks\n", "warn.yaml:3:24: warning: 'a' >> 'b' is written twice\n")
   end)
 
+  it("shows parameters of the run, and warns of inputs that no function takes", function()
+    write("tasks/steps.lua", "return { one = function(ctx, size, tow) end, two = function(one, values) end }")
+    write("in.yaml", "flow:\n  graph: one >> two\n  defaults: {size: 3}\ntasks:\n  one: {callable: 'steps:one'}\n"
+      .. "  two: {callable: 'steps:two', inputs: {valuse: 1}}\n")
+    local got = check "in.yaml"
+    assert.equal(0, got.code)
+    holds(got.stdout, "  params: size=3, tow (or is two meant?), values\n", "in.yaml:6:40: warning: task 'two': its "
+      .. "function has no parameter 'valuse'\n  did you mean values?\n")
+    write("in.lua", [[
+local pyoco = require "pyoco"
+return pyoco.flow("in", pyoco.task("a", function(b) end, { inputs = { total = 1 } })["$ctx.list as b"])
+]])
+    got = check "in.lua"
+    holds(got.stdout, "in.lua:2: warning: task 'a': its function has no parameter 'total'\n  it has: b\n")
+    assert.falsy(got.stdout:find("params: b", 1, true)) -- the item of the loop
+  end)
+
+  it("says that a document runs programs", function()
+    write("cmd.yaml", "flow: {graph: a}\ntasks:\n  a: {run: [sh, -c, 'echo 1']}\n")
+    holds(check("cmd.yaml").stdout, "└─ a  $ sh -c echo 1\n  it runs programs: only workers started with "
+      .. "--allow-commands take it\n")
+  end)
+
   it("prints graphs for other programs, errors on standard error", function()
     write("good.yaml", GOOD)
     write("bad.yaml", "flow: 1\n")
@@ -156,6 +180,19 @@ return pyoco.flow("bad", (a >> b) & (b >> a))
     assert.equal("./bad.yaml", bad.file)
     assert.equal(1, bad.errors[1].line)
     assert.same({ { name = "good", tasks = 2 } }, json.decode(good).flows)
+  end)
+
+  it("goes on after a file of a folder that cannot be read, and says what a bundle is", function()
+    assert(uv.fs_symlink("/nonexistent/flow", dir .. "/gone.lua"))
+    write("good.yaml", GOOD)
+    write("pack.yaml", "workflows: {main: {flow: {graph: a}, tasks: {a: {callable: 'm:f'}}}}\n"
+      .. "submit: {entry_workflow: main}\n")
+    write("bytes.yaml", "\255\0")
+    local got = check "."
+    assert.equal(1, got.code)
+    holds(got.stdout, "./gone.lua: error: ./gone.lua: No such file", "✔ ./good.yaml",
+      "./pack.yaml:1:1: error: this is a bundle of workflows", "./bytes.yaml:1:1: error: the text is not UTF-8",
+      "4 files, 1 flow, 3 errors")
   end)
 
   it("says what it was not given", function()

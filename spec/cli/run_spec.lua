@@ -189,6 +189,29 @@ return { flow("first", a), flow("second", a) }
     end
   end)
 
+  it("ends the programs of a run that is cancelled, daemons too", function()
+    write("cmd.lua", flow [[
+local a = task("a", { run = "setsid sleep 300 & echo $$ $!; sleep 301" })
+return flow("cmd", a)
+]])
+    local child = start("cmd.lua", "--output", "plain")
+    process.wait_for(function() return child.stdout:find("a: %d+ %d+\n") end)
+    local shell, daemon = child.stdout:match("a: (%d+) (%d+)\n")
+    child:kill "sigint"
+    assert.equal(130, (child:wait()))
+    for _, pid in ipairs { shell, daemon } do
+      assert.is_nil((uv.kill(math.tointeger(tonumber(pid)), 0)), pid .. " is still there")
+    end
+    holds(child.stdout, "cmd  CANCELLED")
+  end)
+
+  it("runs commands of documents: it is the user's own machine", function()
+    write("cmd.yaml", "flow: {graph: a}\ntasks:\n  a: {run: [sh, -c, 'echo 42']}\n")
+    local got = run("cmd.yaml", "--output", "plain")
+    assert.equal(0, got.code, got.stdout .. got.stderr)
+    holds(got.stdout, "a: 42\n", "  a  42\n")
+  end)
+
   it("shows the cursor again after Ctrl-C on a terminal", function()
     write("long.lua", flow 'local a = task("a", function(ctx) ctx:sleep(1000) end)\nreturn flow("long", a)\n')
     local child = on_terminal "long.lua"

@@ -145,6 +145,24 @@ describe("client.lua on a terminal", function()
     assert.equal('{"run_id": "r1", "status": "PENDING", "bundle_hash": null}\r\n', plain.stdout)
   end)
 
+  it("remarks on loops, retries, what was skipped, and failures that did not end the run", function()
+    serve(function()
+      return { body = json.encode { run_id = "r1", flow_name = "f", status = "COMPLETED", failed_tasks = { "lame" },
+        tasks = { train = "SUCCEEDED", other = "PENDING", lame = "FAILED", plain = "SUCCEEDED" },
+        task_records = { train = { duration_ms = 1500, iterations = 3, attempt = 2, output = { 1, 2, 3 } },
+          other = { skipped = true }, lame = { error = "boom" }, plain = { output = 1 } } } }
+    end)
+    local tasks = client "tasks r1"
+    tasks:wait()
+    for _, line in ipairs { "task   state      duration  remarks                  output ",
+      "lame   FAILED     -         isolated                 boom   ",
+      "other  PENDING    -         skipped                  -      ",
+      "plain  SUCCEEDED  -         -                        1      ",
+      "train  SUCCEEDED  1.5s      3 iterations, attempt 2  [1,2,3]" } do
+      assert.truthy(tasks.stdout:find(line, 1, true), line .. "\n" .. tasks.stdout)
+    end
+  end)
+
   it("shows a run as a tree, its tasks and the workers as tables", function()
     serve(function(request)
       if request.path:find("/graph", 1, true) then return { body = json.encode(GRAPH) } end
@@ -159,6 +177,7 @@ describe("client.lua on a terminal", function()
     local tasks = client "tasks r1"
     tasks:wait()
     assert.truthy(tasks.stdout:find("greet  SUCCEEDED  -         hi", 1, true), tasks.stdout)
+    assert.falsy(tasks.stdout:find("remarks", 1, true))
     local workers = client "workers"
     workers:wait()
     assert.truthy(workers.stdout:find("w1         IDLE   default", 1, true), workers.stdout)

@@ -40,6 +40,40 @@ describe("tree", function()
     assert.equal(5, #lines)
   end)
 
+  it("shows loops and branches with what became of them, retries, what was skipped and what failed apart", function()
+    local graph = { nodes = { { name = "train", frame = "each1" }, { name = "fast", frame = "case1" },
+      { name = "slow", frame = "case2" }, { name = "lame" }, { name = "end", needs = { frame = "switch1" } } },
+      frames = { { id = "each1", kind = "each", over = "$ctx.items", as = "item", parallel = 4 },
+        { id = "switch1", kind = "switch", on = "$ctx.mode", needs = { frame = "each1" } },
+        { id = "case1", kind = "case", label = "fast", frame = "switch1" },
+        { id = "case2", kind = "case", label = "*", frame = "switch1" } },
+      edges = { { { frame = "each1" }, { frame = "switch1" } }, { { frame = "switch1" }, "end" } } }
+    local _, lines = show(graph, snapshot {
+      tasks = { train = "SUCCEEDED", fast = "RUNNING", slow = "PENDING", lame = "FAILED", ["end"] = "PENDING" },
+      failed_tasks = { "lame" },
+      frame_records = { each1 = { state = "SUCCEEDED", iterations = 7 }, case2 = { state = "PENDING", skipped = true },
+        switch1 = { state = "RUNNING", label = "fast" }, case1 = { state = "RUNNING" } },
+      task_records = { train = record(100, 100.5, { iterations = 7, attempt = 3 }), fast = record(100.5),
+        slow = record(nil, nil, { skipped = true }), lame = record(100, 100.25, { error = "boom" }) } })
+    assert.equal("├─ ↻ each item of $ctx.items, 4 at a time  ×7", lines[2])
+    assert.truthy(lines[3]:find("│  ┆  └─ ✔ train       0.5s    ×7 attempt 3", 1, true), lines[3])
+    assert.equal("│  └─ ◇ by $ctx.mode", lines[4])
+    assert.equal('│     ┆  ├─ "fast"', lines[5])
+    assert.equal("│     ┆  └─ otherwise  not taken", lines[7])
+    assert.truthy(lines[8]:find("│     ┆     └─ – slow          skipped", 1, true), lines[8])
+    assert.truthy(lines[9]:find("│     └─ ○ end", 1, true), lines[9])
+    assert.truthy(lines[10]:find("└─ ✘ lame              0.2s    isolated  boom", 1, true), lines[10])
+  end)
+
+  it("says how a loop failed, within the width", function()
+    local graph = { nodes = { { name = "a", frame = "until1" } }, edges = {},
+      frames = { { id = "until1", kind = "until", cond = ("$ctx.x > 1 and "):rep(20) .. "true", max = 5 } } }
+    local _, lines = show(graph, snapshot { tasks = { a = "SUCCEEDED" },
+      frame_records = { until1 = { state = "FAILED", error = "the condition did not hold" } } }, 50)
+    assert.equal(50, require("pyoco.cli.text").width(lines[2]))
+    assert.truthy(lines[2]:find("…  the condition did not ho…", 1, true), lines[2])
+  end)
+
   it("lists tasks by name while the graph is not known", function()
     local _, lines = show(nil, snapshot())
     assert.truthy(lines[2]:find("├─ ✔ fetch", 1, true))

@@ -121,7 +121,7 @@ local ENDS = { SUCCEEDED = true, FAILED = true, CANCELLED = true, PENDING = true
 local function check(eng, may_fail, is_cancelled)
   assert.equal(0, eng.running)
   assert.equal(0, eng.retry_count)
-  assert.is_nil(next(eng.deadlines))
+  assert.is_nil(next(eng.deadlines or {}))
   local failed, has_failed_frame = false, false
   for _, frame in pairs(eng.frames or {}) do has_failed_frame = has_failed_frame or frame.state == "FAILED" end
   for name, state in pairs(eng.tasks) do

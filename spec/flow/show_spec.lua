@@ -54,6 +54,40 @@ describe("show", function()
     assert.equal("└─ a     retries=3 fail_policy=isolate\n   └─ b  $ python train.py\n", draw(graph))
   end)
 
+  it("has the body of a loop beside a dotted line, what comes after it below", function()
+    assert.equal([[
+└─ list
+   └─ each1 ↻ each item of $ctx.items, 4 at a time
+      ┆  └─ train
+      ┆     └─ test
+      └─ report
+]], draw(graph_of('list >> (train >> test)["$ctx.items as item"] >> report', { train = ", parallel: 4" })))
+    assert.equal([[
+└─ times1 ↻ 3 times
+   ┆  └─ until1 ↻ until $node.a.output > 9, at most 5 times
+   ┆     ┆  └─ a
+   └─ b
+]], draw(graph_of '(a % ("$node.a.output > 9", 5))[3] >> b'))
+  end)
+
+  it("has the branches of a switch, the default last", function()
+    assert.equal([[
+└─ a
+   └─ switch1 ◇ by $ctx.mode
+      ┆  ├─ "fast"
+      ┆  │  └─ b
+      ┆  └─ otherwise
+      ┆     ├─ c
+      ┆     └─ d
+      └─ e
+]], draw(graph_of 'a >> switch("$ctx.mode")["*" >> (c & d), "fast" >> b] >> e'))
+  end)
+
+  it("names loops in conditions", function()
+    assert.truthy(draw(graph_of "a[2] & b[2] >> c"):find("after times1 & times2", 1, true) == nil)
+    assert.truthy(draw(graph_of "(a[2] & b[2]) >> c"):find("c +after times1 & times2\n"))
+  end)
+
   it("indents a long chain up to a depth, then says what each waits for", function()
     local names = {}
     for i = 1, 12 do names[i] = "t" .. i end
@@ -83,6 +117,8 @@ describe("show", function()
   it("counts what is in a graph", function()
     assert.equal("1 task", model.summary(model.read(graph_of "a")))
     assert.equal("3 tasks", model.summary(model.read(graph_of "a & b & c")))
+    assert.equal("3 tasks, 2 loops, 1 switch", model.summary(model.read(graph_of
+      'a[2][3] >> switch("$ctx.x")["A" >> b, "B" >> c]')))
   end)
 end)
 
@@ -102,6 +138,23 @@ flowchart TD
 ]], mermaid.text(graph_of "(a | b) >> c >> d"))
   end)
 
+  it("has a subgraph for each loop and branch, and arrows to and from them", function()
+    assert.equal([[
+flowchart TD
+  t1["a"]
+  subgraph f2["switch1 ◇ by $ctx.m"]
+    subgraph f6["#34;x#34;"]
+      subgraph f3["times1 ↻ 2 times"]
+        t4["b"]
+      end
+    end
+  end
+  t5["c"]
+  t1 --> f2
+  f2 --> t5
+]], mermaid.text(graph_of 'a >> switch("$ctx.m")["x" >> b[2]] >> c'))
+  end)
+
   it("quotes what Mermaid would read as its own", function()
     local graph = { name = "x", nodes = { { name = 'a"]<b>#' } }, edges = {}, frames = {} }
     assert.truthy(mermaid.text(graph):find('t1["a#34;]#60;b#62;#35;"]', 1, true), mermaid.text(graph))
@@ -117,6 +170,14 @@ describe("show as DOT", function()
       assert.truthy(text:find("\n" .. line .. "\n", 1, true), line .. "\n" .. text)
     end
     assert.equal("}\n", text:sub(-2))
+  end)
+
+  it("has a cluster for each loop; arrows end at its border", function()
+    local text = dot.text(graph_of "a >> (b >> c)[2] >> d")
+    for _, line in ipairs { "  subgraph cluster_f2 {", '    label="times1 ↻ 2 times"', '    t3 [label="b"]',
+      "  t1 -> t3 [lhead=cluster_f2]", "  t4 -> t5 [ltail=cluster_f2]", "  t3 -> t4", "  compound=true" } do
+      assert.truthy(text:find("\n" .. line .. "\n", 1, true), line .. "\n" .. text)
+    end
   end)
 
   it("quotes names", function()

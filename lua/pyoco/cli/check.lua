@@ -12,6 +12,7 @@ local uv = require "luv"
 local M = {}
 
 local LISTED = 8 -- functions of a module that are named
+local LONGEST_PARAM = 60
 
 --- Graph -> text, for each value of --format but `text`.
 local FORMATS = {
@@ -43,7 +44,9 @@ local function expand(paths)
   local files = {}
   for _, path in ipairs(paths) do
     local stat = uv.fs_stat(path)
-    if not stat then return bad_input(path .. ": No such file or directory", "not_found") end
+    if not stat then
+      return bad_input(("%s: No such file or directory"):format(path ~= "" and path or "''"), "not_found")
+    end
     if stat.type ~= "directory" then
       files[#files + 1] = { path = path }
     else
@@ -87,6 +90,19 @@ local function mark_of(found)
   return #found.warnings > 0 and MARKS.warned or MARKS.good
 end
 
+--- What one should know before running a flow: its parameters, and that it runs programs.
+local function print_notes(flow, paint, is_document)
+  local parts = {}
+  for i, param in ipairs(flow.params) do
+    local near = param.near and (" (or is %s meant?)"):format(text.clean(param.near)) or ""
+    parts[i] = text.cut(text.clean(param.name .. (param.default and "=" .. param.default or near)), LONGEST_PARAM)
+  end
+  if #parts > 0 then io.stdout:write(paint("dim", "  params: " .. table.concat(parts, ", ")), "\n") end
+  if is_document and #flow.commands > 0 then
+    io.stdout:write(paint("dim", "  it runs programs: only workers started with --allow-commands take it"), "\n")
+  end
+end
+
 --- Prints one file's line, problems, and (alone) its drawing.
 local function print_text(found, paint, is_alone)
   local mark = mark_of(found)
@@ -95,6 +111,7 @@ local function print_text(found, paint, is_alone)
   for _, flow in ipairs(is_alone and found.flows or {}) do
     local lines = show.lines(flow.graph, { paint = paint, width = text.width, clean = text.clean })
     for _, line in ipairs(lines) do io.stdout:write("  ", line, "\n") end
+    print_notes(flow, paint, source.is_yaml(found.path))
   end
   print_problems(found, paint, io.stdout)
 end
@@ -138,6 +155,10 @@ end
 
 local function read(file, values, cfg)
   local found, message, code = source.read(file.path, { roots = source.roots(file.path, values.tasks, cfg.task_path) })
+  if not found and file.of_folder then -- a link that leads nowhere: the others are checked all the same
+    found = { path = file.path, flows = {}, errors = { { file = file.path, message = message } }, warnings = {} }
+    return found
+  end
   if found and file.of_folder and source.is_yaml(file.path) and #found.errors > 0
       and not source.looks_like_document(found.text) then
     found.is_other, found.errors, found.warnings = true, {}, {}

@@ -63,6 +63,36 @@ local function result_of(record)
   return type(result) == "string" and result or json.encode(result)
 end
 
+--- What there is to say of a task beside its state: iterations, attempts, why it did not run.
+local function remark_of(record, is_isolated)
+  local function given(value) return value ~= nil and value ~= json.null and value end
+  local parts = {}
+  if given(record.skipped) then parts[1] = "skipped" end
+  if given(record.iterations) then parts[#parts + 1] = ("%d iterations"):format(record.iterations) end
+  if given(record.attempt) then parts[#parts + 1] = ("attempt %d"):format(record.attempt) end
+  if is_isolated then parts[#parts + 1] = "isolated" end
+  return #parts > 0 and table.concat(parts, ", ") or "-"
+end
+
+local function print_tasks(got)
+  local rows, names, isolated, has_remarks = {}, {}, {}, false
+  for name in pairs(got.tasks) do names[#names + 1] = name end
+  for _, name in ipairs(type(got.failed_tasks) == "table" and got.failed_tasks or {}) do isolated[name] = true end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local record = got.task_records[name] or {}
+    local ms = type(record.duration_ms) == "number" and output.duration(record.duration_ms / 1000) or "-"
+    local remark = remark_of(record, isolated[name])
+    has_remarks = has_remarks or remark ~= "-"
+    rows[#rows + 1] = { text.clean(name), got.tasks[name], ms, remark, text.cut(text.clean(result_of(record)), 80) }
+  end
+  local columns = { "task", "state", "duration", "remarks", "output" }
+  if not has_remarks then -- a plain run stays a plain table
+    for _, row in ipairs { columns, table.unpack(rows) } do table.remove(row, 4) end
+  end
+  io.stdout:write(output.table(columns, rows))
+end
+
 --- tasks: states and records of one run.
 ---@param api table
 ---@param values table
@@ -75,15 +105,7 @@ function M.tasks(api, values, context)
   local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/tasks"))
   if not answer then return nil, message, code, failure end
   if not context.terminal or values.output then return print_json(answer) end
-  local got, rows, names = json.decode(answer.body), {}, {}
-  for name in pairs(got.tasks) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local record = got.task_records[name] or {}
-    local ms = type(record.duration_ms) == "number" and output.duration(record.duration_ms / 1000) or "-"
-    rows[#rows + 1] = { text.clean(name), got.tasks[name], ms, text.cut(text.clean(result_of(record)), 80) }
-  end
-  io.stdout:write(output.table({ "task", "state", "duration", "output" }, rows))
+  print_tasks(json.decode(answer.body))
   return 0
 end
 

@@ -3,6 +3,7 @@
 local task = require "host.task"
 local uv = require "luv"
 local engine = require "pyoco.engine"
+local lint = require "pyoco.cli.lint"
 local problems = require "pyoco.cli.problems"
 local sandbox = require "pyoco.flow.sandbox"
 
@@ -68,16 +69,30 @@ local function stamp(list, path)
   return list
 end
 
+--- Adds a flow, and what there is to say about it.
+local function add_flow(found, name, graph, flow, place_of)
+  local entry = { name = name, graph = graph, flow = flow, params = {}, commands = {} }
+  found.flows[#found.flows + 1] = entry
+  if not flow then return end
+  flow.file = found.path
+  local seen = lint.look(flow)
+  entry.params, entry.commands = seen.params, seen.commands
+  for _, warning in ipairs(seen.warnings) do
+    local place = place_of and place_of(warning.task, warning.option)
+    if place then warning.line, warning.column = place.line, place.column end
+    found.warnings[#found.warnings + 1] = warning
+  end
+end
+
 --- Adds the flows of what a Lua file returned.
 local function add_lua_flows(found, value)
   local pyoco, problem = require "pyoco", require "pyoco.flow.problem"
   for _, flow in ipairs(pyoco.is_flow(value) and { value } or type(value) == "table" and value or {}) do
     if pyoco.is_flow(flow) then
-      flow.file = found.path
-      found.flows[#found.flows + 1] = { name = flow.name, graph = flow.graph, flow = flow }
-      for _, warning in ipairs(stamp(problem.finish(flow.warnings or {}), found.path)) do
+      for _, warning in ipairs(problem.finish(flow.warnings or {})) do
         found.warnings[#found.warnings + 1] = warning
       end
+      add_flow(found, flow.name, flow.graph, flow)
     end
   end
 end
@@ -91,12 +106,21 @@ local function read_lua(found, roots, globals, text)
     return
   end
   add_lua_flows(found, value)
+  stamp(found.warnings, found.path)
   if #found.flows > 0 then return end
   found.functions = function_names(value)
   if #found.functions == 0 then
     found.errors[1] = { file = found.path, message = ("it returns a %s: neither a flow nor a module of tasks"):format(
       type(value)), hint = "end a flow file with: return flow(\"name\", first >> second)" }
   end
+end
+
+--- The error for a bundle of workflows, which is no single flow.
+local function bundle_error(text)
+  local root = require("host.yaml").decode(text, { duplicate = "last" })
+  if type(root) ~= "table" or root.workflows == nil or root.flow ~= nil then return nil end
+  return { line = 1, column = 1, message = "this is a bundle of workflows: this version neither checks nor runs those",
+    hint = "the JSON Schema checks its keys; write each workflow as a document of its own to check it here" }
 end
 
 --- Finds the functions of a document's tasks.
@@ -123,13 +147,13 @@ local function read_yaml(found, roots, globals, text)
   local doc, message, _, errors = require("pyoco.flow.document").read(text, { name = name, places = true })
   found.files = { found.path }
   if not doc then
-    found.errors = stamp(errors or { { message = message } }, found.path)
+    local bundle = bundle_error(text)
+    found.errors = stamp(bundle and { bundle } or errors or { { message = message } }, found.path)
     return
   end
-  found.warnings = stamp(doc.warnings or {}, found.path)
-  local flow = resolve(found, doc, roots, globals)
-  if flow then flow.file = found.path end
-  found.flows[1] = { name = name, graph = doc.graph, flow = flow }
+  found.warnings = doc.warnings or {}
+  add_flow(found, name, doc.graph, resolve(found, doc, roots, globals), doc.place_of)
+  stamp(found.warnings, found.path)
 end
 
 --- Whether a YAML file looks like a flow document; others of a folder are none of our business.
@@ -147,9 +171,9 @@ end
 --- Reads a flow file.
 ---@param path string
 ---@param opts table { roots = folders of modules, globals = more globals for user code }
----@return table|nil found { path, text, flows = { { name, graph, flow = flow object, nil after an error } },
----  functions = names when it is a module of tasks, errors, warnings = lists of { file, line, column, message, caret,
----  hint }, files = paths of all that was read }
+---@return table|nil found { path, text, flows = { { name, graph, flow = flow object, nil after an error, params,
+---  commands = see cli/lint.lua } }, functions = names when it is a module of tasks, errors, warnings = lists of
+---  { file, line, column, message, caret, hint }, files = paths of all that was read }
 ---@return string|nil message the file cannot be read
 ---@return string|nil code "not_found"
 function M.read(path, opts)

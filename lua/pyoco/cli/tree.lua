@@ -139,11 +139,13 @@ local function frame_line(self, row, width)
   local colour = (ICONS[record.state] or ICONS.PENDING)[2]
   local says = given(record.error) or given(record.skipped) and (frame.kind == "case" and "not taken" or "skipped")
     or given(record.iterations) and ("×%d"):format(record.iterations) or ""
-  local words = rest_of_line(text.clean(show_model.describe(frame)), text.width(row.prefix .. icon), width)
-  local used = text.width(row.prefix .. icon .. words) + 2
-  return self.paint("dim", row.prefix) .. self.paint(colour, icon .. words)
-    .. (says ~= "" and "  " .. self.paint(given(record.error) and "red" or "dim",
-      rest_of_line(text.last_line(says), used, width)) or "")
+  says = text.last_line(says)
+  local used = text.width(row.prefix .. icon)
+  local kept = says ~= "" and math.min(text.width(says), width // 2) + 2 or 0 -- of long ones, both are cut
+  local words = rest_of_line(text.clean(show_model.describe(frame)), used + kept, width)
+  used = used + text.width(words) + 2
+  local shown = self.paint(given(record.error) and "red" or "dim", rest_of_line(says, used, width))
+  return self.paint("dim", row.prefix) .. self.paint(colour, icon .. words) .. (says ~= "" and "  " .. shown or "")
 end
 
 local function line_of(self, row, now, width)

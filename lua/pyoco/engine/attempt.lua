@@ -1,13 +1,11 @@
 --- One attempt of a task: its coroutine is started, waits, is answered, and ends in some way.
 local task = require "host.task"
-local deadline = require "pyoco.engine.deadline"
 local failure = require "pyoco.engine.failure"
 local output = require "pyoco.engine.output"
 local planner = require "pyoco.engine.plan"
 local queue = require "pyoco.engine.queue"
 local record_of = require "pyoco.engine.record"
 local retry = require "pyoco.engine.retry"
-local series = require "pyoco.engine.series"
 local value = require "pyoco.engine.value"
 local verdict = require "pyoco.engine.verdict"
 local wiring = require "pyoco.engine.wiring"
@@ -33,7 +31,7 @@ local function leave(eng, node, record)
   record.duration_ms = (eng.monotonic() - node.started) * 1000
   node.started, node.co = nil, nil
   eng.running = eng.running - 1
-  if node.deadline then deadline.clear(eng, node) end
+  if node.deadline then eng.timeouts.clear(eng, node) end
   if node.owned then let_go(node) end
 end
 
@@ -123,7 +121,7 @@ local function settle(eng, node, state, a, b)
   elseif state == "failed" and is_cancelled() then
     finish(eng, node, "CANCELLED", "run cancelled", output.clean(b))
   elseif limit and limit.is_over then
-    fail(eng, node, deadline.message(node), state == "failed" and output.clean(b) or nil)
+    fail(eng, node, eng.timeouts.message(node), state == "failed" and output.clean(b) or nil)
   elseif state == "ended" then
     succeed(eng, node, a, b)
   else
@@ -152,10 +150,10 @@ function M.launch(eng, node)
   enter(eng, node, "RUNNING", at)
   if not arguments then return finish(eng, node, "FAILED", inputs) end
   record.inputs = inputs
-  if node.series then series.inputs(node, inputs) end
+  if node.series then eng.framework.inputs(node, inputs) end
   local options = node.spec.options
   eng.current = node
-  if options and options.timeout_sec then deadline.start(eng, node, options.timeout_sec) end
+  if options and options.timeout_sec then eng.timeouts.start(eng, node, options.timeout_sec) end
   output.select(node)
   local co, state, a, b = start(node.fn, unpack(arguments, 1, count))
   node.co = co
@@ -183,6 +181,16 @@ function M.stop(eng, node, reason)
   eng.current = node
   output.select(node)
   settle(eng, node, stop(node.co, reason))
+end
+
+--- Gives up what a node waits for and all that its attempt holds, without running it: the engine breaks down.
+---@param eng table
+---@param node table
+function M.abandon(eng, node)
+  local give_up = node.give_up
+  node.turn, node.give_up = node.turn + 1, nil
+  if type(give_up) == "function" then pcall(give_up) end
+  leave(eng, node, node.record)
 end
 
 --- Ends a node that has not started, because of another one.

@@ -21,7 +21,9 @@ local verdict = require "pyoco.engine.verdict"
 local null, mark_array, add = json.null, json.array, queue.add
 local ipairs, next, min, remove, format = ipairs, next, math.min, table.remove, string.format
 
-local M = { fail_unstarted = tell.fail_unstarted }
+--- What the engine calls for tasks in loops is here too, so that it needs no other module.
+local M = { fail_unstarted = tell.fail_unstarted, enter = series_of.enter, inputs = series_of.inputs,
+  log = series_of.log }
 
 local NONE <const> = {}
 local DEFAULT_MAX <const> = 100

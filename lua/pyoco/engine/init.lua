@@ -18,14 +18,14 @@ local planner = require "pyoco.engine.plan"
 local queue = require "pyoco.engine.queue"
 local record_of = require "pyoco.engine.record"
 local sandbox = require "pyoco.flow.sandbox"
-local series = require "pyoco.engine.series"
 local timer = require "pyoco.engine.timer"
 local value = require "pyoco.engine.value"
 local wiring = require "pyoco.engine.wiring"
 
 local start, stop, is_cancelled = task.start, task.stop, task.cancelled
 local push, pop, add, take = queue.push, queue.pop, queue.add, queue.take
-local pcall, pairs, ipairs, format, setmetatable, error = pcall, pairs, ipairs, string.format, setmetatable, error
+local pcall, xpcall, format = pcall, xpcall, string.format
+local pairs, ipairs, setmetatable, error = pairs, ipairs, setmetatable, error
 
 local M = {}
 
@@ -46,7 +46,7 @@ end
 
 --- Output of a node's task: what print and ctx:log tell, see output.lua.
 function Engine:log(node, text)
-  if node.series then series.log(node, text) end
+  if node.series then self.framework.log(node, text) end
   local on_event = self.on_event
   if on_event then on_event({ type = "log", task = node.name, text = text, at = self.now() }) end
 end
@@ -97,13 +97,17 @@ local function work_off(eng)
   return true
 end
 
+--- The nodes of the run as it stands, those inside of loops and switches that go on too.
+local function live_nodes(eng)
+  return eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
+end
+
 --- Ends what waits and what has not started; what runs is ended by its interrupt.
 local function apply_cancel(eng)
   eng.is_cancelling = true
   while work_off(eng) do end -- a loop whose last iteration has ended is done
   eng.answers, eng.ready = queue.fifo(), queue.ready()
-  local nodes = eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
-  for _, node in ipairs(nodes) do
+  for _, node in ipairs(live_nodes(eng)) do
     if node.state == "PENDING" then
       attempt.finish(eng, node, "CANCELLED")
     elseif node.co then
@@ -194,14 +198,38 @@ local function advance(eng)
   return work_off(eng) or launch_next(eng)
 end
 
---- Does all that can be done without waiting.
+--- Does all that can be done without waiting; true when the run has ended.
+local function work(eng)
+  while advance(eng) do end
+  if eng.running > 0 or eng.retry_count > 0 or eng.held > 0 then return false end
+  close(eng)
+  return true
+end
+
+--- Ends a run that the engine cannot go on with: there is no memory for what its tasks have made, or a bug of ours.
+--- It fails as a run does, with a text, rather than take its slot down and be tried again.
+local function break_down(eng, trace)
+  task.memory_limit(0) -- only the report is left to do
+  local message = format("the engine cannot go on: %s", output.clean(trace))
+  local found, nodes = pcall(live_nodes, eng)
+  for _, node in ipairs(found and nodes or eng.plan.nodes) do
+    if node.started then
+      pcall(attempt.abandon, eng, node)
+      node.state, node.record.error, node.record.ended_at = "FAILED", message, eng.now()
+      node.record.state, eng.tasks[node.name] = "FAILED", "FAILED"
+    end
+  end
+  eng.failed, eng.running, eng.retry_count, eng.held = { record = { error = message } }, 0, 0, 0
+  if not pcall(close, eng) then eng.status, eng.error, eng.ended_at = "FAILED", message, eng.now() end
+end
+
+--- Does all that can be done without waiting. Does not raise.
 ---@return boolean ended true when the run has its status
 function Engine:pump()
   if self.status then return true end
-  while advance(self) do end
-  if self.running > 0 or self.retry_count > 0 or self.held > 0 then return false end
-  close(self)
-  return true
+  local ok, ended = xpcall(work, debug.traceback, self)
+  if not ok then break_down(self, ended) end
+  return not ok or ended
 end
 
 --- Cancels the run: tasks that wait or compute are ended, nothing new starts. For callbacks of the loop and for
@@ -240,6 +268,10 @@ local function prepare(eng, opts)
     node.fn, node.params = callable_of(eng, node.spec, opts)
     if opts.fakes and opts.fakes[node.name] then node.is_fake = true end
     node.inputs = wiring.inputs(node.spec)
+    local options = node.spec.options
+    if options and options.timeout_sec and not eng.timeouts then -- now: later, user code may have spoiled `require`
+      eng.timeouts, eng.deadlines = require "pyoco.engine.deadline", {}
+    end
   end
   for _, node in ipairs(eng.plan.nodes) do
     local name = node.name
@@ -274,7 +306,7 @@ function M.new(flow, opts)
   opts = opts or {}
   local eng = setmetatable({
     flow = flow, run = opts.run or {}, params = merge_params(flow, opts.params), tasks = {}, records = {},
-    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0, deadlines = {},
+    running = 0, ready = queue.ready(), answers = queue.fifo(), retrying = {}, retry_count = 0,
     on_close = {}, on_event = opts.on_event, now = opts.now or clock.wall, after = opts.after or timer.after,
     monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,

@@ -1,7 +1,5 @@
 --- What a run tells of its tasks: eng.tasks, eng.records, and an event for each change. A task in a loop has one
 --- record for all of its iterations: see series.lua.
-local series = require "pyoco.engine.series"
-
 local M = {}
 
 local NO_ARTIFACTS <const> = {}
@@ -21,7 +19,7 @@ end
 function M.enter(eng, node, state, at)
   node.state = state
   node.record.state = state
-  if node.series then return series.enter(eng, node, state, at) end
+  if node.series then return eng.framework.enter(eng, node, state, at) end
   eng.tasks[node.name] = state
   local on_event = eng.on_event
   if on_event then

@@ -41,7 +41,7 @@ local NONE = {}          -- never written to
 local function report(list, place, code, message, more)
   if #list >= MAX_PROBLEMS then return end
   local problem = { code = code, message = message, at = place.at, to = place.to, line = place.line,
-    column = place.column, file = place.file, caret = place.caret }
+    column = place.column, file = place.file, expression = place.expression }
   for key, value in pairs(more or NONE) do problem[key] = value end
   list[#list + 1] = problem
 end
@@ -348,6 +348,7 @@ function M.graph(ast, rows, opts)
   for i, entry in ipairs(c.opened) do frames[i] = entry.frame end
   local graph = { version = 1, name = opts.name, nodes = {}, edges = {}, frames = frames, any_of = c.any_of }
   complete(c, graph)
+  if #c.reads > 0 then c.has_reads = true end
   if not c.stopped then dag.check(graph, c) end
   clean(rows)
   if #c.errors > 0 then return nil, c.errors end

@@ -5,6 +5,8 @@ local type, ipairs = type, ipairs
 
 local M = {}
 
+local NONE = {} -- never written to
+
 local function is_member(cond) return type(cond) == "string" or cond.frame ~= nil end
 
 --- A condition without nesting of equal kind, without repeats and without groups of one.
@@ -90,6 +92,16 @@ function M.leaves(cond, memo)
   collect(cond)
   memo[cond] = members
   return nil, members
+end
+
+--- The members that a condition mentions, as a list.
+---@param cond any COND, or nil
+---@param memo table as for M.leaves
+---@return table
+function M.members(cond, memo)
+  if cond == nil then return NONE end
+  local one, list = M.leaves(cond, memo)
+  return list or { one }
 end
 
 return M

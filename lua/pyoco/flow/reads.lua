@@ -53,9 +53,14 @@ local function place_of(c, read)
   return place_in and place_in(read.record.name, read.part, read.key) or read.record
 end
 
+--- The path of a read in a document, nil for that of a frame.
+local function path_of(read)
+  return read.record and ("tasks.%s.%s.%s"):format(read.record.name, read.part, read.key) or nil
+end
+
 local function fail(c, read, message, more)
   more = more or {}
-  more.path = read.path
+  more.path = path_of(read)
   c.fail(place_of(c, read), "bad_selector", message, more)
 end
 
@@ -88,7 +93,7 @@ local function check_param(c, read, parsed)
   if loop then
     return c.warn(place_of(c, read), "unknown_param",
       ("%s: '%s' is the item of %s, and this is outside of it; here it is a parameter of the run"):format(parsed.text,
-        name, loop.frame.title), { path = read.path })
+        name, loop.frame.title), { path = path_of(read) })
   end
   for known in pairs(c.opts.defaults or {}) do
     c.compared = (c.compared or 0) + 1
@@ -98,7 +103,7 @@ local function check_param(c, read, parsed)
   table.sort(names)
   if require("pyoco.nearest").name(name, names) then
     c.warn(place_of(c, read), "unknown_param", ("%s: no parameter '%s' is among the defaults"):format(parsed.text,
-      name), { path = read.path, got = name, names = names })
+      name), { path = path_of(read), got = name, names = names })
   end
 end
 
@@ -125,7 +130,7 @@ end
 
 --- Parses a text that is a selector, and checks it.
 local function check_text(c, reads, exposed, record, part, key, text)
-  local read = { record = record, part = part, key = key, path = ("tasks.%s.%s.%s"):format(record.name, part, key) }
+  local read = { record = record, part = part, key = key, selector = nil, target = nil, from = nil, by = nil }
   local parsed, message = selector.parse(text)
   if not parsed then return fail(c, read, message) end
   read.selector = parsed
@@ -138,7 +143,7 @@ local function check_inside(c, record, part, key, text)
   if not found then return end
   local read = { record = record, part = part, key = key }
   c.warn(place_of(c, read), "selector_inside", ("task '%s': %s is not replaced inside of a text"):format(record.name,
-    found), { path = ("tasks.%s.%s.%s"):format(record.name, part, key),
+    found), { path = path_of(read),
     hint = part == "run" and "make it an item of its own" or "make it the whole value" })
 end
 
