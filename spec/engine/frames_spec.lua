@@ -349,6 +349,8 @@ describe("a failed iteration", function()
     assert.equal(5, clock.now)
     assert.equal(3, eng.records.a.iterations)
     assert.same({ 5, null, 3 }, eng.records.a.output)
+    assert.equal("FAILED", eng.frames.each1.state)
+    assert.equal("broken", eng.frames.each1.error)
   end)
 
   it("is retried in its iteration", function()
@@ -540,6 +542,17 @@ describe("a loop or switch that cannot go on", function()
       { "b", function(ctx) ctx:sleep(3) end }, { "c", nothing } })
     assert.equal("FAILED", eng.status)
     assert.equal(2, eng.records.a.iterations)
+  end)
+
+  it("since a task before one of its body failed ends after what runs in the iterations beside it", function()
+    local eng, clock = run('((a | b) & a >> e)["$ctx.xs as x"]', {
+      { "a", function(ctx, x) ctx:sleep(x) if x == 1 then error("no", 0) end return x end, options = { parallel = 2 } },
+      { "b", nothing }, { "e", nothing } }, { params = { xs = { 1, 5, 5 } } })
+    assert.equal("FAILED", eng.status)
+    assert.truthy(eng.error:find("^loop at 1:%d+ %(.*%): task 'e' could not start: a task before it failed$"))
+    assert.equal(5, clock.now)
+    assert.same({ null, 5 }, eng.records.a.output)
+    assert.equal("FAILED", eng.frames.each1.state)
   end)
 
   it("ends only after what runs in the iterations beside it", function()
