@@ -122,7 +122,6 @@ local function environment(eng, node, given)
     if not text then return nil, message end
     env[name] = item ~= false and text or nil
   end
-  env.PYOCO_SLOT = base_environment(eng).PYOCO_SLOT -- by which the supervisor finds what a dead slot has left
   local list = {}
   for name, text in pairs(env) do list[#list + 1] = name .. "=" .. text end
   return list, env.PATH or USUAL_PATH
