@@ -42,7 +42,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one lint format asan tsan bench night install clean
+.PHONY: FORCE help deps build docs up test one lint format asan tsan bench fuzz night install clean
 
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -108,11 +108,16 @@ tsan: ## specs under ThreadSanitizer
 
 BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn
 
-night: ## what is too long for CI: all specs plain and under both sanitizers, then the bench
+night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the bench
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory tsan
+	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
 	@$(MAKE) --no-print-directory bench
+
+fuzz: build ## random documents and runs, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
+	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)

@@ -364,9 +364,6 @@ static bool adopt_role(const char *parent) {
         return false;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     fcntl(PH_SLOT_FD, F_SETFD, FD_CLOEXEC);
-    char mark[16];
-    snprintf(mark, sizeof mark, "%d", (int)getpid());
-    setenv(PH_SLOT_MARK, mark, 1);
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

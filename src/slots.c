@@ -15,13 +15,16 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { SLOT_FD = PH_SLOT_FD, DEADLINE_FD = PH_SLOT_DEADLINE_FD };
+enum { SLOT_FD = PH_SLOT_FD, DEADLINE_FD = PH_SLOT_DEADLINE_FD, REAP_ROUNDS = 500 };
 
 struct ph_slot {
+    ph_slot *next;
     pid_t pid; /* 0 once reaped */
     pid_t id; /* the pid, also after the end */
+    unsigned long long since; /* when it was started */
     int pidfd;
     uv_poll_t poll;
     ph_channel *channel;
@@ -32,50 +35,70 @@ struct ph_slot {
     bool closed, gone;
 };
 
-/* Whether the environment that a process was started with has the variable; text is NAME=value. */
-static bool has_variable(pid_t pid, const char *text) {
-    char path[64], env[65536];
-    size_t mark = strlen(text) + 1, kept = 0, n; /* with its NUL */
-    bool found = false;
-    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
-    FILE *f = fopen(path, "re");
-    while (f && !found && (n = fread(env + kept, 1, sizeof env - kept, f)) > 0) {
-        n += kept;
-        found = memmem(env, n, text, mark) != NULL;
-        kept = n < mark ? n : mark - 1; /* it may begin at the end of what was read */
-        memmove(env, env + n - kept, kept);
+static ph_slot *all; /* those whose process was started and is not freed yet */
+
+static bool is_slot(pid_t pid) {
+    for (const ph_slot *slot = all; slot; slot = slot->next)
+        if (slot->pid == pid)
+            return true;
+    return false;
+}
+
+static void forget(ph_slot *slot) {
+    for (ph_slot **p = &all; *p; p = &(*p)->next) {
+        if (*p == slot) {
+            *p = slot->next;
+            break;
+        }
     }
+    free(slot);
+}
+
+/* When a process was started, in clock ticks since boot; 0 when there is none. */
+static unsigned long long start_time(pid_t pid) {
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    unsigned long long time = 0;
     if (f)
         fclose(f);
-    return found;
+    text[n] = '\0';
+    const char *at = strrchr(text, ')'); /* the end of its name; then the third field follows, this is the 22nd */
+    for (int field = 2; at && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    if (at)
+        sscanf(at, "%llu", &time);
+    return time;
 }
 
-/* Whether pid is of the family of a slot: in its session, or started with its mark in the environment (a command in
- * a session of its own). */
-static bool is_of_slot(pid_t pid, pid_t slot) {
-    char mark[64];
-    snprintf(mark, sizeof mark, PH_SLOT_MARK "=%d", (int)slot);
-    return getsid(pid) == slot || has_variable(pid, mark);
+/* Whether a child of ours is what a slot has left, one that started at `since`: a slot has a session of its own, so
+ * nothing below it is in ours, where what this process has started itself is. */
+static bool is_left(pid_t pid, unsigned long long since) {
+    return getsid(pid) != getsid(0) && !is_slot(pid) && start_time(pid) >= since;
 }
 
-/* Kills and reaps what a dead slot has left to us, its subreaper. */
-static void reap_inherited(pid_t slot) {
+/* Kills and reaps what a dead slot has left to us, its subreaper; not for long: one that the kernel cannot end is left
+ * to the next time. */
+static void reap_inherited(unsigned long long since) {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    for (int round = 0; round < 100; round++) {
+    for (int round = 0; round < REAP_ROUNDS; round++) {
         FILE *f = fopen(path, "re");
-        int pid, killed = 0;
+        int pid, found = 0, alive = 0;
         while (f && fscanf(f, "%d", &pid) == 1) {
-            if (!is_of_slot(pid, slot))
+            if (!is_left(pid, since))
                 continue;
+            found++;
             kill(pid, SIGKILL);
-            if (waitpid(pid, NULL, 0) == pid)
-                killed++;
+            alive += waitpid(pid, NULL, WNOHANG) == 0;
         }
         if (f)
             fclose(f);
-        if (!killed)
+        if (!found)
             return; /* a killed one's own children have come to us: look again until nothing is left */
+        if (alive)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
 }
 
@@ -95,7 +118,7 @@ static void release(ph_slot *slot) {
     if (!slot->gone || slot->busy)
         return;
     ph_deadline_unmap(slot->deadline);
-    free(slot);
+    forget(slot);
 }
 
 static void on_exit_ready(uv_poll_t *poll, int status, int events) {
@@ -106,7 +129,7 @@ static void on_exit_ready(uv_poll_t *poll, int status, int events) {
         return;
     slot->pid = 0;
     uv_poll_stop(&slot->poll);
-    reap_inherited(slot->id);
+    reap_inherited(slot->since);
     slot->busy++;
     ph_channel_drain(slot->channel);
     if (!slot->closed)
@@ -163,6 +186,7 @@ static int start_process(ph_slot *slot, int socket, const char *script) {
             close(fds[i]);
     close(memory);
     slot->id = slot->pid;
+    slot->since = rc == 0 ? start_time(slot->pid) : 0;
     slot->pidfd = rc == 0 ? (int)syscall(SYS_pidfd_open, slot->pid, 0) : -1;
     return rc == 0 && slot->pidfd < 0 ? errno : rc;
 }
@@ -199,8 +223,8 @@ static void kill_and_reap(ph_slot *slot) {
     kill(slot->pid, SIGKILL);
     while (waitpid(slot->pid, NULL, 0) < 0 && errno == EINTR)
         ;
-    reap_inherited(slot->id);
     slot->pid = 0;
+    reap_inherited(slot->since);
 }
 
 void ph_slots_adopt(void) {
@@ -213,6 +237,8 @@ ph_slot *ph_slot_spawn(uv_loop_t *loop, const char *script, ph_slot_handlers han
         snprintf(err->text, sizeof err->text, "out of memory");
         return NULL;
     }
+    slot->next = all;
+    all = slot;
     slot->handlers = handlers;
     slot->ctx = ctx;
     slot->pidfd = -1;
@@ -229,7 +255,7 @@ ph_slot *ph_slot_spawn(uv_loop_t *loop, const char *script, ph_slot_handlers han
         close(slot->pidfd);
     ph_channel_close(slot->channel);
     ph_deadline_unmap(slot->deadline);
-    free(slot);
+    forget(slot);
     return NULL;
 }
 

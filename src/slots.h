@@ -2,15 +2,13 @@
  *
  * A slot is this program again (`--slot`), in a session of its own, so that a Ctrl-C meant for the supervisor does
  * not reach it. It dies with the supervisor's main thread (parent-death signal): spawn from that thread only.
- * A supervisor is a child subreaper (ph_slots_adopt): what a dead slot leaves behind is killed and reaped here.
+ * A supervisor is a child subreaper (ph_slots_adopt): what a dead slot leaves behind is killed and reaped here. It is
+ * known by its session: children that this process has started itself must be in ours, unless they were before the slot.
  * Threads: the loop's, which must be the main thread. */
 #ifndef PH_SLOTS_H
 #define PH_SLOTS_H
 
 #include "channel.h"
-
-/* Environment variable by which a slot marks all that it starts; its value is the slot's pid. */
-#define PH_SLOT_MARK "PYOCO_SLOT"
 
 /* What a slot process finds open beside the standard three: its socket, and memory shared with us (deadline.h). */
 enum { PH_SLOT_FD = 3, PH_SLOT_DEADLINE_FD = 4 };

@@ -28,7 +28,7 @@ struct ph_vm {
     bool goes_on; /* its process has other runs after it */
     ph_watch watch;
     ph_freezer *freezer; /* NULL: not to be frozen */
-    size_t frozen_used;  /* used, when it was frozen */
+    size_t frozen_used, frozen_limit; /* used and limit, when it was frozen */
     void *newest;        /* block that was allocated last */
     void *stop_at;       /* freeing this block leaves lua_close by escape; NULL: no */
     jmp_buf escape;
@@ -340,6 +340,7 @@ bool ph_vm_freeze(ph_vm *vm) {
     lua_gc(vm->L, LUA_GCCOLLECT);
     lua_gc(vm->L, LUA_GCSTOP);
     vm->frozen_used = vm->used;
+    vm->frozen_limit = vm->limit;
     return ph_freezer_freeze(vm->freezer);
 }
 
@@ -348,7 +349,7 @@ bool ph_vm_thaw(ph_vm *vm) {
     ph_freezer_restore(vm->freezer);
     vm->arena = ph_arena_new();
     vm->used = vm->frozen_used;
-    ph_vm_set_memory_limit(vm, vm->limit);
+    ph_vm_set_memory_limit(vm, vm->frozen_limit);
     vm->is_closing = false;
     vm->watch = (ph_watch){0};
     return vm->arena != NULL;

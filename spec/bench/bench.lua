@@ -11,6 +11,7 @@ local profile = require "spec.bench.profile"
 --- Parts that need no gateway and no worker: each module returns fn(out), out = { say = fn(format, ...), row = fn(what,
 --- figure, aim, is_met), times = repetitions }.
 local ALONE = {
+  { name = "compile", module = "spec.bench.compile" },
   { name = "engine", module = "spec.bench.engine" },
   { name = "vm", module = "spec.bench.vm" },
   { name = "exec", module = "spec.bench.exec" },

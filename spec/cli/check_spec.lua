@@ -3,6 +3,7 @@ local host = require "host"
 local json = require "host.json"
 local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
+local uv = require "luv"
 
 local dir
 
@@ -36,7 +37,7 @@ return pyoco.flow("mine", a)
 describe("client.lua check", function()
   before_each(function()
     dir = tmp.dir()
-    require("luv").fs_mkdir(dir .. "/tasks", 448)
+    uv.fs_mkdir(dir .. "/tasks", 448)
     write("tasks/steps.lua", STEPS)
   end)
   after_each(function() tmp.remove(dir) end)
@@ -80,7 +81,7 @@ describe("client.lua check", function()
 
   it("takes other folders for modules", function()
     write("good.yaml", (GOOD:gsub("steps", "other")))
-    require("luv").fs_mkdir(dir .. "/more", 448)
+    uv.fs_mkdir(dir .. "/more", 448)
     write("more/other.lua", STEPS)
     assert.equal(1, check("good.yaml").code)
     assert.equal(0, check("good.yaml", "--tasks", "more").code)
@@ -179,6 +180,19 @@ return pyoco.flow("in", pyoco.task("a", function(b) end, { inputs = { total = 1 
     assert.equal("./bad.yaml", bad.file)
     assert.equal(1, bad.errors[1].line)
     assert.same({ { name = "good", tasks = 2 } }, json.decode(good).flows)
+  end)
+
+  it("goes on after a file of a folder that cannot be read, and says what a bundle is", function()
+    assert(uv.fs_symlink("/nonexistent/flow", dir .. "/gone.lua"))
+    write("good.yaml", GOOD)
+    write("pack.yaml", "workflows: {main: {flow: {graph: a}, tasks: {a: {callable: 'm:f'}}}}\n"
+      .. "submit: {entry_workflow: main}\n")
+    write("bytes.yaml", "\255\0")
+    local got = check "."
+    assert.equal(1, got.code)
+    holds(got.stdout, "./gone.lua: error: ./gone.lua: No such file", "✔ ./good.yaml",
+      "./pack.yaml:1:1: error: this is a bundle of workflows", "./bytes.yaml:1:1: error: the text is not UTF-8",
+      "4 files, 1 flow, 3 errors")
   end)
 
   it("says what it was not given", function()

@@ -453,6 +453,26 @@ describe("ctx:exec", function()
     end)
   end)
 
+  it("reaps orphans while the run goes on, but not what others wait for", function()
+    local zombies, closed
+    local record = flow.task(function(ctx)
+      local pipe = io.popen("exit 7")
+      pipe:read("a") -- it has ended
+      for _ = 1, 20 do ctx:exec { shell = "(setsid true &)" } end
+      repeat -- the last orphan has its own moment to end
+        ctx:exec { "true" }
+        zombies = 0
+        for _, pid in ipairs(native.children()) do
+          local stat = tmp.read(("/proc/%d/stat"):format(pid)) or ""
+          if stat:find("%) Z ") and not stat:find("(sh)", 1, true) then zombies = zombies + 1 end
+        end
+      until zombies == 0
+      closed = { pipe:close() }
+    end)
+    assert.is_nil(record.error)
+    assert.same({ nil, "exit", 7 }, closed)
+  end)
+
   it("leaves nothing of a thousand programs", function()
     local before = native.children()
     local record = flow.task(function(ctx)

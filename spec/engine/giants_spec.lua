@@ -44,6 +44,28 @@ describe("a task that returns", function()
     assert.is_nil(called)
   end)
 
+  it("what three hundred waiting tasks get a copy of: the limit holds", function()
+    local rows = { { "a", function()
+      local list = {}
+      for i = 1, 300000 do list[i] = i end
+      return list
+    end } }
+    for i = 1, 300 do
+      rows[i + 1] = { "t" .. i, function(ctx, a) ctx:sleep(60) return #a end, needs = "a" }
+    end
+    collectgarbage()
+    local eng = flow.run(rows, { memory_limit = host.memory() + (32 << 20), on_event = function(event)
+      if event.state == "FAILED" then require("host.task").cancel() end
+    end })
+    assert.equal("SUCCEEDED", eng.tasks.a)
+    local failed
+    for _, record in pairs(eng.records) do
+      failed = failed or record.state == "FAILED" and record.error
+    end
+    assert.truthy(failed:find("not enough memory", 1, true), failed)
+    assert.equal("fine", with_memory(32, function() return "fine" end).output)
+  end)
+
   it("what it gets: each task its own copy, the sum without limit", function()
     local eng = flow.run {
       { "a", function() return ("x"):rep(40 << 20) end },

@@ -230,6 +230,27 @@ describe("an error of any kind", function()
   end)
 end)
 
+describe("an engine that breaks, by a bug of ours or for lack of memory,", function()
+  it("ends its run as failed, with the place, and what waits is let go", function()
+    local released
+    local eng = flow.run({
+      { "a", function(ctx) ctx:sleep(0.001) end },
+      { "b", function(ctx)
+        ctx:sleep(60)
+        error("not reached")
+      end },
+    }, {
+      on_start = function(eng) eng:at_end(function() released = true end) end,
+      on_event = function(event) if event.state == "SUCCEEDED" then error("a bug") end end,
+    })
+    assert.equal("FAILED", eng.status)
+    assert.truthy(eng.error:find("^the engine cannot go on: .*hostile_spec.lua:%d+: a bug"), eng.error)
+    assert.equal("FAILED", eng.tasks.b)
+    assert.is_true(released)
+    assert.equal("fine", flow.task(function() return "fine" end).output)
+  end)
+end)
+
 describe("a task in a sandbox", function()
   --- Runs a chunk in a fresh sandbox and its result, a function, as a task.
   local function task(text, options)

@@ -98,6 +98,21 @@ describe("fail_policy isolate", function()
     end
   end)
 
+  it("of 50,000 tasks is counted for each", function()
+    local rows = {}
+    for i = 1, 50000 do rows[i] = { "t" .. i, bad, options = isolate } end
+    local eng = flow.run(rows)
+    assert.equal("COMPLETED", eng.status)
+    assert.equal(50000, #eng.failed_tasks)
+  end)
+
+  it("of a task in a loop is counted once", function()
+    local eng = run('a["$ctx.xs as x"]', { { "a", bad_after(1), options = { fail_policy = "isolate", parallel = 3 } } },
+      { params = { xs = { 1, 2, 3 } } })
+    assert.same({ "a" }, eng.failed_tasks)
+    assert.equal("COMPLETED", eng.status)
+  end)
+
   it("of a cancelled run changes nothing", function()
     local eng = run("a & b >> c", { { "a", bad, options = isolate }, { "b", good_after(10) }, { "c", nothing } },
       { on_start = function(e) e.after(1, function() e:cancel() end) end })

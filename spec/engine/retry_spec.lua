@@ -122,8 +122,10 @@ describe("retries", function()
         pcall(engine.await, function(resume) resumes[1] = resume; return "kept" end)
         return "never"
       end
-      resumes[1]("late")
-      seen[1] = engine.await(function(resume) resume("right") end)
+      seen[1] = engine.await(function(resume)
+        resumes[1]("late")
+        resume("right")
+      end)
       ctx:sleep(1)
       return seen[1]
     end, options = { retries = 1, timeout_sec = 5 } } })
@@ -159,6 +161,17 @@ describe("a wait for a retry", function()
     assert.equal("attempt 1", eng.records.t.error)
     assert.is_nil(eng.records.t.attempts)
     assert.is_nil(eng.records.t.attempt)
+  end)
+
+  it("ends at once for 20,000 tasks too", function()
+    local rows = { { "last", function(ctx) ctx:sleep(1) error("stop", 0) end } }
+    for i = 1, 20000 do
+      rows[i + 1] = { "t" .. i, function() error("no", 0) end, options = { retries = 1, retry_delay_sec = 3600 } }
+    end
+    local eng = flow.virtual(rows)
+    assert.equal("FAILED", eng.status)
+    assert.equal("stop", eng.error)
+    assert.equal("no", eng.records.t20000.error)
   end)
 
   it("is not begun in a run that has failed", function()

@@ -138,6 +138,72 @@ describe("reads", function()
     assert.equal("", (judge '(a % "$ctx.it == 3")["$ctx.l as it"]'))
   end)
 
+  it("are judged as a search of the edges judges them, in any graph", function()
+    math.randomseed(1125)
+    local count
+
+    --- A random expression over tasks t1, t2, ...
+    local function random(depth)
+      local kind = math.random(11)
+      if depth > 5 or kind <= 2 then
+        count = count + 1
+        return "t" .. count
+      elseif kind <= 8 then
+        return ("(%s %s %s)"):format(random(depth + 1), ({ ">>", ">>", "&", "|" })[math.random(4)], random(depth + 1))
+      elseif kind == 9 then
+        return random(depth + 1) .. "[2]"
+      elseif kind == 10 then
+        return ('(%s %% "$ctx.done")'):format(random(depth + 1))
+      end
+      return ('switch("$ctx.x")["A" >> %s, "*" >> %s]'):format(random(depth + 1), random(depth + 1))
+    end
+
+    --- Tells whether task `from` may come before task `by`: their holders in the scope that both share, by edges.
+    local function comes_before(graph, from, by)
+      local outer, befores = {}, {}
+      for _, list in ipairs { graph.nodes, graph.frames } do
+        for _, member in ipairs(list) do outer[member.id or member.name] = member.frame or "top" end
+      end
+      local function id(member) return type(member) == "table" and member.frame or member end
+      for _, edge in ipairs(graph.edges) do
+        local to = id(edge[2])
+        befores[to] = befores[to] or {}
+        table.insert(befores[to], id(edge[1]))
+      end
+      local holder_in = {}
+      while by ~= "top" do holder_in[outer[by]], by = by, outer[by] end
+      while not holder_in[outer[from]] do from = outer[from] end
+      local stack, seen = { holder_in[outer[from]] }, {}
+      while #stack > 0 do
+        for _, before in ipairs(befores[table.remove(stack)] or {}) do
+          if before == from then return true end
+          if not seen[before] then
+            seen[before] = true
+            stack[#stack + 1] = before
+          end
+        end
+      end
+      return false
+    end
+
+    local said = { [true] = 0, [false] = 0 }
+    for _ = 1, 60 do
+      count = 0
+      local source, names = random(1), {}
+      for i = 1, count do names[i] = "t" .. i end
+      local opts = { names = table.concat(names, " ") }
+      local graph = assert(graphs.build(source, opts))
+      for _ = 1, 10 do
+        local from, by = names[math.random(count)], names[math.random(count)]
+        opts.rows = { [by] = { inputs = { x = ("$node.%s.output"):format(from) } } }
+        local expected = comes_before(graph, from, by)
+        assert.equal(expected, graphs.build(source, opts) ~= nil, ("%s before %s in %s"):format(from, by, source))
+        said[expected] = said[expected] + 1
+      end
+    end
+    assert.is_true(said[true] > 50 and said[false] > 50)
+  end)
+
   it("stay cheap when there are thousands, over scopes", function()
     local parts, names, rows = {}, {}, {}
     for i = 1, 2000 do

@@ -118,6 +118,16 @@ describe("a command on a worker", function()
     assert.is_false(is_alive(pid))
   end)
 
+  it("that writes 600 MB takes little memory of its slot", function()
+    local worker = world:worker { "--allow-commands" }
+    local run_id = world:submit { workflow_yaml = document {
+      [[run: "yes 'a line of text' | head -c 600000000"]] } }
+    local run = world:wait(run_id, "COMPLETED", 300000)
+    assert.is_true(#run.task_records.train.log_tail <= 4096)
+    local most = tmp.read(("/proc/%d/status"):format(world:slots(worker)[1])):match("VmHWM:%s*(%d+)")
+    assert.is_true(tonumber(most) < 512 * 1024, most) -- AddressSanitizer keeps 256 MB of what was freed
+  end)
+
   it("leaves no daemon behind when its run has ended", function()
     world:worker { "--allow-commands" }
     local run_id = world:submit { workflow_yaml = document {
@@ -128,7 +138,7 @@ describe("a command on a worker", function()
 
   --- A document whose program leaves a process in its group, and a daemon; both ignore what asks them to end.
   local FAMILY = document { [[run: "trap '' TERM HUP; echo $$ > pid; sleep 1000 & echo $! > child; ]]
-    .. [[(setsid sh -c 'echo $$ > daemon; sleep 1000' &); wait"]] }
+    .. [[(env -i setsid sh -c 'echo $$ > daemon; sleep 1000' &); wait"]] }
 
   it("is gone when its slot is killed, with all that it has started", function()
     local worker = world:worker { "--allow-commands" }

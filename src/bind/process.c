@@ -10,8 +10,9 @@
  *   child:reap([rest]) -> code, signal   once it has ended: one of both is nil; nothing before. rest: its group is killed
  *   child:close()   kills the group of one that was not reaped, reaps it, closes its descriptors: poll them no more
  *   children([keep]) -> list     pids of our children that are not keys of `keep`
- *   sweep(keep, kill) -> number  reaps those children; kill: and kills them first, with what they leave to us, round by
- *       round until none is left, for at most two seconds. Returns how many are alive
+ *   sweep(keep, kill) -> number  kill: kills and reaps those children, with what they leave to us, round by round until
+ *       none is left, for at most two seconds, and returns how many are alive. Else reaps dead ones only, and not those
+ *       of our own session: whoever started them waits for them
  *   subreaper(on) -> boolean     whether processes that lose their parent below us become our children; what it was
  * Ownership: a child ends with its userdata. Threads: the process's main thread, whose end ends the children. */
 #include "host.h"
@@ -285,10 +286,12 @@ static int end_listed(lua_State *L, bool kill_them) {
     int alive = 0;
     for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
         pid_t pid = (pid_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
         if (kill_them)
             kill(pid, SIGKILL);
+        else if (getsid(pid) == getsid(0))
+            continue;
         alive += waitpid(pid, NULL, WNOHANG) == 0;
-        lua_pop(L, 1);
     }
     lua_pop(L, 2);
     return alive;
@@ -297,7 +300,10 @@ static int end_listed(lua_State *L, bool kill_them) {
 static int l_process_sweep(lua_State *L) {
     bool kill_them = lua_toboolean(L, 2);
     int alive = 0;
+    siginfo_t info = {0};
     lua_settop(L, 1);
+    if (!kill_them && (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0))
+        return 0; /* as nearly always */
     for (int round = 0; round < SWEEP_MS; round++) {
         push_others(L, 1);
         size_t count = lua_rawlen(L, -1);

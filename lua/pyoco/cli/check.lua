@@ -44,7 +44,9 @@ local function expand(paths)
   local files = {}
   for _, path in ipairs(paths) do
     local stat = uv.fs_stat(path)
-    if not stat then return bad_input(path .. ": No such file or directory", "not_found") end
+    if not stat then
+      return bad_input(("%s: No such file or directory"):format(path ~= "" and path or "''"), "not_found")
+    end
     if stat.type ~= "directory" then
       files[#files + 1] = { path = path }
     else
@@ -153,6 +155,10 @@ end
 
 local function read(file, values, cfg)
   local found, message, code = source.read(file.path, { roots = source.roots(file.path, values.tasks, cfg.task_path) })
+  if not found and file.of_folder then -- a link that leads nowhere: the others are checked all the same
+    found = { path = file.path, flows = {}, errors = { { file = file.path, message = message } }, warnings = {} }
+    return found
+  end
   if found and file.of_folder and source.is_yaml(file.path) and #found.errors > 0
       and not source.looks_like_document(found.text) then
     found.is_other, found.errors, found.warnings = true, {}, {}

@@ -115,6 +115,14 @@ local function read_lua(found, roots, globals, text)
   end
 end
 
+--- The error for a bundle of workflows, which is no single flow.
+local function bundle_error(text)
+  local root = require("host.yaml").decode(text, { duplicate = "last" })
+  if type(root) ~= "table" or root.workflows == nil or root.flow ~= nil then return nil end
+  return { line = 1, column = 1, message = "this is a bundle of workflows: this version neither checks nor runs those",
+    hint = "the JSON Schema checks its keys; write each workflow as a document of its own to check it here" }
+end
+
 --- Finds the functions of a document's tasks.
 local function resolve(found, doc, roots, globals)
   local box = sandbox.new(roots, globals)
@@ -139,7 +147,8 @@ local function read_yaml(found, roots, globals, text)
   local doc, message, _, errors = require("pyoco.flow.document").read(text, { name = name, places = true })
   found.files = { found.path }
   if not doc then
-    found.errors = stamp(errors or { { message = message } }, found.path)
+    local bundle = bundle_error(text)
+    found.errors = stamp(bundle and { bundle } or errors or { { message = message } }, found.path)
     return
   end
   found.warnings = doc.warnings or {}

@@ -183,6 +183,16 @@ function M.stop(eng, node, reason)
   settle(eng, node, stop(node.co, reason))
 end
 
+--- Gives up what a node waits for and all that its attempt holds, without running it: the engine breaks down.
+---@param eng table
+---@param node table
+function M.abandon(eng, node)
+  local give_up = node.give_up
+  node.turn, node.give_up = node.turn + 1, nil
+  if type(give_up) == "function" then pcall(give_up) end
+  leave(eng, node, node.record)
+end
+
 --- Ends a node that has not started, because of another one.
 ---@param eng table
 ---@param node table

@@ -56,7 +56,7 @@ function M.task(node)
   local command = node.command
   return function(ctx, inputs, resolve)
     local result = ctx:exec(spec_of(command, inputs, resolve))
-    if result.is_output_lost then
+    if result.output_lost then
       error("output: the last line of stdout is longer than 1 MB; write large data to a file and print its path", 0)
     end
     return result.output

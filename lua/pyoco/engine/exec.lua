@@ -122,7 +122,6 @@ local function environment(eng, node, given)
     if not text then return nil, message end
     env[name] = item ~= false and text or nil
   end
-  env.PYOCO_SLOT = base_environment(eng).PYOCO_SLOT -- by which the supervisor finds what a dead slot has left
   local list = {}
   for name, text in pairs(env) do list[#list + 1] = name .. "=" .. text end
   return list, env.PATH or USUAL_PATH
@@ -178,7 +177,7 @@ local function result_of(spec, entry, ended)
   result.truncated = cut_out or cut_err
   local found, is_long = json_of(ended)
   if found ~= nil and found ~= json.null then result.output = found end
-  result.is_output_lost = is_long
+  result.output_lost = is_long
   if ended.signal then
     result.signal = SIGNALS[ended.signal] and "SIG" .. SIGNALS[ended.signal] or "signal " .. ended.signal
   end
@@ -235,8 +234,9 @@ end
 ---  false to remove it }, cwd = folder, stdin = text (else it reads nothing), timeout_sec, check = true (raise when it
 ---  fails), quiet = false (do not log what it writes) }
 ---@return table result { ok, code = integer|nil, signal = "SIGKILL"|nil, stdout, stderr = their last 64 KB as UTF-8,
----  truncated = there was more, output = last JSON line of stdout|nil, error = text|nil, timed_out = true|nil }. Raises
----  on a spec that is wrong, when the task is cut, and, unless check is false, when the program fails.
+---  truncated = there was more, output = last JSON line of stdout|nil, output_lost = true when the last line was too
+---  long to be read (1 MB), error = text|nil, timed_out = true|nil }. Raises on a spec that is wrong, when the task is
+---  cut, and, unless check is false, when the program fails.
 function M.run(ctx, spec)
   local eng, node = context.of(ctx)
   if not eng then error("ctx:exec: called without its ctx; write ctx:exec{...}, with a colon", 2) end

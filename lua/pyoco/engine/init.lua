@@ -24,7 +24,8 @@ local wiring = require "pyoco.engine.wiring"
 
 local start, stop, is_cancelled = task.start, task.stop, task.cancelled
 local push, pop, add, take = queue.push, queue.pop, queue.add, queue.take
-local pcall, pairs, ipairs, format, setmetatable, error = pcall, pairs, ipairs, string.format, setmetatable, error
+local pcall, xpcall, format = pcall, xpcall, string.format
+local pairs, ipairs, setmetatable, error = pairs, ipairs, setmetatable, error
 
 local M = {}
 
@@ -96,13 +97,17 @@ local function work_off(eng)
   return true
 end
 
+--- The nodes of the run as it stands, those inside of loops and switches that go on too.
+local function live_nodes(eng)
+  return eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
+end
+
 --- Ends what waits and what has not started; what runs is ended by its interrupt.
 local function apply_cancel(eng)
   eng.is_cancelling = true
   while work_off(eng) do end -- a loop whose last iteration has ended is done
   eng.answers, eng.ready = queue.fifo(), queue.ready()
-  local nodes = eng.framework and eng.framework.live_nodes(eng) or eng.plan.nodes
-  for _, node in ipairs(nodes) do
+  for _, node in ipairs(live_nodes(eng)) do
     if node.state == "PENDING" then
       attempt.finish(eng, node, "CANCELLED")
     elseif node.co then
@@ -193,20 +198,46 @@ local function advance(eng)
   return work_off(eng) or launch_next(eng)
 end
 
---- Does all that can be done without waiting.
+--- Does all that can be done without waiting; true when the run has ended.
+local function work(eng)
+  while advance(eng) do end
+  if eng.running > 0 or eng.retry_count > 0 or eng.held > 0 then return false end
+  close(eng)
+  return true
+end
+
+--- Ends a run that the engine cannot go on with: there is no memory for what its tasks have made, or a bug of ours.
+--- It fails as a run does, with a text, rather than take its slot down and be tried again.
+local function break_down(eng, trace)
+  task.memory_limit(0) -- only the report is left to do
+  local message = format("the engine cannot go on: %s", output.clean(trace))
+  local found, nodes = pcall(live_nodes, eng)
+  for _, node in ipairs(found and nodes or eng.plan.nodes) do
+    if node.started then
+      pcall(attempt.abandon, eng, node)
+      node.state, node.record.error, node.record.ended_at = "FAILED", message, eng.now()
+      node.record.state, eng.tasks[node.name] = "FAILED", "FAILED"
+    end
+  end
+  eng.failed, eng.running, eng.retry_count, eng.held = { record = { error = message } }, 0, 0, 0
+  if not pcall(close, eng) then eng.status, eng.error, eng.ended_at = "FAILED", message, eng.now() end
+end
+
+--- Does all that can be done without waiting. Does not raise.
 ---@return boolean ended true when the run has its status
 function Engine:pump()
   if self.status then return true end
-  while advance(self) do end
-  if self.running > 0 or self.retry_count > 0 or self.held > 0 then return false end
-  close(self)
-  return true
+  local ok, ended = xpcall(work, debug.traceback, self)
+  if not ok then break_down(self, ended) end
+  return not ok or ended
 end
 
 --- Cancels the run: tasks that wait or compute are ended, nothing new starts. For callbacks of the loop and for
 --- code between two pumps; the next pump completes it. A run that has ended is left as it is.
 function Engine:cancel()
-  if not self.status then task.cancel() end
+  if self.status then return end
+  task.cancel()
+  uv.stop() -- uv.run("once") calls due timers first; after a cancel in one of them it must not wait for more
 end
 
 --- The run's params over the flow's defaults, copied.

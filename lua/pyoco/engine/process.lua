@@ -152,7 +152,11 @@ function Process:last_lines()
   local first = before > 0 and match(sub(text, 1, before), "^.*\n()") or 1
   local lines = {}
   for line in gmatch(sub(text, first), "[^\r\n]+") do lines[#lines + 1] = line end
-  local is_cut = tail.is_cut and first == 1 and #lines == 1
+  local is_cut = false
+  if tail.is_cut and first == 1 then -- the first one has lost its begin
+    is_cut = #lines == 1
+    table.remove(lines, 1)
+  end
   for i = 1, #lines // 2 do lines[i], lines[#lines + 1 - i] = lines[#lines + 1 - i], lines[i] end
   return lines, is_cut
 end

@@ -82,25 +82,38 @@ function M.leave(eng, node)
   return waiting
 end
 
---- Ends all waits for attempts that will not come: the run has failed, or the loop that the node is in. The last
---- attempt then was the failure.
+--- The nodes whose next attempt will not come, in the order of the graph.
+local function given_up(eng)
+  local nodes = {}
+  for node in pairs(eng.retrying) do
+    if not M.is_due(eng, node) then nodes[#nodes + 1] = node end
+  end
+  sort(nodes, queue.comes_before)
+  return nodes
+end
+
+--- The attempt that failed was the last one of a node: its record shows it, not its list of earlier ones.
+local function conclude(eng, node)
+  local waiting, record = M.leave(eng, node), node.record
+  local attempts = record.attempts
+  if attempts[#attempts] == waiting.attempt then attempts[#attempts] = nil end
+  if #attempts == 0 then record.attempts = nil end
+  eng:fail(node, waiting.attempt.error, waiting.traceback)
+end
+
+--- Ends all waits for attempts that will not come: the run has failed, or the loop that the node is in.
 ---@param eng table
 function M.give_up(eng)
-  if eng.retry_count == 0 then return end
-  local ended = {}
-  for node in pairs(eng.retrying) do
-    if not M.is_due(eng, node) then ended[#ended + 1] = node end
-  end
-  sort(ended, queue.comes_before)
-  for _, node in ipairs(ended) do
-    if node.retry then
-      local waiting, record = M.leave(eng, node), node.record
-      local attempts = record.attempts
-      if attempts[#attempts] == waiting.attempt then attempts[#attempts] = nil end
-      if #attempts == 0 then record.attempts = nil end
-      eng:fail(node, waiting.attempt.error, waiting.traceback)
+  if eng.is_giving_up then return end -- the failure of one that was given up: the loop below goes on
+  eng.is_giving_up = true
+  while eng.retry_count > 0 do
+    local nodes = given_up(eng)
+    if #nodes == 0 then break end
+    for _, node in ipairs(nodes) do
+      if node.retry then conclude(eng, node) end
     end
   end
+  eng.is_giving_up = false
 end
 
 return M

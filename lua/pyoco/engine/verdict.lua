@@ -48,11 +48,10 @@ end
 
 --- Adds a task to the run's failed ones.
 local function note(eng, name)
-  local list = eng.failed_tasks or {}
-  eng.failed_tasks = list
-  for _, known in ipairs(list) do
-    if known == name then return end
-  end
+  local list, noted = eng.failed_tasks or {}, eng.noted or {}
+  eng.failed_tasks, eng.noted = list, noted
+  if noted[name] then return end -- in an earlier iteration
+  noted[name] = true
   list[#list + 1] = name
 end
 
