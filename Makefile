@@ -42,7 +42,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one lint format asan tsan bench fuzz night install clean
+.PHONY: FORCE help deps build docs up test one peer lint format asan tsan bench fuzz night install clean
 
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -92,6 +92,13 @@ test: build ## everything, ending with "N passed, N failed"
 
 one: build ## one spec: make one S=spec/flow/graph_spec.lua
 	@$(HOST) spec/run.lua $(S)
+
+PEER := build/node/node_modules/nats/package.json
+
+peer: $(PEER) # another NATS client (npm's), for spec/nats/objects_peer_spec.lua; development only
+$(PEER):
+	@mkdir -p build/node
+	@npm install --silent --no-audit --no-fund --no-save --prefix build/node nats@2.29.3
 
 lint: ## luacheck on all Lua
 	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \
