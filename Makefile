@@ -45,7 +45,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one lint format asan tsan bench night install clean
+.PHONY: FORCE help deps build docs up test one peer lint format asan tsan bench fuzz night install clean
 
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -97,6 +97,13 @@ test: build ## everything, ending with "N passed, N failed"
 one: build ## one spec: make one S=spec/flow/graph_spec.lua
 	@$(HOST) spec/run.lua $(S)
 
+PEER := build/node/node_modules/nats/package.json
+
+peer: $(PEER) # another NATS client (npm's), for spec/nats/objects_peer_spec.lua; development only
+$(PEER):
+	@mkdir -p build/node
+	@npm install --silent --no-audit --no-fund --no-save --prefix build/node nats@2.29.3
+
 lint: ## luacheck on all Lua
 	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
@@ -112,11 +119,16 @@ tsan: ## specs under ThreadSanitizer
 
 BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn
 
-night: ## what is too long for CI: all specs plain and under both sanitizers, then the bench
+night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the bench
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory tsan
+	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
 	@$(MAKE) --no-print-directory bench
+
+fuzz: build ## random documents and runs, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
+	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)

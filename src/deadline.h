@@ -1,5 +1,6 @@
-/* When a slot is overdue: the earliest deadline of its run's tasks, in memory that slot and supervisor share. A task
- * with a time limit costs no message by this, and the supervisor sees the deadline of a slot that cannot answer. */
+/* When a slot is overdue: the earliest deadline of its run's tasks, in memory that slot and supervisor share.
+ * A task with a time limit costs no message by this, and the supervisor sees the deadline of a slot that
+ * cannot answer. */
 #ifndef PH_DEADLINE_H
 #define PH_DEADLINE_H
 
@@ -10,10 +11,10 @@ typedef struct ph_deadline ph_deadline;
 
 enum { PH_DEADLINE_TASK_MAX = 512 }; /* bytes of a task's name that are kept, its NUL included */
 
-/* New shared memory: mapped here, and *fd (close-on-exec) for the other process to map. NULL on failure, errno says
- * why. */
+/* New shared memory: mapped here, and *fd (close-on-exec) for the other process to map. NULL on failure,
+ * errno says why. */
 ph_deadline *ph_deadline_new(int *fd);
-ph_deadline *ph_deadline_map(int fd); /* NULL on failure; fd may be closed afterwards */
+ph_deadline *ph_deadline_map(int fd);   /* NULL on failure; fd may be closed afterwards */
 void ph_deadline_unmap(ph_deadline *d); /* NULL is fine */
 
 /* By the slot. at: CLOCK_MONOTONIC in seconds; 0 and less: there is none. */

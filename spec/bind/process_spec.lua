@@ -5,10 +5,12 @@ local tmp = require "spec.support.tmp"
 
 local ENV <const>, PATH <const> = { "A=1" }, "/usr/bin:/bin"
 
+local cleaning -- functions that each spec ends with
+
 --- Starts a program that is ended with the spec.
 local function spawn(...)
   local child = assert(native.spawn({ ... }, ENV, PATH))
-  finally(function() child:close() end)
+  cleaning[#cleaning + 1] = function() child:close() end
   return child
 end
 
@@ -33,6 +35,9 @@ local function end_of(child, rest)
 end
 
 describe("host.process", function()
+  before_each(function() cleaning = {} end)
+  after_each(function() for _, clean in ipairs(cleaning) do clean() end end)
+
   it("starts a program with exactly the environment it is given", function()
     local child = spawn("env")
     assert.equal("A=1\n", output_of(child, 1))
@@ -103,7 +108,7 @@ describe("host.process", function()
 
   it("looks in the folders in their order, in the current one for an empty name", function()
     local folder = tmp.dir()
-    finally(function() tmp.remove(folder) end)
+    cleaning[1] = function() tmp.remove(folder) end
     tmp.write(folder .. "/ls", "#!/bin/sh\necho mine\n")
     assert(require("luv").fs_chmod(folder .. "/ls", tonumber("755", 8)))
     for _, path in ipairs { folder .. ":/bin", "/nonexistent::/bin" } do
@@ -133,7 +138,7 @@ describe("host.process", function()
   it("sweeps children that are not to be kept, and theirs", function()
     local kept = {}
     local was = native.subreaper(true)
-    finally(function() native.subreaper(was) end)
+    cleaning[1] = function() native.subreaper(was) end
     for _, pid in ipairs(native.children()) do kept[pid] = true end
     local child = spawn("sh", "-c", "sleep 1000 & setsid sleep 1000 & echo x; wait")
     process.wait_for(function() return child:read(1) == "x\n" end)

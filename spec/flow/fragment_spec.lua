@@ -101,6 +101,9 @@ describe("operators", function()
     assert.truthy(errors_of(four:each("$ctx.x", "i", { parallel = 2 })):find(
       "task 'four' has parallel = 4, but its loop has 2", 1, true))
     assert.truthy(errors_of(a % "1 == \xff"):find("HERE: ", 1, true)) -- no caret, but no crash
+    local long = errors_of(a % (("1 + "):rep(500) .. "'é' * )"))
+    assert.truthy(#long < 1000 and long:find("1 + 'é' * )\n", 1, true), long)
+    assert.truthy(long:find("\n +%^\n"))
   end)
 
   it("say what stands wrongly beside them", function()

@@ -1,5 +1,6 @@
 /* What the two ways to make an HTTP request share: host.http.request, which blocks (src/bind/http.c), and
- * host.http.start, which runs on the VM's event loop (loop.c). All of it is part of the loadable module host.http. */
+ * host.http.start, which runs on the VM's event loop (loop.c). All of it is part of the loadable module
+ * host.http. */
 #ifndef PH_HTTP_H
 #define PH_HTTP_H
 
@@ -28,21 +29,24 @@ int ph_answer_headers(lua_State *L);
 
 void ph_answer_free(ph_answer *a); /* it can be used again */
 
-/* Options of the table at index 1. Texts that are pushed stay on the stack; wrong ones raise, with the function's
- * name in the message. */
+/* Options of the table at index 1. Texts that are pushed stay on the stack; wrong ones raise, with the
+ * function's name in the message. */
 const char *ph_http_text(lua_State *L, const char *key, size_t *n); /* NULL: not given */
 double ph_http_number(lua_State *L, const char *key, double fallback);
 
-/* Sets up easy (just made, or reset) as the table at index 1 says, with the answer and headers, which holds what is to
- * be freed by curl_slist_free_all after the request. copies_body: the body's text may be gone before the request ends.
- * Leaves texts on the stack that must stay there for the length of the request when the body is not copied. */
-void ph_http_set_options(lua_State *L, CURL *easy, ph_answer *a, struct curl_slist **headers, bool copies_body);
+/* Sets up easy (just made, or reset) as the table at index 1 says, with the answer and headers, which holds
+ * what is to be freed by curl_slist_free_all after the request. copies_body: the body's text may be gone
+ * before the request ends. Leaves texts on the stack that must stay there for the length of the request when
+ * the body is not copied. */
+void ph_http_set_options(lua_State *L, CURL *easy, ph_answer *a, struct curl_slist **headers,
+                         bool copies_body);
 
 /* PH_* code of a failure. */
 const char *ph_http_code(CURLcode rc);
 
 int ph_http_multipart(lua_State *L);
 int ph_http_start(lua_State *L);
-void ph_http_close_loop(lua_State *L); /* closes the connections that start has kept; raises while requests run */
+void ph_http_close_loop(
+    lua_State *L); /* closes the connections that start has kept; raises while requests run */
 
 #endif

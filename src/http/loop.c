@@ -1,13 +1,13 @@
 /* host.http.start: transfers on the VM's event loop, by libcurl's socket interface.
  *
- * libcurl says which sockets it waits for and until when; a uv_poll for each socket and one uv_timer wake it. All of
- * it is on the loop's thread, so answers come in ticks of computing tasks too (interrupt.h).
+ * libcurl says which sockets it waits for and until when; a uv_poll for each socket and one uv_timer wake it.
+ * All of it is on the loop's thread, so answers come in ticks of computing tasks too (interrupt.h).
  *
  * Ownership: one loop_client for each VM, in the registry, made by the first start; its uv handles are C's
- * (foreign.h) and are closed by its finaliser, when the VM ends. A transfer is a userdata, anchored in the registry
- * (registry[pointer] = userdata) while it is active. Finalisers run newest first: transfers go before the client.
- * Name lookups run on threads of libcurl's; a lookup that hangs is abandoned with its transfer (QUICK_EXIT), and
- * ends on its own. */
+ * (foreign.h) and are closed by its finaliser, when the VM ends. A transfer is a userdata, anchored in the
+ * registry (registry[pointer] = userdata) while it is active. Finalisers run newest first: transfers go
+ * before the client. Name lookups run on threads of libcurl's; a lookup that hangs is abandoned with its
+ * transfer (QUICK_EXIT), and ends on its own. */
 #include "foreign.h"
 #include "http.h"
 #include "vm.h"
@@ -55,7 +55,8 @@ typedef struct ending { /* what done is called with */
 
 /* --- the end of a transfer --- */
 
-/* Takes it out of libcurl's hands. Its answer stays. The client is not looked at again: it may be closed before. */
+/* Takes it out of libcurl's hands. Its answer stays. The client is not looked at again: it may be closed
+ * before. */
 static void detach(transfer *t) {
     if (t->is_active) {
         curl_multi_remove_handle(t->client->multi, t->easy);
@@ -119,8 +120,8 @@ static void conclude(loop_client *c, transfer *t, CURLcode rc) {
 
 /* --- libcurl and the loop --- */
 
-/* Lets libcurl work, then ends what it has ended; says whether that was anything. A thread that it starts must not take
- * the interrupt's signal. */
+/* Lets libcurl work, then ends what it has ended; says whether that was anything. A thread that it starts
+ * must not take the interrupt's signal. */
 static bool act(loop_client *c, curl_socket_t fd, int events) {
     sigset_t all, before;
     sigfillset(&all);
@@ -149,8 +150,8 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     act(w->client, w->fd, flags);
 }
 
-/* Timers run before the loop waits: whoever turns it by uv_run(UV_RUN_ONCE), to look what has come, would not be
- * asked before something else happens. */
+/* Timers run before the loop waits: whoever turns it by uv_run(UV_RUN_ONCE), to look what has come, would not
+ * be asked before something else happens. */
 static void on_timer(uv_timer_t *timer) {
     loop_client *c = PH_CONTAINER(timer, loop_client, timer);
     if (act(c, CURL_SOCKET_TIMEOUT, 0))

@@ -41,10 +41,12 @@ int ph_http_multipart(lua_State *L) {
         for (lua_Integer i = 1; lua_geti(L, list, i) == LUA_TTABLE; i++) {
             int part = lua_gettop(L);
             bool is_file = list == 2;
-            const char *name = is_file ? part_text(L, part, "name", 0, NULL) : part_text(L, part, "name", 1, NULL);
+            const char *name =
+                is_file ? part_text(L, part, "name", 0, NULL) : part_text(L, part, "name", 1, NULL);
             size_t n;
             const char *filename = is_file ? part_text(L, part, "filename", 0, NULL) : NULL;
-            const char *data = is_file ? part_text(L, part, "data", 0, &n) : part_text(L, part, "value", 2, &n);
+            const char *data =
+                is_file ? part_text(L, part, "data", 0, &n) : part_text(L, part, "value", 2, &n);
             const char *type = "application/octet-stream";
             if (is_file && lua_getfield(L, part, "content_type") == LUA_TSTRING)
                 type = lua_tostring(L, -1);

@@ -29,7 +29,8 @@ static void add_header(lua_State *L, struct curl_slist **headers, const char *li
 
 /* Whether text, of n bytes, is a token of RFC 9110: a header's name, a method. */
 static bool is_token(const char *text, size_t n) {
-    static const char chars[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    static const char chars[] =
+        "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     return n > 0 && strspn(text, chars) == n;
 }
 
@@ -49,7 +50,8 @@ static void set_headers(lua_State *L, CURL *easy, struct curl_slist **headers) {
             if (strcspn(value, "\r\n") != value_len)
                 luaL_error(L, "http.request: header %s holds a line break", name);
             /* libcurl's forms: "name;" sends an empty value, "name:" takes a header of its own out */
-            const char *line = *value ? lua_pushfstring(L, "%s: %s", name, value) : lua_pushfstring(L, "%s;", name);
+            const char *line =
+                *value ? lua_pushfstring(L, "%s: %s", name, value) : lua_pushfstring(L, "%s;", name);
             add_header(L, headers, line);
             lua_pop(L, 2);
         }
@@ -77,7 +79,8 @@ static void set_body(lua_State *L, CURL *easy, bool copies_body) {
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
 }
 
-void ph_http_set_options(lua_State *L, CURL *easy, ph_answer *a, struct curl_slist **headers, bool copies_body) {
+void ph_http_set_options(lua_State *L, CURL *easy, ph_answer *a, struct curl_slist **headers,
+                         bool copies_body) {
     a->head_len = a->body_len = 0;
     a->too_large = false;
     a->max_bytes = (size_t)ph_http_number(L, "max_bytes", 64 << 20);
@@ -96,7 +99,8 @@ void ph_http_set_options(lua_State *L, CURL *easy, ph_answer *a, struct curl_sli
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "pyoco-host/" PH_VERSION);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)(ph_http_number(L, "timeout_sec", 30) * 1000));
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(ph_http_number(L, "connect_timeout_sec", 5) * 1000));
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                     (long)(ph_http_number(L, "connect_timeout_sec", 5) * 1000));
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, ph_answer_on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, a);
     set_headers(L, easy, headers);

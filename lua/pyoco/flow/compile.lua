@@ -41,7 +41,7 @@ local NONE = {}          -- never written to
 local function report(list, place, code, message, more)
   if #list >= MAX_PROBLEMS then return end
   local problem = { code = code, message = message, at = place.at, to = place.to, line = place.line,
-    column = place.column, file = place.file, caret = place.caret }
+    column = place.column, file = place.file, expression = place.expression }
   for key, value in pairs(more or NONE) do problem[key] = value end
   list[#list + 1] = problem
 end

@@ -61,17 +61,10 @@ function M.title(node)
   return TITLES[node.op](node)
 end
 
---- The text of an expression with carets below bytes from..to; nil if it cannot be shown on one line.
-local function caret_below(text, from, to)
-  if not utf8.len(text) or text:find("%c") then return nil end
-  local width = math.max(1, utf8.len(text:sub(from, to)) or to - from + 1)
-  return text .. "\n" .. (" "):rep(utf8.len(text:sub(1, from - 1)) or from - 1) .. ("^"):rep(width)
-end
-
---- The place of bytes from..to of an expression: in the graph text, or the Lua line with carets below the expression.
+--- The place of bytes from..to of an expression: in the graph text; or the line of a Lua flow, and what to show of it.
 local function place_of(node, text, from, to)
   if not text.at then
-    return { file = node.file, line = node.line, caret = caret_below(text.text, from, to) }
+    return { file = node.file, line = node.line, expression = { text = text.text, from = from, to = to } }
   elseif text.is_escaped then
     return { at = text.at, to = text.to }
   end

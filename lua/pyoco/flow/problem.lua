@@ -4,7 +4,7 @@
 --- A raw error is { code, message, hint, path } and its place, one of
 ---   at, to          bytes of the graph text (source.origin says where that stands in the document)
 ---   line, column    of the document
----   file, line      of a Lua flow; with caret, if the line alone does not say it
+---   file, line      of a Lua flow; with expression = { text, from, to } if what is wrong is a text of that line
 --- and may have also = list of other places, which the message names as {1}, {2};
 --- got, names: an unknown word and the known ones, of which the nearest becomes the hint.
 local nearest = require "pyoco.nearest"
@@ -207,15 +207,24 @@ local function window(line, at)
   return line:sub(from, to), at - from + 1
 end
 
---- Two lines: the text of the line, and carets below the place. nil if there is no such place.
-local function caret(source, problem)
-  if not problem.column then return nil end
-  local line, length = line_text(source, problem.line)
-  if not length then return nil end -- what is not UTF-8 cannot be shown
-  local at = byte_of(line, length, problem.column)
+--- Two lines: a text, or the part of it around byte `at`, and carets below `width` characters from there on.
+local function draw(line, at, width)
   if #line > EXCERPT then line, at = window(line, at) end
   local prefix = line:sub(1, at - 1):gsub("[\x80-\xbf]", ""):gsub("[^\t]", " ")
-  return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(problem.width or 1, EXCERPT - #prefix)))
+  return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(width, EXCERPT - #prefix)))
+end
+
+--- The text of a problem's line with carets below it. nil if there is no such place, or if it cannot be shown.
+local function caret(source, problem)
+  local shown = problem.expression
+  if shown then
+    if not utf8.len(shown.text) or shown.text:find("%c") then return nil end
+    return draw(shown.text, shown.from, utf8.len(shown.text:sub(shown.from, shown.to)) or 1)
+  end
+  if not source or not problem.column then return nil end
+  local line, length = line_text(source, problem.line)
+  if not length then return nil end -- what is not UTF-8 cannot be shown
+  return draw(line, byte_of(line, length, problem.column), problem.width or 1)
 end
 
 --- The known name that an unknown word was most likely meant to be. `budget.left` bounds the names that one report
@@ -250,7 +259,7 @@ function M.finish(errors, source)
     name_places(source, problem)
     finished[order] = {
       line = problem.line, column = problem.column, file = problem.file, path = problem.path, code = problem.code,
-      message = problem.message, hint = problem.hint, caret = problem.caret or source and caret(source, problem),
+      message = problem.message, hint = problem.hint, caret = caret(source, problem),
       order = order,
     }
   end
