@@ -2,68 +2,25 @@
 local crypto = require "host.crypto"
 local json = require "host.json"
 local uv = require "luv"
-local config = require "pyoco.config"
 local fixture = require "spec.support.fixture"
 local gateways = require "spec.support.gateway"
-local nats = require "spec.support.nats"
 local process = require "spec.support.process"
-local store = require "pyoco.store.jetstream"
-
-local function snapshot(run_id, fields)
-  local value = { run_id = run_id, flow_name = "main", tag = "default", tags = json.array { "default" },
-    tenant_id = json.null, api_key_id = json.null, status = "PENDING", params = {}, tasks = {}, task_records = {},
-    start_time = json.null, end_time = json.null, heartbeat_at = 1.5, updated_at = 1.5, error = json.null }
-  for key, field in pairs(fields or {}) do value[key] = field end
-  return value
-end
+local runs = require "spec.support.runs"
 
 describe("GET /runs", function()
-  local server, gateway, other -- other: a writer beside the gateway, as a worker is
+  local it_has, server, gateway, other -- other: a writer beside the gateway, as a worker is
 
-  local function open()
-    server = server or nats.start()
-    gateway = gateways.start { nats_url = server.url }
-    local cfg = assert(config.load { env = { PYOCO_NATS_URL = server.url }, cwd = "/nonexistent" })
-    other = assert(store.connect(cfg, { name = "spec" }))
-    assert(other:ensure())
+  local function open(opts)
+    it_has = runs.start(opts)
+    server, gateway, other = it_has.server, it_has.gateway, it_has.store
   end
 
-  after_each(function()
-    if other then other:close() end
-    if gateway then gateway:stop() end
-    if server then server:stop() end
-    server, gateway, other = nil, nil, nil
-  end)
+  after_each(function() it_has:stop() end)
 
-  local function put(run_id, fields)
-    return assert(other.runs.kv:put(run_id, assert(json.encode(snapshot(run_id, fields), { ascii = true }))))
-  end
-
-  local function list(query)
-    local answer = assert(gateway:fetch("/runs" .. (query or "")))
-    assert.equal(200, answer.status, answer.body)
-    return answer.json
-  end
-
-  local function ids(query)
-    local found, answer = {}, list(query)
-    for i, item in ipairs(answer.items or answer) do found[i] = item.run_id end
-    return found
-  end
-
-  --- Waits until the gateway lists exactly these.
-  local function settle(expected, query)
-    local last
-    local ok = pcall(process.wait_for, function()
-      local answer = gateway:fetch("/runs" .. (query or ""))
-      last = answer and answer.body
-      if not answer or answer.status ~= 200 then return false end
-      local found = {}
-      for i, item in ipairs(answer.json.items or answer.json) do found[i] = item.run_id end
-      return table.concat(found, " ") == table.concat(expected, " ")
-    end, 10000, "the list")
-    assert.is_true(ok, last)
-  end
+  local function put(run_id, fields) return it_has:put(run_id, fields) end
+  local function list(query) return it_has:list(query) end
+  local function ids(query) return (it_has:ids(query)) end
+  local function settle(expected, query) it_has:settle(expected, query) end
 
   it("is empty on an empty bucket, in both forms", function()
     open()
@@ -78,7 +35,7 @@ describe("GET /runs", function()
     open()
     local recorded, full = fixture "http-list", fixture "http-list-full"
     for _, item in ipairs(recorded) do
-      local stored = item.run_id == full[1].run_id and full[1] or snapshot(item.run_id, item)
+      local stored = item.run_id == full[1].run_id and full[1] or runs.snapshot(item.run_id, item)
       assert(other.runs:create(stored))
     end
     settle({ recorded[1].run_id, recorded[2].run_id, recorded[3].run_id })
@@ -172,14 +129,14 @@ describe("GET /runs", function()
   end)
 
   it("waits for a model that is warming, then says so; never a partial list", function()
-    server = nats.start()
+    open { bare = true }
     server:halt()
     gateway = gateways.start { nats_url = server.url }
+    it_has.gateway = gateway
     assert.equal(true, gateway:fetch("/health").json.warming)
-    local cfg = assert(config.load { env = { PYOCO_NATS_URL = server.url }, cwd = "/nonexistent" })
     server:restart()
-    other = assert(store.connect(cfg, { name = "spec" }))
-    assert(other:ensure())
+    it_has:connect()
+    other = it_has.store
     settle {}
     assert.equal(false, gateway:fetch("/health").json.warming)
     process.wait_for(function() return gateway.process.stdout:find("read model is complete", 1, true) end, 10000,
@@ -192,7 +149,7 @@ describe("GET /runs", function()
   end)
 
   it("leaves nothing behind in the folder for temporary files", function()
-    server = nats.start()
+    open { bare = true }
     local dir = assert(uv.fs_mkdtemp("/tmp/pyoco-spec-XXXXXX"))
     local function folders()
       local names, scan = {}, uv.fs_scandir(dir)
@@ -207,7 +164,6 @@ describe("GET /runs", function()
     gateway = gateways.start { nats_url = server.url, env = { TMPDIR = dir } }
     assert.equal(1, #folders())
     gateway:stop()
-    gateway = nil
     assert.same({}, folders())
     uv.fs_rmdir(dir)
   end)
