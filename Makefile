@@ -24,12 +24,15 @@ LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 
 # Loadable modules: src/bind/<name>.c that link a heavy library. Each becomes build/lib/host/<name>.so and
 # is mapped on the first require "host.<name>" only.
-LOADABLE      := http httpd
+LOADABLE      := http httpd readmodel
 # Stays mapped when the VM that required it ends: libcurl's set-up and its resolver threads outlive a run.
 LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null) -Wl,-z,nodelete
 OBJ_http      := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/http/*.c))
 LIBS_httpd    := -lcivetweb
 OBJ_httpd     := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/httpd/*.c))
+# Stays mapped: its thread and the model belong to the process, not to the VM that required it.
+LIBS_readmodel := -lsqlite3 -Wl,-z,nodelete
+OBJ_readmodel := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/readmodel/*.c))
 
 SRC      := $(wildcard src/*.c) $(filter-out $(LOADABLE:%=src/bind/%.c),$(wildcard src/bind/*.c))
 OBJ      := $(SRC:%.c=$(BUILD)/obj/%.o)
@@ -42,7 +45,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one lint format asan tsan bench night install clean
+.PHONY: FORCE help deps build docs up test one peer lint format asan tsan bench fuzz night install clean
 
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -77,6 +80,7 @@ $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 
 $(BUILD)/lib/host/http.so: $(OBJ_http)
 $(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
+$(BUILD)/lib/host/readmodel.so: $(OBJ_readmodel)
 
 # A change of flags rebuilds everything: the file changes only when its text does.
 $(BUILD)/flags: FORCE
@@ -93,12 +97,19 @@ test: build ## everything, ending with "N passed, N failed"
 one: build ## one spec: make one S=spec/flow/graph_spec.lua
 	@$(HOST) spec/run.lua $(S)
 
+PEER := build/node/node_modules/nats/package.json
+
+peer: $(PEER) # another NATS client (npm's), for spec/nats/objects_peer_spec.lua; development only
+$(PEER):
+	@mkdir -p build/node
+	@npm install --silent --no-audit --no-fund --no-save --prefix build/node nats@2.29.3
+
 lint: ## luacheck on all Lua
 	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] src/http/*.[ch] spec/bench/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] src/http/*.[ch] src/readmodel/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -108,11 +119,16 @@ tsan: ## specs under ThreadSanitizer
 
 BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn
 
-night: ## what is too long for CI: all specs plain and under both sanitizers, then the bench
+night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the bench
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory tsan
+	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
 	@$(MAKE) --no-print-directory bench
+
+fuzz: build ## random documents and runs, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
+	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)
@@ -134,4 +150,4 @@ install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_http:.o=.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_http:.o=.d) $(OBJ_httpd:.o=.d) $(OBJ_readmodel:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)

@@ -212,6 +212,23 @@ return flow("cmd", a)
     holds(got.stdout, "a: 42\n", "  a  42\n")
   end)
 
+  it("ends at once on a second Ctrl-C, though a task is in code that does not return", function()
+    write("stuck.lua", flow [[
+local a = task("a", function() print("here") return (("a"):rep(60):find(("a*"):rep(30) .. "b")) end)
+return flow("stuck", a)
+]])
+    local child = start("stuck.lua", "--output", "plain")
+    process.wait_for(function() return child.stdout:find("here") end)
+    child:kill "sigint"
+    process.wait_for(function() -- the first one has been taken: the system's own way is back
+      local caught = io.open("/proc/" .. child.pid .. "/status"):read("a"):match("SigCgt:%s*(%x+)")
+      return tonumber(caught, 16) & 2 == 0
+    end)
+    child:kill "sigint"
+    local _, signal = child:wait()
+    assert.equal(2, signal)
+  end)
+
   it("shows the cursor again after Ctrl-C on a terminal", function()
     write("long.lua", flow 'local a = task("a", function(ctx) ctx:sleep(1000) end)\nreturn flow("long", a)\n')
     local child = on_terminal "long.lua"

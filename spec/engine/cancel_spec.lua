@@ -108,6 +108,15 @@ describe("a cancel", function()
     assert.is_nil(record.started_at)
   end)
 
+  it("from a timer that was due before the engine came to wait is heard at once", function()
+    local timer = uv.new_timer()
+    local record = flow.task(function(ctx) ctx:sleep(1000) end, { on_start = function(eng)
+      timer:start(0, 0, function() eng:cancel() end)
+    end })
+    timer:close()
+    assert.equal("CANCELLED", record.state)
+  end)
+
   it("leaves a run complete whose last task ended first", function()
     local engine
     local record, eng = flow.task(function() engine.late = true end, {

@@ -365,6 +365,7 @@ describe("a failed iteration", function()
     assert.equal(3, eng.records.a.attempt)
     assert.equal(2, #eng.records.a.attempts)
     assert.equal("attempt 2", eng.records.a.attempts[2].error)
+    assert.same({ 1 }, eng.records.a.attempts[2].iteration)
     assert.equal(2, eng.records.a.iterations)
   end)
 

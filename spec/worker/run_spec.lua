@@ -111,8 +111,8 @@ describe("a worker", function()
   it("writes RUNNING for a run that lasts", function()
     world:worker()
     local run_id = world:submit { workflow_yaml = support.yaml("slow", { slow = "math_tasks:slow" }) }
-    local run = world:wait(run_id, "RUNNING")
-    assert.equal("RUNNING", run.tasks.slow)
+    local run = world:wait(run_id, function(run) return run.tasks.slow == "RUNNING" end) -- its flow is built first
+    assert.equal("RUNNING", run.status)
     assert.equal("w1", run.worker_id)
     world:wait(run_id, "COMPLETED")
   end)

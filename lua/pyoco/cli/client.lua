@@ -107,7 +107,7 @@ local function failed(message, code, failure)
 end
 
 local function run_command(row, cfg, values)
-  local catch = interrupt.catch()
+  local catch = interrupt.catch { once = true }
   local terminal = output.is_terminal(1) and not values.output
   local context = { terminal = terminal, interrupt = catch,
     paint = output.painter(output.is_terminal(1) and cfg.no_color == nil),

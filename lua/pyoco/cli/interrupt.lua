@@ -3,15 +3,17 @@ local uv = require "luv"
 
 local M = {}
 
---- Catches SIGINT, SIGTERM and SIGHUP from now on; each once: a second one ends the process as the system does, so
---- that code which never returns cannot hold the terminal.
+--- Catches SIGINT, SIGTERM and SIGHUP from now on.
+---@param opts table|nil { once = a second one ends the process as the system does, so that code which never returns
+---  cannot hold the terminal }
 ---@return table with `seen` (false or the signal's name), `sleep`, `close`; `on_signal` = nil | fn called at the first
-function M.catch()
+function M.catch(opts)
   local self = { seen = false }
   local timer, handles = uv.new_timer(), {}
   for _, name in ipairs { "sigint", "sigterm", "sighup" } do
     local handle = uv.new_signal()
-    uv.signal_start_oneshot(handle, name, function()
+    local start = opts and opts.once and uv.signal_start_oneshot or uv.signal_start
+    start(handle, name, function()
       local is_first = not self.seen
       self.seen = self.seen or name
       if is_first and self.on_signal then self.on_signal() end

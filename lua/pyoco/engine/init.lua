@@ -235,7 +235,9 @@ end
 --- Cancels the run: tasks that wait or compute are ended, nothing new starts. For callbacks of the loop and for
 --- code between two pumps; the next pump completes it. A run that has ended is left as it is.
 function Engine:cancel()
-  if not self.status then task.cancel() end
+  if self.status then return end
+  task.cancel()
+  uv.stop() -- uv.run("once") calls due timers first; after a cancel in one of them it must not wait for more
 end
 
 --- The run's params over the flow's defaults, copied.

@@ -4,9 +4,11 @@
 local output = require "pyoco.engine.output"
 local retry = require "pyoco.engine.retry"
 
-local insert, next = table.insert, next
+local insert, ipairs, next = table.insert, ipairs, next
 
 local M = {}
+
+local NONE <const> = {}
 
 --- Moves the record to a state, and says so.
 local function move(eng, series, state, at)
@@ -47,7 +49,10 @@ local function finish(eng, node, state, at)
   local record = series.record
   record.ended_at = at
   if record.started_at then record.duration_ms = (at - record.started_at) * 1000 end
-  for _, attempt in next, own.attempts or {} do retry.keep(record, attempt) end
+  for _, attempt in ipairs(own.attempts or NONE) do
+    attempt.iteration = M.path(node.scope)
+    retry.keep(record, attempt)
+  end
   if next(own.artifacts) ~= nil then
     if next(record.artifacts) == nil then record.artifacts = {} end
     for name, artifact in next, own.artifacts do record.artifacts[name] = artifact end

@@ -1,17 +1,13 @@
 --- Key-value buckets as NATS has them: stream KV_<bucket>, one subject $KV.<bucket>.<key> per key.
 --- Compare-and-set is a publish with the expected last sequence of its subject; a revision is a stream sequence.
 --- Failures are nil, message, code, err_code as in pyoco.nats.jetstream.
-local json = require "host.json"
-local shared = require "host.shared"
-local jetstream = require "pyoco.nats.jetstream"
+local lasts = require "pyoco.nats.last"
 
 local M = {}
 local Bucket = {}
 Bucket.__index = Bucket
 
 local OPERATION = "KV-Operation"
-local DIRECT_KNOWN_SEC = 60
-local CHUNK = 256 -- reads in flight while listing
 local WRONG_LAST_SEQUENCE = 10071
 
 --- A bucket of that name; nothing is asked of the server yet.
@@ -24,7 +20,9 @@ function M.new(js, bucket)
   if type(bucket) ~= "string" or not bucket:find("^[%w_-]+$") then
     return nil, ("bucket name '%s' is not of letters, digits, _ and -"):format(tostring(bucket)), "invalid"
   end
-  return setmetatable({ js = js, bucket = bucket, stream = "KV_" .. bucket, prefix = "$KV." .. bucket .. "." }, Bucket)
+  local stream = "KV_" .. bucket
+  return setmetatable({ js = js, bucket = bucket, stream = stream, prefix = "$KV." .. bucket .. ".",
+    last = lasts.new(js, stream) }, Bucket)
 end
 
 --- Whether a text may be a key.
@@ -58,13 +56,6 @@ function M.stream_config(bucket, opts)
   }
 end
 
---- Remembers, for all VMs of the process, whether DIRECT.GET may be used: a slot's VM lives for one run, and must
---- not ask anew each time. A bucket may be made again with another setting, so not for ever.
-local function remember_direct(kv, config)
-  kv.is_direct = config.allow_direct == true
-  shared.set("nats.direct." .. kv.stream, kv.is_direct, DIRECT_KNOWN_SEC)
-end
-
 --- Creates the bucket unless it exists; an existing one is never altered.
 ---@param opts table|nil as M.stream_config
 ---@return table|nil info of the stream
@@ -72,25 +63,8 @@ end
 ---@return string|nil code
 function Bucket:ensure(opts)
   local info, message, code, err_code = self.js:stream_ensure(M.stream_config(self.bucket, opts))
-  if info then remember_direct(self, info.config) end
+  if info then self.last:remember(info.config) end
   return info, message, code, err_code
-end
-
---- Whether DIRECT.GET may be used.
-local function read_options(kv)
-  if kv.is_direct == nil then kv.is_direct = shared.get("nats.direct." .. kv.stream) end
-  if kv.is_direct == nil then
-    local info, message, code, err_code = kv.js:stream_info(kv.stream)
-    if not info then return nil, message, code, err_code end
-    remember_direct(kv, info.config)
-  end
-  return { direct = kv.is_direct }
-end
-
-local function last(kv, key)
-  local opts, message, code, err_code = read_options(kv)
-  if not opts then return nil, message, code, err_code end
-  return kv.js:last_msg(kv.stream, kv.prefix .. key, opts)
 end
 
 --- An entry of a stored message: {key, value, revision, created (unix s, the server's), operation PUT|DEL|PURGE}.
@@ -112,7 +86,7 @@ function Bucket:get(key)
   local ok, message, code = M.check_key(key)
   if not ok then return nil, message, code end
   local msg, err_code
-  msg, message, code, err_code = last(self, key)
+  msg, message, code, err_code = self.last:get(self.prefix .. key)
   if not msg then
     if err_code == 10037 then return no_key(self, key) end
     return nil, message, code, err_code
@@ -170,7 +144,7 @@ end
 function Bucket:create(key, value, opts)
   local revision, message, code, err_code = self:update(key, value, 0, opts)
   if revision or err_code ~= WRONG_LAST_SEQUENCE then return revision, message, code, err_code end
-  local msg = last(self, key)
+  local msg = self.last:get(self.prefix .. key)
   if msg and entry_of(self, msg).operation ~= "PUT" then return self:update(key, value, msg.seq, opts) end
   return nil, ("key %s of bucket %s exists"):format(key, self.bucket), "conflict", WRONG_LAST_SEQUENCE
 end
@@ -194,47 +168,22 @@ function Bucket:purge(key)
   return write(self, key, "", { headers = { [OPERATION] = "PURGE", ["Nats-Rollup"] = "sub" } })
 end
 
---- Subjects of the bucket, those of deleted keys included.
-local function subjects(kv)
-  local found, seen, offset = {}, {}, 0
-  repeat
-    local info, message, code, err_code =
-      kv.js:stream_info(kv.stream, { subjects_filter = kv.prefix .. ">", offset = offset })
-    if not info then return nil, message, code, err_code end
-    kv.is_direct = info.config.allow_direct == true
-    local count = 0
-    for subject in pairs(info.state.subjects or {}) do
-      count = count + 1
-      if not seen[subject] then
-        seen[subject] = true
-        found[#found + 1] = subject
-      end
-    end
-    offset = offset + count
-  until count == 0 or offset >= (info.total or 0)
-  table.sort(found)
-  return found
-end
-
-local function read_chunk(kv, names, from, entries)
-  local requests = {}
-  for i = from, math.min(from + CHUNK - 1, #names) do
-    requests[#requests + 1] = kv.is_direct and { ("$JS.API.DIRECT.GET.%s.%s"):format(kv.stream, names[i]) }
-      or { "$JS.API.STREAM.MSG.GET." .. kv.stream, json.encode { last_by_subj = names[i] } }
-  end
-  local replies, text, why = kv.js:request_many(requests)
-  if not replies then return nil, text, why end
-  for i, reply in ipairs(replies) do
-    if reply.code then return nil, reply.message, reply.code end
-    local msg, message, code, err_code = jetstream.stored_reply(reply, kv.stream, names[from + i - 1], kv.is_direct)
-    if msg then
-      local entry = entry_of(kv, msg)
-      if entry.operation == "PUT" then entries[#entries + 1] = entry end
-    elseif err_code ~= 10037 then
-      return nil, message, code, err_code
-    end
-  end
-  return true
+--- The values of some keys, read together.
+---@param keys string[]
+---@return table|nil place in keys -> value; nil for keys that do not exist
+---@return string|nil message
+---@return string|nil code
+function Bucket:get_many(keys)
+  local names, by_key = {}, {}
+  for i, key in ipairs(keys) do names[i] = self.prefix .. key end
+  local ok, message, code, err_code = self.last:each_of(names, function(msg)
+    local entry = entry_of(self, msg)
+    if entry.operation == "PUT" then by_key[entry.key] = entry.value end
+  end)
+  if not ok then return nil, message, code, err_code end
+  local values = {}
+  for i, key in ipairs(keys) do values[i] = by_key[key] end
+  return values
 end
 
 --- All entries, sorted by key; deleted keys are left out. Not one moment's picture: keys are read one by one.
@@ -242,14 +191,12 @@ end
 ---@return string|nil message
 ---@return string|nil code
 function Bucket:entries()
-  local names, message, code, err_code = subjects(self)
-  if not names then return nil, message, code, err_code end
   local entries = {}
-  for from = 1, #names, CHUNK do
-    local ok
-    ok, message, code, err_code = read_chunk(self, names, from, entries)
-    if not ok then return nil, message, code, err_code end
-  end
+  local ok, message, code, err_code = self.last:each(self.prefix .. ">", function(msg)
+    local entry = entry_of(self, msg)
+    if entry.operation == "PUT" then entries[#entries + 1] = entry end
+  end)
+  if not ok then return nil, message, code, err_code end
   return entries
 end
 

@@ -73,6 +73,11 @@ function M.open(conn, cfg, rpc, many)
     kv = function(bucket) return kv.new(js, bucket) end,
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    count = function(stream)
+      local info, message, code = js:stream_info(stream)
+      if not info then return nil, message, code end
+      return info.state.messages
+    end,
   })
   self.conn, self.cfg, self.js = conn, cfg, js
   return setmetatable(self, store)

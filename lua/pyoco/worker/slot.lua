@@ -341,8 +341,8 @@ end
 function run:connect()
   self.conn = slot.nats()
   self.store = store.open(self.conn, self.boot.cfg, rpc.loop(self.conn, async.wait))
-  self.store.runs.kv.is_direct = self.boot.is_direct -- known: a fresh VM must not ask again
-  self.store.documents.kv.is_direct = self.boot.is_direct
+  self.store.runs.kv.last.is_direct = self.boot.is_direct -- known: a fresh VM must not ask again
+  self.store.documents.kv.last.is_direct = self.boot.is_direct
 end
 
 --- Makes what a run needs: called when its VM is made, which is before there is a job.
