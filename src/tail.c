@@ -9,8 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-#define BATCH 512
-#define PULL "{\"batch\":512,\"expires\":20000000000,\"idle_heartbeat\":2000000000,\"max_bytes\":16777216}"
+#define BATCH 4096
+#define PULL "{\"batch\":4096,\"expires\":20000000000,\"idle_heartbeat\":2000000000,\"max_bytes\":16777216}"
 #define SLICE_MS 200      /* how long a stop or a reconnect may go unnoticed */
 #define SILENCE_MS 5000   /* two heartbeats and a half */
 #define REQUEST_MS 2000

@@ -8,13 +8,14 @@ local system = require "spec.bench.system"
 local proc = require "spec.bench.proc"
 local profile = require "spec.bench.profile"
 
---- Parts that need no gateway and no worker: each module returns fn(out), out = { say = fn(format, ...), row = fn(what,
---- figure, aim, is_met), times = repetitions }.
+--- Parts that need no gateway and worker of ours to run (list starts its own): each module returns fn(out), out = {
+--- say = fn(format, ...), row = fn(what, figure, aim, is_met), times = repetitions }.
 local ALONE = {
   { name = "compile", module = "spec.bench.compile" },
   { name = "engine", module = "spec.bench.engine" },
   { name = "vm", module = "spec.bench.vm" },
   { name = "exec", module = "spec.bench.exec" },
+  { name = "list", module = "spec.bench.list" },
 }
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,

@@ -128,6 +128,25 @@ describe("GET /runs", function()
     settle({ "new" }, "?status=RUNNING")
   end)
 
+  it("is filled at the start with what the bucket holds: the newest of each run, and nothing deleted", function()
+    open { bare = true }
+    it_has:connect()
+    other = it_has.store
+    for i = 1, 300 do put("r" .. i, { updated_at = i + 0.5 }) end
+    for i = 1, 300, 3 do put("r" .. i, { updated_at = 1000.5 + i, status = "RUNNING" }) end
+    assert(other.runs:delete("r300"))
+    assert(other.runs:delete("r298"))
+    it_has.gateway = gateways.start { nats_url = it_has.server.url }
+    settle({ "r295" }, "?limit=1")
+    local found, cursor = ids "?limit=200", it_has:list("?limit=200&cursor=").next_cursor
+    local rest = ids("?limit=200&cursor=" .. cursor)
+    assert.equal(298, #found + #rest)
+    assert.same({ "r295", "r292", "r289" }, table.move(found, 1, 3, 1, {}))
+    assert.equal("r2", rest[#rest])
+    assert.equal(99, #ids "?limit=200&status=RUNNING")
+    assert.truthy(it_has.gateway:fetch("/metrics").body:find('pyoco_runs_total{status="PENDING"} 199', 1, true))
+  end)
+
   it("waits for a model that is warming, then says so; never a partial list", function()
     open { bare = true }
     server:halt()
@@ -141,6 +160,7 @@ describe("GET /runs", function()
     assert.equal(false, gateway:fetch("/health").json.warming)
     process.wait_for(function() return gateway.process.stdout:find("read model is complete", 1, true) end, 10000,
       "the log line")
+    gateway:wait("/ready", function(answer) return answer.status == 200 end, "the gateway to have made its buckets")
     assert(other.js:stream_delete("KV_pyoco_runs"))
     process.wait_for(function() -- the tail cannot follow a bucket that is not there
       local answer = gateway:fetch("/runs")

@@ -16,6 +16,7 @@ function M.wait_for(condition, deadline_ms, what)
   if value then return value end
   local expired = false
   local tick, deadline = uv.new_timer(), uv.new_timer()
+  uv.update_time() -- the loop's time may be old: blocking calls do not turn it
   tick:start(5, 5, function() end)
   deadline:start(deadline_ms or 10000, 0, function() expired = true end)
   repeat

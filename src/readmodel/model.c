@@ -107,8 +107,8 @@ static bool make_folder(rm_model *m, const char *parent, ph_error *err) {
     snprintf(m->dir, sizeof m->dir, "%s/" PREFIX "XXXXXX", parent);
     if (!mkdtemp(m->dir)) {
         snprintf(err->text, sizeof err->text,
-                 "cannot make a folder for the read model in %s: %s; set TMPDIR to a folder that can be written", parent,
-                 strerror(errno));
+                 "cannot make a folder for the read model in %s: %s; set TMPDIR to a folder that can be written",
+                 parent, strerror(errno));
         *m->dir = '\0';
         return false;
     }

@@ -1,6 +1,7 @@
 /* The database and its only writer. Indexes and counters are made when the loading is done: that is several times
  * faster than to keep them from the first row on. */
 #include "readmodel.h"
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,38 +11,49 @@
 #define PRUNE_EVERY 256
 
 static const char set_up[] =
-    "PRAGMA page_size=4096;"
-    "PRAGMA journal_mode=WAL;"
-    "PRAGMA synchronous=OFF;"
-    "PRAGMA temp_store=MEMORY;"
+    /* no journal while it is filled for the first time, nobody reads then: each page is written once */
+    "PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY;"
     "PRAGMA wal_autocheckpoint=1000;"
     /* one row: walk names this filling of the model, seq counts its writes */
     "CREATE TABLE meta(walk TEXT NOT NULL, seq INTEGER NOT NULL);"
     "INSERT INTO meta VALUES('', 0);"
-    "CREATE TABLE runs(id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, updated_at REAL NOT NULL, seq INTEGER NOT NULL,"
-    " rev INTEGER NOT NULL, day INTEGER NOT NULL, status TEXT NOT NULL, flow TEXT NOT NULL, tag TEXT NOT NULL,"
+    "CREATE TABLE runs(id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, updated_at REAL NOT NULL,"
+    " seq INTEGER NOT NULL, rev INTEGER NOT NULL, day INTEGER NOT NULL, status TEXT NOT NULL, flow TEXT NOT NULL,"
+    " tag TEXT NOT NULL,"
     " tenant TEXT NOT NULL, schedule TEXT NOT NULL, sha256 TEXT NOT NULL, worker TEXT NOT NULL, error TEXT NOT NULL,"
     " summary TEXT NOT NULL);"
-    "CREATE UNIQUE INDEX runs_key ON runs(run_id);"
     "CREATE TABLE counters(status TEXT, flow TEXT, tag TEXT, tenant TEXT, day INTEGER, n INTEGER NOT NULL,"
     " PRIMARY KEY(status, flow, tag, tenant, day)) WITHOUT ROWID;"
     /* where a row stood from write prev on, until write seq moved it */
-    "CREATE TABLE past(seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, updated_at REAL NOT NULL, prev INTEGER NOT NULL);"
+    "CREATE TABLE past(seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, updated_at REAL NOT NULL,"
+    " prev INTEGER NOT NULL);"
     /* what was deleted ahead of the tail */
     "CREATE TABLE gone(run_id TEXT PRIMARY KEY, rev INTEGER NOT NULL) WITHOUT ROWID;";
 
 static const char forget[] =
-    "DROP INDEX IF EXISTS by_time; DROP INDEX IF EXISTS by_status; DROP INDEX IF EXISTS by_flow;"
-    "DROP INDEX IF EXISTS by_tag; DROP INDEX IF EXISTS by_tenant; DROP INDEX IF EXISTS by_sha256;"
-    "DROP INDEX IF EXISTS by_schedule;"
+    "DROP INDEX IF EXISTS runs_key; DROP INDEX IF EXISTS by_time; DROP INDEX IF EXISTS by_status;"
+    "DROP INDEX IF EXISTS by_flow; DROP INDEX IF EXISTS by_flow_status; DROP INDEX IF EXISTS by_tag;"
+    "DROP INDEX IF EXISTS by_tenant; DROP INDEX IF EXISTS by_sha256; DROP INDEX IF EXISTS by_schedule;"
     "DELETE FROM runs; DELETE FROM counters; DELETE FROM past; DELETE FROM gone;"
     "UPDATE meta SET walk=lower(hex(randomblob(6))), seq=0;";
 
+static const char make_key[] = "CREATE UNIQUE INDEX runs_key ON runs(run_id)";
+
+/* While loading, each change is a row, a deletion one without summary: of each run the newest stays. */
+static const char keep_newest[] =
+    "CREATE INDEX versions ON runs(run_id, rev);"
+    "DELETE FROM runs WHERE EXISTS(SELECT 1 FROM runs n WHERE n.run_id=runs.run_id"
+    " AND (n.rev>runs.rev OR (n.rev=runs.rev AND n.id>runs.id)));"
+    "DROP INDEX versions;"
+    "DELETE FROM runs WHERE summary='';";
+
 static const char complete[] =
     "CREATE INDEX by_time ON runs(updated_at, run_id);"
-    "CREATE INDEX by_status ON runs(status, updated_at, run_id);"
-    "CREATE INDEX by_flow ON runs(flow, updated_at, run_id);"
-    "CREATE INDEX by_tag ON runs(tag, updated_at, run_id);"
+    /* the columns behind run_id: what else a list may filter by is decided in the index */
+    "CREATE INDEX by_status ON runs(status, updated_at, run_id, flow, tag);"
+    "CREATE INDEX by_flow ON runs(flow, updated_at, run_id, status, tag);"
+    "CREATE INDEX by_tag ON runs(tag, updated_at, run_id, status, flow);"
+    "CREATE INDEX by_flow_status ON runs(flow, status, updated_at, run_id, tag);"
     "CREATE INDEX by_tenant ON runs(tenant, updated_at, run_id) WHERE tenant<>'';"
     "CREATE INDEX by_sha256 ON runs(sha256, updated_at, run_id) WHERE sha256<>'';"
     "CREATE INDEX by_schedule ON runs(schedule, updated_at, run_id) WHERE schedule<>'';"
@@ -52,8 +64,8 @@ enum { FIND, INSERT, UPDATE, REMOVE, COUNT, UNCOUNT, TIDY, PAST, PRUNE, GONE, IS
 /* In FIND and below the columns of counters stand in the order status, flow, tag, tenant, day. */
 static const char *const statements[STATEMENTS] = {
     [FIND] = "SELECT id, rev, seq, updated_at, status, flow, tag, tenant, day FROM runs WHERE run_id=?1",
-    [INSERT] = "INSERT INTO runs(run_id, updated_at, seq, rev, day, status, flow, tag, tenant, schedule, sha256, worker,"
-               " error, summary) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+    [INSERT] = "INSERT INTO runs(run_id, updated_at, seq, rev, day, status, flow, tag, tenant, schedule, sha256,"
+               " worker, error, summary) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
     [UPDATE] = "UPDATE runs SET updated_at=?2, seq=?3, rev=?4, day=?5, status=?6, flow=?7, tag=?8, tenant=?9,"
                " schedule=?10, sha256=?11, worker=?12, error=?13, summary=?14 WHERE id=?15",
     [REMOVE] = "DELETE FROM runs WHERE id=?1",
@@ -72,6 +84,7 @@ struct rm_writer {
     sqlite3 *db;
     sqlite3_stmt *st[STATEMENTS];
     bool is_warming, in_transaction, failed;
+    bool has_deleted;  /* a row without summary was written while warming */
     bool has_gone;     /* the table gone may have rows */
     uint64_t tail_rev; /* up to here the tail has delivered everything */
     int64_t seq, pruned_at;
@@ -145,7 +158,7 @@ static void write_row(rm_writer *w, int which, const rm_row *r, int64_t id) {
     sqlite3_bind_int64(st, 4, (int64_t)r->revision);
     sqlite3_bind_int(st, 5, r->day);
     for (int i = 0; i < RM_COLUMNS; i++)
-        bind_text(st, 6 + i, r->text[i], r->len[i]);
+        bind_text(st, 6 + i, r->text[i] ? r->text[i] : "", r->len[i]);
     if (which == UPDATE)
         sqlite3_bind_int64(st, 15, id);
     step(w, which);
@@ -175,13 +188,20 @@ static void take_row(rm_writer *w, const rm_row *r) {
         w->tail_rev = r->revision;
     if (r->kind == RM_DELETE && r->is_ours)
         remember_gone(w, r);
+    w->count++;
+    if (w->is_warming) {
+        w->seq++;
+        w->has_deleted = w->has_deleted || r->kind == RM_DELETE;
+        write_row(w, INSERT, r, 0);
+        return;
+    }
     bind_text(w->st[FIND], 1, r->key, -1);
     bool is_known = step(w, FIND);
     bool is_newer = !is_known || (uint64_t)sqlite3_column_int64(w->st[FIND], 1) < r->revision;
     if (is_newer && (is_known || r->kind == RM_PUT) && !(r->kind == RM_PUT && was_deleted_later(w, r))) {
         int64_t id = is_known ? sqlite3_column_int64(w->st[FIND], 0) : 0;
         w->seq++;
-        if (is_known && !w->is_warming) {
+        if (is_known) {
             uncount_old(w);
             if (r->kind == RM_PUT)
                 keep_past(w, r->key);
@@ -191,12 +211,10 @@ static void take_row(rm_writer *w, const rm_row *r) {
             run_int(w, REMOVE, id);
         } else {
             write_row(w, is_known ? UPDATE : INSERT, r, id);
-            if (!w->is_warming)
-                count_new(w, r);
+            count_new(w, r);
         }
     }
     sqlite3_reset(w->st[FIND]);
-    w->count++;
 }
 
 /* --- batches --- */
@@ -227,7 +245,7 @@ static bool commit(rm_writer *w, ph_error *err) {
 
 static bool start_over(rm_writer *w, ph_error *err) {
     w->is_warming = true;
-    w->has_gone = false;
+    w->has_gone = w->has_deleted = false;
     w->tail_rev = w->count = 0;
     w->seq = w->pruned_at = 0;
     return run_sql(w, forget, err);
@@ -237,8 +255,14 @@ static bool go_live(rm_writer *w, ph_error *err) {
     if (!w->is_warming)
         return true;
     w->is_warming = false;
-    return run_sql(w, complete, err) && commit(w, err) &&
-           run_sql(w, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA cache_size=-4096; PRAGMA shrink_memory", err);
+    bool is_unique = !w->has_deleted && sqlite3_exec(w->db, make_key, NULL, NULL, NULL) == SQLITE_OK;
+    if (!is_unique && (!run_sql(w, keep_newest, err) || !run_sql(w, make_key, err)))
+        return false;
+    bool ok = run_sql(w, complete, err) && commit(w, err) &&
+              run_sql(w, "PRAGMA journal_mode=WAL; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA cache_size=-4096;"
+                         "PRAGMA shrink_memory", err);
+    malloc_trim(0); /* what the loading took is a multiple of what is needed from now on */
+    return ok;
 }
 
 bool rm_writer_apply(rm_writer *w, const rm_row *rows, ph_error *err) {
@@ -275,8 +299,8 @@ rm_writer *rm_writer_open(const char *path, ph_error *err) {
         return NULL;
     }
     w->is_warming = true;
-    bool ok = sqlite3_open_v2(path, &w->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) ==
-              SQLITE_OK;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    bool ok = sqlite3_open_v2(path, &w->db, flags, NULL) == SQLITE_OK;
     ok = (ok || fail(w, err)) && run_sql(w, set_up, err) && run_sql(w, LOADING_CACHE, err);
     for (int i = 0; ok && i < STATEMENTS; i++)
         ok = sqlite3_prepare_v3(w->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &w->st[i], NULL) == SQLITE_OK ||

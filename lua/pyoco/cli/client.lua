@@ -7,6 +7,14 @@ local M = {}
 
 local RUN_ID = { "RUN_ID", doc = "Id of the run; submit prints it." }
 local JSON_OUTPUT = { "--output", choices = { "json" }, doc = "JSON also on a terminal." }
+local LISTS = {
+  { "--status", doc = "Only runs of this status." },
+  { "--flow", doc = "Only runs of the flow of this name." },
+  { "--tag", doc = "Only runs with this tag." },
+  { "--full", flag = true, doc = "Whole snapshots, with the records of their tasks." },
+  { "--limit", type = "integer", min = 1, max = 200, doc = "At most so many; 50 if not given." },
+  { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else JSON." },
+}
 local TASKS = { "--tasks", type = "paths", metavar = "<folders>",
   doc = "Where modules of tasks are, separated by colons. Default: the task path (PYOCO_TASK_PATH) and the file's "
     .. "own folder." }
@@ -23,6 +31,11 @@ local function with_params(...)
   table.move(PARAMS, 1, #PARAMS, #rows + 1, rows)
   if not has_output then rows[#rows + 1] = JSON_OUTPUT end
   return rows
+end
+
+local function with_lists(...)
+  local rows = { table.unpack(LISTS) }
+  return table.move({ ... }, 1, select("#", ...), #rows + 1, rows)
 end
 
 --- The program. `run` is { module, function }, loaded when the command is used; with `is_local` it needs no gateway.
@@ -82,6 +95,13 @@ M.program = {
         { "--run-id", target = "run_id_option", metavar = "<run-id>", doc = "The same as RUN_ID." },
         { "--wait", flag = true, doc = "Stay until the run has ended." },
         { "--timeout-sec", type = "number", default = 30, min = 0, doc = "How long --wait may take." }, JSON_OUTPUT } },
+    { "list", doc = "List runs, newest first.", run = { "list", "list" }, options = with_lists() },
+    { "list-vnext", doc = "List runs page by page.", run = { "list", "list_vnext" },
+      options = with_lists(
+        { "--updated-after", type = "number", doc = "Only runs updated after this (unix seconds)." },
+        { "--cursor", doc = "next_cursor of the page before." },
+        { "--workflow-yaml-sha256", metavar = "<sha256>", doc = "Only runs of the document with this hash." }) },
+    { "metrics", doc = "Print the gateway's metrics.", run = { "list", "metrics" }, options = {} },
     { "workers", doc = "List the workers.", run = { "runs", "workers" },
       options = {
         { "--scope", choices = { "active", "all" }, default = "active", doc = "Also those that are gone: all." },
