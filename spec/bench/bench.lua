@@ -15,6 +15,7 @@ local ALONE = {
   { name = "engine", module = "spec.bench.engine" },
   { name = "vm", module = "spec.bench.vm" },
   { name = "exec", module = "spec.bench.exec" },
+  { name = "objects", module = "spec.bench.objects" },
 }
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,
