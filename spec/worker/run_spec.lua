@@ -359,9 +359,33 @@ describe("a worker", function()
     assert.equal("PENDING", world:run(second).status)
   end)
 
-  it("cuts the records of a run that is too big, and says so", function()
+  it("keeps outputs that are too big for the snapshot in the object store", function()
+    world:write("big.lua", [[return {
+      big = function() return { text = ("ä"):rep(10000) } end,
+      size = function(big) return #big.text end,
+      small = function() return "s" end,
+    }]])
+    world:worker({}, { PYOCO_MAX_RUN_SNAPSHOT_BYTES = "4096" })
+    local run_id = world:submit { workflow_yaml = support.yaml("big >> size >> small",
+      { big = "big:big", size = "big:size", small = "big:small" }) }
+    local run = world:wait(run_id, "COMPLETED")
+    local bytes, info = assert(world.store.data:get(run_id, "big", "output", 1 << 20))
+    assert.same({ text = ("ä"):rep(10000) }, json.decode(bytes))
+    local records = run.task_records
+    assert.equal(json.null, records.big.output)
+    assert.same({ name = run_id .. "/big/output", size = #bytes, sha256 = crypto.sha256(bytes) },
+      records.big.output_ref)
+    assert.equal(info.sha256, records.big.output_ref.sha256)
+    assert.same({ 20000, {}, true }, { records.size.output, records.size.inputs, records.size.inputs_truncated })
+    assert.equal("s", records.small.output)
+    assert.is_nil(records.small.output_ref)
+    assert.is_nil(run.task_records_truncated)
+  end)
+
+  it("cuts the records of a run when the object store is not there, and says so", function()
     world:write("big.lua", [[return { big = function() return ("x"):rep(20000) end }]])
     world:worker({}, { PYOCO_MAX_RUN_SNAPSHOT_BYTES = "4096" })
+    assert(world.store.js:stream_delete("OBJ_pyoco_run_data"))
     local run = world:wait(world:submit { workflow_yaml = support.yaml("big", { big = "big:big" }) }, "COMPLETED")
     assert.same({}, run.task_records)
     assert.is_true(run.task_records_truncated)

@@ -68,6 +68,7 @@ function run:open_writer(image, revision)
     max_bytes = self.boot.cfg.max_run_snapshot_bytes,
     go = async.go, wait = async.wait, sleep = async.sleep, after = async.after,
     refresh = function() self:refresh() end,
+    move_out = function(max_bytes) return self:move_out(max_bytes) end,
     on_cancel = function() self:cancel() end,
     on_lost = function(how) self:lose(how) end,
     on_unwritable = function(message) self:mend(message) end,
@@ -81,6 +82,14 @@ function run:refresh()
   local image = self.image
   image.tasks, image.task_records = eng.tasks, fill_records(eng.records)
   image.frame_records, image.failed_tasks = eng.frames, eng.failed_tasks
+  if self.spill then self.spill:apply(image.task_records) end
+end
+
+--- The snapshot is over its cap: keeps big outputs in the object store.
+function run:move_out(max_bytes)
+  if not self.eng then return false end
+  self.spill = self.spill or require("pyoco.worker.spill").new(self.store.data, self.job.run_id)
+  return self.spill:take(self.image.task_records, max_bytes)
 end
 
 --- Makes an image writable that JSON refused: its records go, and the run says why.
