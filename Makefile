@@ -24,12 +24,15 @@ LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 
 # Loadable modules: src/bind/<name>.c that link a heavy library. Each becomes build/lib/host/<name>.so and
 # is mapped on the first require "host.<name>" only.
-LOADABLE      := http httpd
+LOADABLE      := http httpd readmodel
 # Stays mapped when the VM that required it ends: libcurl's set-up and its resolver threads outlive a run.
 LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null) -Wl,-z,nodelete
 OBJ_http      := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/http/*.c))
 LIBS_httpd    := -lcivetweb
 OBJ_httpd     := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/httpd/*.c))
+# Stays mapped: its thread and the model belong to the process, not to the VM that required it.
+LIBS_readmodel := -lsqlite3 -Wl,-z,nodelete
+OBJ_readmodel := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/readmodel/*.c))
 
 SRC      := $(wildcard src/*.c) $(filter-out $(LOADABLE:%=src/bind/%.c),$(wildcard src/bind/*.c))
 OBJ      := $(SRC:%.c=$(BUILD)/obj/%.o)
@@ -77,6 +80,7 @@ $(BUILD)/lib/host/%.so: $(BUILD)/obj/src/bind/%.o
 
 $(BUILD)/lib/host/http.so: $(OBJ_http)
 $(BUILD)/lib/host/httpd.so: $(OBJ_httpd)
+$(BUILD)/lib/host/readmodel.so: $(OBJ_readmodel)
 
 # A change of flags rebuilds everything: the file changes only when its text does.
 $(BUILD)/flags: FORCE
@@ -105,7 +109,7 @@ lint: ## luacheck on all Lua
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
 
 format: ## clang-format on all C
-	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] src/http/*.[ch] spec/bench/*.[ch])
+	@clang-format -i $(wildcard src/*.[ch] src/bind/*.[ch] src/httpd/*.[ch] src/http/*.[ch] src/readmodel/*.[ch] spec/bench/*.[ch])
 
 asan: ## specs under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory FLAVOUR=asan test
@@ -146,4 +150,4 @@ install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
 clean: ## remove build/
 	rm -rf build
 
--include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_http:.o=.d) $(OBJ_httpd:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)
+-include $(OBJ:.o=.d) $(LOADABLE:%=$(BUILD)/obj/src/bind/%.d) $(OBJ_http:.o=.d) $(OBJ_httpd:.o=.d) $(OBJ_readmodel:.o=.d) $(wildcard $(BUILD)/obj/spec/bench/*.d)

@@ -77,45 +77,58 @@ static bool is_of_records(const char *key, size_t n) {
            is(key, n, "\"frame_records\"");
 }
 
-ph_snapshot ph_snapshot_scan(char *text, size_t len, char *brief) {
-    ph_snapshot s = {0}, bad = {0};
-    char *end = text + len, *out = brief, *at = skip_space(text);
+bool ph_snapshot_each(char *text, size_t len, void (*fn)(void *ctx, const ph_member *member), void *ctx) {
+    char *end = text + len, *at = skip_space(text);
     if (*at != '{')
-        return bad;
-    *out++ = '{';
+        return false;
     at = skip_space(at + 1);
     while (*at == '"') {
         char *key = at, *key_end = skip_string(at, end);
         if (!key_end)
-            return bad;
+            return false;
         at = skip_space(key_end);
         if (*at != ':')
-            return bad;
+            return false;
         char *value = skip_space(at + 1);
         if (!(at = skip_value(value, end)) || at == value)
-            return bad;
-        size_t key_len = (size_t)(key_end - key), value_len = (size_t)(at - value);
-        if (is(key, key_len, "\"status\""))
-            s.terminal = is_terminal(value, value_len);
-        else if (is(key, key_len, "\"updated_at\""))
-            s.updated_at = strtod(value, NULL);
-        if (!is_of_records(key, key_len)) {
-            if (out[-1] != '{')
-                *out++ = ',';
-            size_t n = (size_t)(at - key);
-            memcpy(out, key, n);
-            out += n;
-        }
+            return false;
+        fn(ctx, &(ph_member){key, value, (size_t)(key_end - key), (size_t)(at - value)});
         at = skip_space(at);
         if (*at != ',')
             break;
         at = skip_space(at + 1);
     }
-    if (*at != '}' || *skip_space(at + 1))
-        return bad;
-    *out++ = '}';
-    *out = '\0';
-    s.ok = true;
-    s.brief_len = (size_t)(out - brief);
-    return s;
+    return *at == '}' && !*skip_space(at + 1);
+}
+
+typedef struct scan {
+    ph_snapshot found;
+    char *out;
+} scan;
+
+static void scan_member(void *ctx, const ph_member *m) {
+    scan *s = ctx;
+    if (is(m->key, m->key_len, "\"status\""))
+        s->found.terminal = is_terminal(m->value, m->value_len);
+    else if (is(m->key, m->key_len, "\"updated_at\""))
+        s->found.updated_at = strtod(m->value, NULL);
+    if (is_of_records(m->key, m->key_len))
+        return;
+    if (s->out[-1] != '{')
+        *s->out++ = ',';
+    size_t n = (size_t)(m->value + m->value_len - m->key);
+    memcpy(s->out, m->key, n);
+    s->out += n;
+}
+
+ph_snapshot ph_snapshot_scan(char *text, size_t len, char *brief) {
+    scan s = {.out = brief};
+    *s.out++ = '{';
+    if (!ph_snapshot_each(text, len, scan_member, &s))
+        return (ph_snapshot){0};
+    *s.out++ = '}';
+    *s.out = '\0';
+    s.found.ok = true;
+    s.found.brief_len = (size_t)(s.out - brief);
+    return s.found;
 }

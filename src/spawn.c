@@ -1,14 +1,14 @@
 /* vfork: the child borrows our memory until it execs, so nothing is copied however big we are. It may only make system
- * calls. What it reports is in a shared page, since ThreadSanitizer makes a fork of vfork. */
+ * calls. A failure comes through a pipe that exec closes, since ThreadSanitizer makes a fork of vfork. */
 #include "spawn.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,8 +17,6 @@ typedef struct report {
     enum { AT_EXEC, AT_CWD } step;
     int error; /* 0: the program runs */
 } report;
-
-static volatile report *shared;
 
 /* Tries the program in each folder, as execvp does. Returns the error. */
 static int exec_searched(const ph_program *p) {
@@ -44,14 +42,14 @@ static int exec_searched(const ph_program *p) {
 }
 
 /* The child, up to exec. Returns only when that fails. */
-static void become(const ph_program *p, pid_t parent) {
+static report become(const ph_program *p, pid_t parent) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
-        return;
+        _exit(127);
     setsid();
     for (int i = 0; i < 3; i++)
         dup2(p->fds[i], i);
-    close_range(3, ~0U, 0);
+    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
     struct sigaction usual = {.sa_handler = SIG_DFL};
     for (int s = 1; s < 32; s++) /* no handler of ours may run here, and ignored ones would stay so */
         if (s != SIGKILL && s != SIGSTOP)
@@ -59,26 +57,40 @@ static void become(const ph_program *p, pid_t parent) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (p->cwd && chdir(p->cwd) != 0) {
-        shared->step = AT_CWD;
-        shared->error = errno;
-        return;
-    }
-    if (strchr(p->argv[0], '/')) {
-        execve(p->argv[0], p->argv, p->envp);
-        shared->error = errno;
-    } else {
-        shared->error = exec_searched(p);
-    }
+    if (p->cwd && chdir(p->cwd) != 0)
+        return (report){AT_CWD, errno};
+    if (!strchr(p->argv[0], '/'))
+        return (report){AT_EXEC, exec_searched(p)};
+    execve(p->argv[0], p->argv, p->envp);
+    return (report){AT_EXEC, errno};
 }
 
-static pid_t start(const ph_program *p) {
+static pid_t start(const ph_program *p, int pipe) {
     pid_t parent = getpid(), pid = vfork();
     if (pid == 0) {
-        become(p, parent);
-        _exit(127);
+        report r = become(p, parent);
+        _exit(write(pipe, &r, sizeof r) == sizeof r ? 127 : 126);
     }
     return pid;
+}
+
+/* Starts the child; r->error is 0 when the program runs. Returns an errno when there is no child. */
+static int start_masked(const ph_program *p, pid_t *pid, report *r) {
+    int fds[2];
+    sigset_t all, before;
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return errno;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    *pid = start(p, fds[1]);
+    int error = *pid < 0 ? errno : 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(fds[1]);
+    *r = (report){AT_EXEC, 0};
+    while (!error && read(fds[0], r, sizeof *r) < 0 && errno == EINTR)
+        ;
+    close(fds[0]);
+    return error;
 }
 
 /* Whether the file is there: then exec's ENOENT was about the interpreter that its first line names. */
@@ -89,14 +101,14 @@ static bool is_there(const ph_program *p) {
     return strchr(name, '/') && access(path, F_OK) == 0;
 }
 
-static const char *say_failure(const ph_program *p, ph_error *err) {
-    const char *name = p->argv[0], *reason = strerror(shared->error), *code = PH_UNAVAILABLE;
+static const char *say_failure(const ph_program *p, const report *r, ph_error *err) {
+    const char *name = p->argv[0], *reason = strerror(r->error), *code = PH_UNAVAILABLE;
     char text[700];
-    if (shared->step == AT_CWD) {
+    if (r->step == AT_CWD) {
         snprintf(err->text, sizeof err->text, "cannot start '%s' in the folder '%s': %s", name, p->cwd, reason);
-        return shared->error == EACCES ? PH_FORBIDDEN : PH_NOT_FOUND;
+        return r->error == EACCES ? PH_FORBIDDEN : PH_NOT_FOUND;
     }
-    switch (shared->error) {
+    switch (r->error) {
     case ENOENT:
     case ENOTDIR:
         code = PH_NOT_FOUND;
@@ -127,29 +139,15 @@ static const char *say_failure(const ph_program *p, ph_error *err) {
 }
 
 const char *ph_spawn(const ph_program *program, pid_t *pid, ph_error *err) {
-    if (!shared) {
-        void *page = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (page == MAP_FAILED) {
-            snprintf(err->text, sizeof err->text, "out of memory");
-            return PH_INTERNAL;
-        }
-        shared = page;
-    }
-    shared->step = AT_EXEC;
-    shared->error = 0;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    *pid = start(program);
-    int error = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (*pid < 0) {
+    report r;
+    int error = start_masked(program, pid, &r);
+    if (error) {
         snprintf(err->text, sizeof err->text, "cannot start '%s': %s", program->argv[0], strerror(error));
         return PH_UNAVAILABLE;
     }
-    if (!shared->error)
+    if (!r.error)
         return NULL;
     while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
         ;
-    return say_failure(program, err);
+    return say_failure(program, &r, err);
 }

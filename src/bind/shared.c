@@ -156,8 +156,8 @@ static bool store(entry *e, bool only_absent) {
     return ok;
 }
 
-static int l_shared_delete(lua_State *L) {
-    const char *key = check_key(L);
+/* Whether the key was there. */
+static bool delete(const char *key) {
     pthread_mutex_lock(&lock);
     entry **at = find(key);
     entry *e = at ? *at : NULL;
@@ -166,7 +166,27 @@ static int l_shared_delete(lua_State *L) {
         free_entry(e);
     }
     pthread_mutex_unlock(&lock);
-    lua_pushboolean(L, e != NULL);
+    return e != NULL;
+}
+
+void ph_shared_set(const char *key, const char *value) {
+    if (!value) {
+        delete(key);
+        return;
+    }
+    entry *e = calloc(1, sizeof *e + strlen(key) + 1);
+    char *text = strdup(value);
+    if (!e || !text)
+        abort();
+    strcpy(e->key, key);
+    e->type = LUA_TSTRING;
+    e->text = text;
+    e->len = strlen(value);
+    store(e, false);
+}
+
+static int l_shared_delete(lua_State *L) {
+    lua_pushboolean(L, delete(check_key(L)));
     return 1;
 }
 

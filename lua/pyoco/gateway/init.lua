@@ -5,6 +5,7 @@ local host = require "host"
 local json = require "host.json"
 local shared = require "host.shared"
 local http_app = require "pyoco.http.app"
+local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
 local workers = require "pyoco.service.worker"
@@ -13,7 +14,7 @@ local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
 local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.workers",
-  "pyoco.routes.schemas" }
+  "pyoco.routes.schemas", "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 
@@ -27,13 +28,23 @@ local function new_log(cfg)
   return logger.new { service = "pyoco-server:http", logger = "pyoco_server.http_api", config = cfg }
 end
 
+--- The store of a VM: its writes are told to the read model, which answers its lists.
+---@param cfg table
+---@return table store (pyoco.store.jetstream) with model (pyoco.store.readmodel)
+function M.store(cfg)
+  local opened = store.shared(cfg)
+  opened.model = readmodel.new()
+  opened.runs.on_write = function(run_id, bytes, revision) opened.model:apply(run_id, bytes, revision) end
+  return opened
+end
+
 --- An app with the standard routes, to which a script adds its own.
 ---@return table app (pyoco.http.app) with `store` and `config`
 function M.app()
   local boot = host.boot()
   local cfg = boot and assert(json.decode(boot)) or {}
   local app = http_app.new { config = cfg, log = new_log(cfg) }
-  if boot then app.store = store.shared(cfg) end
+  if boot then app.store = M.store(cfg) end
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app

@@ -1,4 +1,5 @@
---- The gateway's process: command line, server, the connection that its VMs share, and an orderly end.
+--- The gateway's process: command line, server, the connection and the read model that its VMs share, and an orderly
+--- end.
 local host = require "host"
 local json = require "host.json"
 local shared = require "host.shared"
@@ -119,9 +120,11 @@ local function start(cfg, log)
   local link, message = new_link(cfg, log)
   if not link then return nil, message end
   link.check()
-  local server
-  server, message = serve(cfg)
-  if server then return { link = link, server = server } end
+  local model, server
+  model, message = require("host.readmodel").start { bucket = cfg.runs_bucket }
+  if model then server, message = serve(cfg) end
+  if server then return { link = link, model = model, server = server } end
+  if model then model:stop() end
   link.close()
   return nil, message
 end
@@ -146,6 +149,7 @@ function M.run(argv)
   local code = signals.wait(running.link.check)
   log:info("gateway is stopping")
   running.server:stop(DRAIN_SEC)
+  running.model:stop()
   running.link.close()
   return code
 end

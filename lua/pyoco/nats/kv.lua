@@ -168,6 +168,24 @@ function Bucket:purge(key)
   return write(self, key, "", { headers = { [OPERATION] = "PURGE", ["Nats-Rollup"] = "sub" } })
 end
 
+--- The values of some keys, read together.
+---@param keys string[]
+---@return table|nil place in keys -> value; nil for keys that do not exist
+---@return string|nil message
+---@return string|nil code
+function Bucket:get_many(keys)
+  local names, by_key = {}, {}
+  for i, key in ipairs(keys) do names[i] = self.prefix .. key end
+  local ok, message, code, err_code = self.last:each_of(names, function(msg)
+    local entry = entry_of(self, msg)
+    if entry.operation == "PUT" then by_key[entry.key] = entry.value end
+  end)
+  if not ok then return nil, message, code, err_code end
+  local values = {}
+  for i, key in ipairs(keys) do values[i] = by_key[key] end
+  return values
+end
+
 --- All entries, sorted by key; deleted keys are left out. Not one moment's picture: keys are read one by one.
 ---@return table[]|nil entries as get gives them
 ---@return string|nil message

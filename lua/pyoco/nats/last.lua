@@ -97,6 +97,23 @@ local function read_chunk(last, names, from, each)
   return true
 end
 
+--- Calls a function with the last message of each of some subjects, in their order; those without are left out.
+---@param names string[] subjects
+---@param each fun(msg:table)
+---@return boolean|nil done
+---@return string|nil message
+---@return string|nil code
+function Last:each_of(names, each)
+  local is_direct, message, code, err_code = self:direct()
+  if is_direct == nil then return nil, message, code, err_code end
+  for from = 1, #names, CHUNK do
+    local ok
+    ok, message, code, err_code = read_chunk(self, names, from, each)
+    if not ok then return nil, message, code, err_code end
+  end
+  return true
+end
+
 --- Calls a function with the last message of every subject, in the subjects' order. Not one moment's picture: they
 --- are read one by one, and one that is gone meanwhile is left out.
 ---@param filter string
@@ -107,12 +124,7 @@ end
 function Last:each(filter, each)
   local names, message, code, err_code = self:subjects(filter)
   if not names then return nil, message, code, err_code end
-  for from = 1, #names, CHUNK do
-    local ok
-    ok, message, code, err_code = read_chunk(self, names, from, each)
-    if not ok then return nil, message, code, err_code end
-  end
-  return true
+  return self:each_of(names, each)
 end
 
 return M

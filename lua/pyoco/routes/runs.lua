@@ -2,6 +2,7 @@
 local json = require "host.json"
 local response = require "pyoco.http.response"
 local cancel = require "pyoco.service.cancel"
+local list = require "pyoco.service.list"
 local run = require "pyoco.service.run"
 local submit = require "pyoco.service.submit"
 
@@ -30,6 +31,18 @@ local function form_params(text)
     return nil, "params: " .. (message or "must be a JSON object, as {\"k\": 1}"), "invalid"
   end
   return value
+end
+
+local FULL = { all = true, full = true }
+
+local function list_runs(app, req)
+  local query, is_full = req.query, false
+  for _, value in ipairs(query.include or {}) do is_full = is_full or FULL[value] == true end
+  local request = { full = is_full, oldest_first = query.sort == "updated_at" }
+  for key, value in pairs(query) do request[key] = value end
+  local body, message, code = list.runs(app, caller(req), request)
+  if not body then return nil, message, code end
+  return response.json_text(body)
 end
 
 local function submit_yaml(app, req)
@@ -83,6 +96,23 @@ return {
     form = { { "workflow", "file", required = true, doc = "The document." } },
     raw = { part = "workflow", types = YAML },
     run = function(app, req) return submit.check(app, req.body.workflow.data) end },
+
+  { "GET", "/runs", name = "runs.list", doc = "Runs, newest first: a list; with updated_after, cursor or "
+      .. "workflow_yaml_sha256 an object with items and next_cursor.",
+    query = {
+      { "status", "string", doc = "Only runs of this status." },
+      { "flow", "string", doc = "Only runs of the flow of this name." },
+      { "tag", "string", doc = "Only runs with this tag." },
+      { "workflow_yaml_sha256", "string", doc = "Only runs of the document with this hash." },
+      { "schedule_id", "string", doc = "Only runs of this schedule." },
+      { "updated_after", "number", doc = "Only runs updated after this (unix seconds)." },
+      { "q", "string", max_length = 200, doc = "Only runs with this text in run_id, flow, worker or error." },
+      { "sort", "string", choices = { "-updated_at", "updated_at" }, doc = "`updated_at`: oldest first." },
+      { "include", "string", list = true, doc = "`full` (or all) gives whole snapshots." },
+      { "limit", "integer", default = 50, ge = 1, le = 200, doc = "At most this many." },
+      { "cursor", "string", doc = "next_cursor of the page before." },
+    },
+    run = list_runs },
 
   { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { INCLUDE },
     run = function(app, req) return run.get(app, req.params.id, with_records(req.query.include)) end },

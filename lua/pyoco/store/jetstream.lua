@@ -89,6 +89,11 @@ function M.open(conn, cfg, rpc, many)
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    count = function(stream)
+      local info, message, code = js:stream_info(stream)
+      if not info then return nil, message, code end
+      return info.state.messages
+    end,
   })
   self.conn, self.cfg, self.js = conn, cfg, js
   return setmetatable(self, store)

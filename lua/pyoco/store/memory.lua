@@ -78,6 +78,15 @@ function kv:delete(key, revision)
   return write(self, key, "", "delete")
 end
 
+--- The values of some keys: place -> value, nil for what is not there.
+---@param keys string[]
+---@return table
+function kv:get_many(keys)
+  local values = {}
+  for i, key in ipairs(keys) do values[i] = self:get(key) end
+  return values
+end
+
 --- All values, by revision.
 ---@return table[] list of { key, value, revision, created }
 function kv:entries()
@@ -129,6 +138,13 @@ function M.open(cfg)
       messages[seq] = { seq = seq, subject = subject, data = data, msg_id = opts.msg_id }
       if opts.msg_id then seen[opts.msg_id] = seq end
       return { seq = seq, duplicate = false }
+    end,
+    count = function(stream)
+      local count, prefix = 0, (stream == cfg.dlq_stream and cfg.dlq_subject_prefix or cfg.work_subject_prefix) .. "."
+      for _, message in ipairs(messages) do
+        if message.subject:sub(1, #prefix) == prefix then count = count + 1 end
+      end
+      return count
     end,
     hint = function(subject, data)
       hints[#hints + 1] = { subject = subject, data = data }

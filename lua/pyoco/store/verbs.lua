@@ -18,6 +18,7 @@ local function decode(bytes, what)
   return value
 end
 
+--- on_write, where it is set, is told of each write of this process: on_write(run_id, bytes or nil, revision).
 local runs = {}
 runs.__index = runs
 
@@ -52,7 +53,9 @@ end
 ---@return string|nil message
 ---@return string|nil code "conflict" if the run exists
 function runs:create_raw(run_id, bytes)
-  return self.kv:create(run_id, bytes)
+  local revision, message, code, err_code = self.kv:create(run_id, bytes)
+  if revision and self.on_write then self.on_write(run_id, bytes, revision) end
+  return revision, message, code, err_code
 end
 
 --- Compare-and-set of the snapshot.
@@ -63,7 +66,9 @@ end
 ---@return string|nil message
 ---@return string|nil code "conflict" if another write came first
 function runs:update_raw(run_id, bytes, revision)
-  return self.kv:update(run_id, bytes, revision)
+  local written, message, code, err_code = self.kv:update(run_id, bytes, revision)
+  if written and self.on_write then self.on_write(run_id, bytes, written) end
+  return written, message, code, err_code
 end
 
 --- create_raw of a table.
@@ -87,7 +92,24 @@ end
 ---@param run_id string
 ---@param revision integer|nil only if it is still this one
 function runs:delete(run_id, revision)
-  return self.kv:delete(run_id, revision)
+  local marker, message, code, err_code = self.kv:delete(run_id, revision)
+  if marker and self.on_write then self.on_write(run_id, nil, marker) end
+  return marker, message, code, err_code
+end
+
+--- The latest snapshots of some runs.
+---@param run_ids string[]
+---@return table|nil place in run_ids -> snapshot; nil for what is gone or cannot be read
+---@return string|nil message
+---@return string|nil code "unavailable" | "timeout"
+function runs:get_many(run_ids)
+  local values, message, code = self.kv:get_many(run_ids)
+  if not values then return nil, message, code end
+  local snapshots = {}
+  for i = 1, #run_ids do
+    snapshots[i] = values[i] and decode(values[i], run_ids[i])
+  end
+  return snapshots
 end
 
 local jobs = {}
@@ -127,6 +149,14 @@ function dlq:publish(token, body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
     { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
+end
+
+--- How many dead letters the stream holds.
+---@return integer|nil
+---@return string|nil message
+---@return string|nil code "not_found" when there is no such stream
+function dlq:count()
+  return self.backend.count(self.stream)
 end
 
 local workers = {}
@@ -251,7 +281,7 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq},
----  hint(subject, data) }
+---  hint(subject, data), count(stream) -> messages in it }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end

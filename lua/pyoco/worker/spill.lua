@@ -20,6 +20,9 @@ function M.new(data, run_id)
   return setmetatable({ data = data, run_id = run_id, outputs = {}, inputs = {} }, Spill)
 end
 
+--- Whether a task is over: the list that a loop makes is moved out once, not after each iteration.
+local function has_ended(record) return record.state ~= "RUNNING" and record.state ~= "PENDING" end
+
 local function is_over(value, bytes)
   if type(value) ~= "table" and type(value) ~= "string" then return false end
   local text, _, code = json.encode(value, { max_bytes = bytes })
@@ -59,7 +62,7 @@ end
 function Spill:take(records, max_bytes)
   local least, moved = math.max(MIN_BYTES, max_bytes // SHARE), false
   for task, record in pairs(records) do
-    if record.ended_at ~= null and not record.output_ref then
+    if has_ended(record) and not record.output_ref then
       -- a value as big as the memory allows is not printed as well: then the records are cut, as without us
       local ok, is_moved = pcall(self._take_output, self, task, record, least)
       moved = moved or (ok and is_moved)

@@ -1,0 +1,12 @@
+--- Metrics (CONTRACT 15).
+local metrics = require "pyoco.service.metrics"
+local response = require "pyoco.http.response"
+
+return {
+  { "GET", "/metrics", name = "metrics", doc = "Counts for Prometheus.",
+    run = function(app)
+      local text, message, code = metrics.text(app)
+      if not text then return nil, message, code end
+      return response.text(text, 200, "text/plain; version=0.0.4; charset=utf-8")
+    end },
+}

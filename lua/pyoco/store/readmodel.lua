@@ -1,0 +1,182 @@
+--- Questions to the gateway's read model (host.readmodel; its tables: src/readmodel/writer.c): pages of runs, counts.
+---
+--- A walk over pages sees each run that was there when it began exactly once, however often runs change meanwhile: a
+--- cursor carries the model's write number of the walk's first page (`walk`, `seq`), and a run that was written since
+--- stands where it stood then (table past). A cursor without them, of another gateway or too old, goes on by its key.
+local clock = require "host.clock"
+
+local M = {}
+
+local WAIT_MS = 2000  -- for a model that is still warming
+local PAST_MAX = 100000 -- as in src/readmodel/writer.c
+local ESTIMATE_SEC = 2
+
+local Model = {}
+Model.__index = Model
+
+--- Filters that are equalities, most selective first. sparse: its index leaves out rows without a value.
+local FILTERS = {
+  { name = "schedule_id", column = "schedule", sparse = true },
+  { name = "workflow_yaml_sha256", column = "sha256", sparse = true },
+  { name = "tenant_id", column = "tenant", sparse = true },
+  { name = "status", column = "status" },
+  { name = "flow", column = "flow" },
+  { name = "tag", column = "tag" },
+}
+
+local function reader(self)
+  if self.reader then return self.reader end
+  local opened, message, code = require("host.readmodel").reader()
+  if not opened then return nil, message, code end
+  self.reader = opened
+  return opened
+end
+
+--- Rows of a statement.
+local function select(self, sql, ...)
+  local open, message, code = reader(self)
+  if not open then return nil, message, code end
+  return open:select(WAIT_MS, sql, ...)
+end
+
+--- About how many runs have that value; a second old at most matters little: it only picks the index.
+local function estimate(self, column, value)
+  local key, now = column .. "\0" .. value, clock.monotonic()
+  if now > self.estimates_until then self.estimates, self.estimates_until = {}, now + ESTIMATE_SEC end
+  if not self.estimates[key] then
+    local rows = select(self, ("SELECT sum(n) FROM counters WHERE %s=?1"):format(column), value)
+    self.estimates[key] = rows and rows[1][1] or 0
+  end
+  return self.estimates[key]
+end
+
+--- The filters of a query that are set, and the index to walk.
+local function plan(self, query)
+  local set, index = {}, nil
+  for _, filter in ipairs(FILTERS) do
+    if query[filter.name] then set[#set + 1] = filter end
+  end
+  if #set == 0 then return set, "by_time" end
+  if #set == 1 or set[1].column == "schedule" or set[1].column == "sha256" then return set, "by_" .. set[1].column end
+  local least = math.huge
+  for _, filter in ipairs(set) do
+    local n = estimate(self, filter.column, query[filter.name])
+    if n < least then index, least = "by_" .. filter.column, n end
+  end
+  return set, index
+end
+
+--- Collects parameters: each call gives the placeholder of a value.
+local function parameters()
+  local values = {}
+  return values, function(value)
+    values[#values + 1] = value
+    return "?" .. #values
+  end
+end
+
+--- Conditions on the row r of runs.
+local function filter_conditions(set, query, param)
+  local list = {}
+  for _, filter in ipairs(set) do
+    list[#list + 1] = ("r.%s=%s"):format(filter.column, param(query[filter.name]))
+    if filter.sparse then list[#list + 1] = ("r.%s<>''"):format(filter.column) end
+  end
+  if query.q then
+    local like = param("%" .. query.q:gsub("[%%_\\]", "\\%0") .. "%")
+    local parts = {}
+    for i, column in ipairs { "run_id", "flow", "worker", "error" } do
+      parts[i] = ("r.%s LIKE %s ESCAPE '\\'"):format(column, like)
+    end
+    list[#list + 1] = "(" .. table.concat(parts, " OR ") .. ")"
+  end
+  return list
+end
+
+--- Conditions on the place that a run has in the walk, of table t.
+local function place_conditions(query, t, param)
+  local list = {}
+  if query.updated_after then list[#list + 1] = ("%s.updated_at>%s"):format(t, param(query.updated_after)) end
+  local cursor = query.cursor
+  if cursor then
+    list[#list + 1] = ("(%s.updated_at, %s.run_id) %s (%s, %s)"):format(t, t, query.oldest_first and ">" or "<",
+      param(cursor.updated_at), param(cursor.run_id))
+  end
+  return list
+end
+
+local function append(target, list) table.move(list, 1, #list, #target + 1, target) end
+
+--- The statement of a page: runs that are unchanged since the walk began, and those that have moved, at their places.
+local function page_sql(set, index, query, param)
+  local order = query.oldest_first and "ASC" or "DESC"
+  local cursor = query.cursor or {}
+  local walk, seq = param(cursor.walk or ""), param(cursor.seq or 0)
+  local filters = filter_conditions(set, query, param)
+  local limit = param(query.limit + 1)
+  local function part(from, t, condition)
+    local where = { condition }
+    append(where, filters)
+    append(where, place_conditions(query, t, param))
+    return ("SELECT * FROM (SELECT %s.updated_at AS at, %s.run_id, r.summary FROM %s WHERE %s"
+      .. " ORDER BY %s.updated_at %s, %s.run_id %s LIMIT %s)"):format(t, t, from, table.concat(where, " AND "),
+      t, order, t, order, limit)
+  end
+  local unchanged = ("(r.seq<=%s OR NOT (SELECT ok FROM v))"):format(seq)
+  local parts = { part("runs r INDEXED BY " .. index, "r", unchanged) }
+  if cursor.walk then
+    parts[2] = part("past p CROSS JOIN runs r ON r.run_id=p.run_id", "p",
+      ("p.seq>%s AND p.prev<=%s AND (SELECT ok FROM v)"):format(seq, seq))
+  end
+  return ("WITH v(ok, walk, seq) AS MATERIALIZED (SELECT walk=%s AND seq>=%s AND seq-%s<%d, walk, seq FROM meta)"
+    .. " SELECT at, run_id, summary, (SELECT ok FROM v), (SELECT walk FROM v), (SELECT seq FROM v) FROM (%s)"
+    .. " ORDER BY 1 %s, 2 %s LIMIT %s"):format(walk, seq, seq, PAST_MAX, table.concat(parts, " UNION ALL "), order,
+    order, limit)
+end
+
+--- A page of runs, newest first.
+---@param query table { limit, and what is wanted of: status, flow, tag, tenant_id, workflow_yaml_sha256, schedule_id
+---  (equal), updated_after (unix seconds, above), q (text in run_id, flow, worker or error), oldest_first (boolean),
+---  cursor = { updated_at, run_id, walk, seq } of an earlier page }
+---@return table[]|nil rows { run_id, summary = JSON text }
+---@return table|string|nil cursor of the next page, nil when there is none; or the message ("warming")
+---@return string|nil code "unavailable"
+function Model:page(query)
+  local set, index = plan(self, query)
+  local values, param = parameters()
+  local sql = page_sql(set, index, query, param)
+  local found, message, code = select(self, sql, table.unpack(values))
+  if not found then return nil, message, code end
+  local rows = {}
+  for i = 1, math.min(#found, query.limit) do rows[i] = { run_id = found[i][2], summary = found[i][3] } end
+  local last = found[query.limit]
+  if #found <= query.limit or not last then return rows end
+  local keeps = last[4] == 1
+  return rows, { updated_at = last[1], run_id = last[2], walk = last[5], seq = keeps and query.cursor.seq or last[6] }
+end
+
+--- How many runs there are by status.
+---@param day integer a local date as 20261125
+---@return table[]|nil list { status ("" = none), count, count of that day }, sorted
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:counts(day)
+  return select(self, "SELECT status, sum(n), sum(CASE WHEN day=?1 THEN n ELSE 0 END) FROM counters GROUP BY status"
+    .. " ORDER BY status", day)
+end
+
+--- Notes a write of this process, so that the next question sees it.
+---@param run_id string
+---@param bytes string|nil the snapshot; nil = deleted
+---@param revision integer
+function Model:apply(run_id, bytes, revision) -- luacheck: no self
+  require("host.readmodel").apply(run_id, bytes, revision)
+end
+
+--- The model of this process, for one VM. Its database is opened when it is first asked.
+---@return table
+function M.new()
+  return setmetatable({ estimates = {}, estimates_until = 0 }, Model)
+end
+
+return M
