@@ -382,6 +382,29 @@ describe("a worker", function()
     assert.is_nil(run.task_records_truncated)
   end)
 
+  it("keeps the whole log of a task that says more than its record holds", function()
+    world:write("talk.lua", [[return {
+      much = function(ctx) for i = 1, 20000 do ctx:log("much %d", i) end error("enough") end,
+      more = function() for i = 1, 3000 do print("more", i) end return 1 end,
+      little = function() print("hm") end,
+    }]])
+    world:worker({}, { PYOCO_TASK_LOG_MAX_BYTES = "100000" })
+    local run_id = world:submit { workflow_yaml = support.yaml("little >> (more & much)",
+      { much = "talk:much", more = "talk:more", little = "talk:little" }) }
+    local records = world:wait(run_id, "FAILED").task_records
+    local lines = {}
+    for i = 1, 3000 do lines[i] = "more\t" .. i .. "\n" end
+    local text = assert(world.store.data:get(run_id, "more", "log", 1 << 20))
+    assert.is_true(text == table.concat(lines))
+    assert.same({ name = run_id .. "/more/log", size = #text, sha256 = crypto.sha256(text) }, records.more.log_ref)
+    assert.equal(text:sub(-100), records.more.log_tail:sub(-100))
+    text = assert(world.store.data:get(run_id, "much", "log", 1 << 20))
+    assert.truthy(text:find("^much 1\nmuch 2\n"))
+    assert.truthy(text:find("\n[the log was cut after 100000 bytes]\n", 100000, true))
+    assert.same({ "hm\n" }, { records.little.log_tail, records.little.log_ref })
+    assert.equal("not_found", select(3, world.store.data:get(run_id, "little", "log", 1)))
+  end)
+
   it("cuts the records of a run when the object store is not there, and says so", function()
     world:write("big.lua", [[return { big = function() return ("x"):rep(20000) end }]])
     world:worker({}, { PYOCO_MAX_RUN_SNAPSHOT_BYTES = "4096" })

@@ -123,6 +123,10 @@ return {
   { "GET", "/runs/:id/tasks/:task/output", name = "runs.output", doc = "The output of a task, whatever its size.",
     run = stored("application/json", run.output) },
 
+  { "GET", "/runs/:id/tasks/:task/log", name = "runs.log",
+    doc = "All that a task has said; its last 4 KB while it runs.",
+    run = stored("text/plain; charset=utf-8", run.log) },
+
   { "GET", "/runs/:id/graph", name = "runs.graph", doc = "The compiled graph of a run, once it is known.",
     run = stored("application/json", run.graph) },
 

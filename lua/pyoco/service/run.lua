@@ -96,6 +96,26 @@ function M.output(app, run_id, task)
   return nil, "task not found", "not_found"
 end
 
+--- GET /runs/{id}/tasks/{task}/log: all that the task has said; its last 4 KB while it runs, or when no more was kept.
+---@param app table
+---@param run_id string
+---@param task string
+---@return string|nil text
+---@return string|nil message "run not found" | "task not found" | "not known yet"
+---@return string|nil code
+function M.log(app, run_id, task)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  local record = (current.task_records or {})[task]
+  if record then
+    if type(record.log_ref) == "table" then return kept(app, run_id, task, "log", record.log_ref) end
+    return type(record.log_tail) == "string" and record.log_tail or ""
+  end
+  if current.task_records_truncated then return kept(app, run_id, task, "log") end
+  if (current.tasks or {})[task] then return nil, "not known yet", "not_found" end
+  return nil, "task not found", "not_found"
+end
+
 --- A stored document that a field of the snapshot points to.
 local function document(app, run_id, fields)
   local current, message, code = fetch(app, run_id)

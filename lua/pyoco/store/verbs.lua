@@ -240,8 +240,8 @@ end
 --- Keeps what is too big for a run's snapshot (DESIGN D15).
 ---@param run_id string
 ---@param task string
----@param kind string "output"
----@param bytes string
+---@param kind string "output" | "log"
+---@param bytes string|function text, or a reader as pyoco.nats.objects' put takes one
 ---@return table|nil ref { name, size (bytes), sha256 (hex) }
 ---@return string|nil message
 ---@return string|nil code
