@@ -16,6 +16,7 @@ local ALONE = {
   { name = "vm", module = "spec.bench.vm" },
   { name = "exec", module = "spec.bench.exec" },
   { name = "list", module = "spec.bench.list" },
+  { name = "objects", module = "spec.bench.objects" },
 }
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,

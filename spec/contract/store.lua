@@ -5,7 +5,8 @@ local crypto = require "host.crypto"
 local CFG = {
   work_stream = "PYOCO_WORK", work_subject_prefix = "pyoco.work", dlq_stream = "PYOCO_DLQ",
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
-  workflow_bundles_bucket = "pyoco_workflow_bundles", dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
+  workflow_bundles_bucket = "pyoco_workflow_bundles", run_data_bucket = "pyoco_run_data",
+  run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
   dlq_max_bytes = 536870912, nats_replicas = 1,
 }
 
@@ -19,6 +20,47 @@ return function(busted, open, close)
 
   busted.before_each(function() store = open(CFG) end)
   busted.after_each(function() close() end)
+
+  describe("data", function()
+    it("keeps what is too big for a snapshot, and says what it is", function()
+      local bytes = ("テ\0"):rep(100000)
+      local ref = assert(store.data:put("r1", "load", "output", bytes))
+      assert.same({ name = "r1/load/output", size = 400000, sha256 = crypto.sha256(bytes) }, ref)
+      local back, info = store.data:get("r1", "load", "output", 400000)
+      assert.is_true(back == bytes)
+      assert.equal(ref.sha256, info.sha256)
+      assert(store.data:put("r1", "load", "output", ""))
+      assert.equal("", (store.data:get("r1", "load", "output", 1)))
+    end)
+
+    it("tells what is missing, too large, or no name", function()
+      assert(store.data:put("r1", "load", "output", "12345"))
+      assert.equal("too_large", select(3, store.data:get("r1", "load", "output", 4)))
+      assert.equal("not_found", select(3, store.data:get("r1", "other", "output", 4)))
+      assert.equal("invalid", select(3, store.data:put("r1", "a\nb", "output", "x")))
+    end)
+
+    it("is an object store like any other", function()
+      local objects = assert(store.data:objects())
+      assert.same({}, objects:list())
+      local given = { "ab", "cde" }
+      local info = assert(objects:put("x/2", function() return table.remove(given, 1) end,
+        { headers = { a = "1" }, description = "d", chunk_size = 2 }))
+      assert.same({ 5, 3, 2, "d", { a = "1" } },
+        { info.size, info.chunks, info.chunk_size, info.description, info.headers })
+      assert(objects:put("a", "1"))
+      local names = {}
+      for i, one in ipairs(objects:list()) do names[i] = one.name end
+      assert.same({ "a", "x/2" }, names)
+      assert.equal(info.digest, objects:info("x/2").digest)
+      assert.is_true(objects:delete("a"))
+      for _, verb in ipairs { "info", "get", "delete" } do
+        assert.equal("not_found", select(3, objects[verb](objects, "a")))
+      end
+      assert.equal("invalid", select(3, objects:put("b", function() return nil, "broken", "invalid" end)))
+      assert.equal("not_found", select(3, objects:info("b")))
+    end)
+  end)
 
   describe("runs", function()
     it("are created once", function()

@@ -293,8 +293,56 @@ tasks:
         answer.worker_heartbeat_at, answer.worker_hidden, answer.worker_tags })
     end)
 
+    it("gives a task's output from its record, or from the object store", function()
+      local run_id, big = crypto.uuid4(), json.encode { text = ("x"):rep(5000) }
+      local ref = assert(app.store.data:put(run_id, "big", "output", big))
+      local run = { run_id = run_id, status = "RUNNING",
+        tasks = { small = "SUCCEEDED", none = "SUCCEEDED", big = "SUCCEEDED", busy = "RUNNING" },
+        task_records = { small = { state = "SUCCEEDED", output = { n = 1 } },
+          none = { state = "SUCCEEDED", output = json.null }, busy = { state = "RUNNING", output = json.null },
+          big = { state = "SUCCEEDED", output = json.null, output_ref = ref } } }
+      local revision = app.store.runs:create(run)
+      local function output(task)
+        local answer = app:simulate { path = ("/runs/%s/tasks/%s/output"):format(run_id, task) }
+        return answer.status, answer.status == 200 and answer.body or answer.json.detail
+      end
+      assert.same({ 200, '{"n":1}' }, { output "small" })
+      assert.same({ 200, "null" }, { output "none" })
+      assert.same({ 200, big }, { output "big" })
+      assert.same({ 404, "not known yet" }, { output "busy" })
+      assert.same({ 404, "task not found" }, { output "other" })
+      run.task_records, run.task_records_truncated = {}, true
+      revision = app.store.runs:update(run, revision)
+      assert.same({ 200, big }, { output "big" })
+      assert.same({ 404, "not known yet" }, { output "small" })
+      ref.sha256 = crypto.sha256("another attempt's")
+      run.task_records, run.task_records_truncated = { big = { state = "SUCCEEDED", output_ref = ref } }, nil
+      assert(app.store.runs:update(run, revision))
+      assert.equal(409, (output "big"))
+    end)
+
+    it("gives a task's log from its record, or from the object store", function()
+      local run_id, long = crypto.uuid4(), ("line\n"):rep(1000)
+      local run = { run_id = run_id, status = "RUNNING", tasks = { a = "RUNNING", b = "SUCCEEDED", c = "PENDING" },
+        task_records = { a = { state = "RUNNING", log_tail = "so far\n" }, c = { state = "PENDING" },
+          b = { state = "SUCCEEDED", log_tail = "line\n", log_ref = app.store.data:put(run_id, "b", "log", long) } } }
+      local revision = app.store.runs:create(run)
+      local function log(task)
+        local answer = app:simulate { path = ("/runs/%s/tasks/%s/log"):format(run_id, task) }
+        return answer.status, answer.status == 200 and answer.body or answer.json.detail
+      end
+      assert.same({ 200, "so far\n" }, { log "a" })
+      assert.same({ 200, long }, { log "b" })
+      assert.same({ 200, "" }, { log "c" })
+      assert.same({ 404, "task not found" }, { log "d" })
+      run.task_records, run.task_records_truncated = {}, true
+      assert(app.store.runs:update(run, revision))
+      assert.same({ 200, long }, { log "b" })
+      assert.same({ 404, "not known yet" }, { log "a" })
+    end)
+
     it("is 404 for a run that is not there, on every path", function()
-      for _, path in ipairs { "", "/tasks", "/graph", "/source" } do
+      for _, path in ipairs { "", "/tasks", "/tasks/t/output", "/tasks/t/log", "/graph", "/source" } do
         for _, id in ipairs { crypto.uuid4(), "a%20b", "..%2Fx" } do
           local answer = app:simulate { path = "/runs/" .. id .. path }
           assert.equal(404, answer.status)

@@ -359,9 +359,56 @@ describe("a worker", function()
     assert.equal("PENDING", world:run(second).status)
   end)
 
-  it("cuts the records of a run that is too big, and says so", function()
+  it("keeps outputs that are too big for the snapshot in the object store", function()
+    world:write("big.lua", [[return {
+      big = function() return { text = ("ä"):rep(10000) } end,
+      size = function(big) return #big.text end,
+      small = function() return "s" end,
+    }]])
+    world:worker({}, { PYOCO_MAX_RUN_SNAPSHOT_BYTES = "4096" })
+    local run_id = world:submit { workflow_yaml = support.yaml("big >> size >> small",
+      { big = "big:big", size = "big:size", small = "big:small" }) }
+    local run = world:wait(run_id, "COMPLETED")
+    local bytes, info = assert(world.store.data:get(run_id, "big", "output", 1 << 20))
+    assert.same({ text = ("ä"):rep(10000) }, json.decode(bytes))
+    local records = run.task_records
+    assert.equal(json.null, records.big.output)
+    assert.same({ name = run_id .. "/big/output", size = #bytes, sha256 = crypto.sha256(bytes) },
+      records.big.output_ref)
+    assert.equal(info.sha256, records.big.output_ref.sha256)
+    assert.same({ 20000, {}, true }, { records.size.output, records.size.inputs, records.size.inputs_truncated })
+    assert.equal("s", records.small.output)
+    assert.is_nil(records.small.output_ref)
+    assert.is_nil(run.task_records_truncated)
+  end)
+
+  it("keeps the whole log of a task that says more than its record holds", function()
+    world:write("talk.lua", [[return {
+      much = function(ctx) for i = 1, 20000 do ctx:log("much %d", i) end error("enough") end,
+      more = function() for i = 1, 3000 do print("more", i) end return 1 end,
+      little = function() print("hm") end,
+    }]])
+    world:worker({}, { PYOCO_TASK_LOG_MAX_BYTES = "100000" })
+    local run_id = world:submit { workflow_yaml = support.yaml("little >> (more & much)",
+      { much = "talk:much", more = "talk:more", little = "talk:little" }) }
+    local records = world:wait(run_id, "FAILED").task_records
+    local lines = {}
+    for i = 1, 3000 do lines[i] = "more\t" .. i .. "\n" end
+    local text = assert(world.store.data:get(run_id, "more", "log", 1 << 20))
+    assert.is_true(text == table.concat(lines))
+    assert.same({ name = run_id .. "/more/log", size = #text, sha256 = crypto.sha256(text) }, records.more.log_ref)
+    assert.equal(text:sub(-100), records.more.log_tail:sub(-100))
+    text = assert(world.store.data:get(run_id, "much", "log", 1 << 20))
+    assert.truthy(text:find("^much 1\nmuch 2\n"))
+    assert.truthy(text:find("\n[the log was cut after 100000 bytes]\n", 100000, true))
+    assert.same({ "hm\n" }, { records.little.log_tail, records.little.log_ref })
+    assert.equal("not_found", select(3, world.store.data:get(run_id, "little", "log", 1)))
+  end)
+
+  it("cuts the records of a run when the object store is not there, and says so", function()
     world:write("big.lua", [[return { big = function() return ("x"):rep(20000) end }]])
     world:worker({}, { PYOCO_MAX_RUN_SNAPSHOT_BYTES = "4096" })
+    assert(world.store.js:stream_delete("OBJ_pyoco_run_data"))
     local run = world:wait(world:submit { workflow_yaml = support.yaml("big", { big = "big:big" }) }, "COMPLETED")
     assert.same({}, run.task_records)
     assert.is_true(run.task_records_truncated)

@@ -63,7 +63,7 @@ end
 --- Bytes of a stored document, or the failure.
 local function stored(content_type, read)
   return function(app, req)
-    local bytes, message, code = read(app, req.params.id)
+    local bytes, message, code = read(app, req.params.id, req.params.task)
     if not bytes then return nil, message, code end
     return response.new(200, { ["content-type"] = content_type }, bytes)
   end
@@ -119,6 +119,13 @@ return {
 
   { "GET", "/runs/:id/tasks", name = "runs.tasks", doc = "The tasks of a run, with their records.",
     run = function(app, req) return run.tasks(app, req.params.id) end },
+
+  { "GET", "/runs/:id/tasks/:task/output", name = "runs.output", doc = "The output of a task, whatever its size.",
+    run = stored("application/json", run.output) },
+
+  { "GET", "/runs/:id/tasks/:task/log", name = "runs.log",
+    doc = "All that a task has said; its last 4 KB while it runs.",
+    run = stored("text/plain; charset=utf-8", run.log) },
 
   { "GET", "/runs/:id/graph", name = "runs.graph", doc = "The compiled graph of a run, once it is known.",
     run = stored("application/json", run.graph) },

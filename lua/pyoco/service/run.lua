@@ -6,6 +6,8 @@ local fault = require "pyoco.service.fault"
 
 local M = {}
 
+local DATA_MAX_BYTES = 64 << 20 -- an answer is made in memory
+
 --- The stored snapshot, or the contract's words for why not.
 local function fetch(app, run_id)
   local current, message, code = app.store.runs:get(run_id)
@@ -57,6 +59,61 @@ function M.tasks(app, run_id)
     frame_records = current.frame_records, failed_tasks = current.failed_tasks, -- these where there are any
     tasks_truncated = current.tasks_truncated, task_counts = current.task_counts,
   }
+end
+
+--- What the object store keeps of a task; `ref` is what its record says of it, when there is one.
+local function kept(app, run_id, task, kind, ref)
+  local bytes, info, code = app.store.data:get(run_id, task, kind, DATA_MAX_BYTES)
+  if not bytes then
+    if code == "not_found" then return nil, "not known yet", "not_found" end
+    return fault.of_store(info, code)
+  end
+  if ref and ref.sha256 ~= info.sha256 then
+    return nil, "another attempt at this run is replacing it; ask again", "conflict"
+  end
+  return bytes
+end
+
+--- GET /runs/{id}/tasks/{task}/output: the task's output as JSON, from its record or, when it was too big for the
+--- snapshot, from the object store.
+---@param app table
+---@param run_id string
+---@param task string
+---@return string|nil bytes
+---@return string|nil message "run not found" | "task not found" | "not known yet"
+---@return string|nil code
+function M.output(app, run_id, task)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  local record = (current.task_records or {})[task]
+  if record then
+    if type(record.output_ref) == "table" then return kept(app, run_id, task, "output", record.output_ref) end
+    if record.state ~= "SUCCEEDED" then return nil, "not known yet", "not_found" end
+    return json.encode(record.output == nil and json.null or record.output)
+  end
+  if current.task_records_truncated then return kept(app, run_id, task, "output") end
+  if (current.tasks or {})[task] then return nil, "not known yet", "not_found" end
+  return nil, "task not found", "not_found"
+end
+
+--- GET /runs/{id}/tasks/{task}/log: all that the task has said; its last 4 KB while it runs, or when no more was kept.
+---@param app table
+---@param run_id string
+---@param task string
+---@return string|nil text
+---@return string|nil message "run not found" | "task not found" | "not known yet"
+---@return string|nil code
+function M.log(app, run_id, task)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  local record = (current.task_records or {})[task]
+  if record then
+    if type(record.log_ref) == "table" then return kept(app, run_id, task, "log", record.log_ref) end
+    return type(record.log_tail) == "string" and record.log_tail or ""
+  end
+  if current.task_records_truncated then return kept(app, run_id, task, "log") end
+  if (current.tasks or {})[task] then return nil, "not known yet", "not_found" end
+  return nil, "task not found", "not_found"
 end
 
 --- A stored document that a field of the snapshot points to.

@@ -40,6 +40,21 @@ function store:ensure()
       replicas = self.cfg.nats_replicas, direct = self.cfg.nats_replicas == 1 }
     if not ok then return nil, message, code end
   end
+  return self:ensure_object_stores()
+end
+
+--- Creates the object stores that are missing.
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code
+function store:ensure_object_stores()
+  local objects = require "pyoco.nats.objects"
+  for _, row in ipairs(resource.object_stores(self.cfg)) do
+    local one, message, code = objects.new(self.js, row.bucket)
+    local ok = one
+    if one then ok, message, code = one:ensure { max_bytes = row.max_bytes, replicas = self.cfg.nats_replicas } end
+    if not ok then return nil, message, code end
+  end
   return true
 end
 
@@ -71,6 +86,7 @@ function M.open(conn, cfg, rpc, many)
   local js = jetstream.new(rpc, many, { timeout_ms = REQUEST_TIMEOUT_MS })
   local self = verbs.new(cfg, {
     kv = function(bucket) return kv.new(js, bucket) end,
+    objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
     count = function(stream)

@@ -121,11 +121,15 @@ function store:close() return self ~= nil end
 ---@param cfg table configuration: bucket and stream names
 ---@return table store; store.messages lists what was published: { seq, subject, data, msg_id }
 function M.open(cfg)
-  local messages, hints, buckets, seen = {}, {}, {}, {}
+  local messages, hints, buckets, seen, object_stores = {}, {}, {}, {}, {}
   local self = verbs.new(cfg, {
     kv = function(bucket)
       buckets[bucket] = buckets[bucket] or setmetatable({ entries_by_key = {}, revision = 0 }, kv)
       return buckets[bucket]
+    end,
+    objects = function(bucket)
+      object_stores[bucket] = object_stores[bucket] or require("pyoco.store.memory_objects").new(bucket)
+      return object_stores[bucket]
     end,
     publish = function(subject, data, opts)
       local known = opts.msg_id and seen[opts.msg_id]

@@ -29,4 +29,13 @@ function M.buckets(cfg)
   }
 end
 
+--- Object stores. None has a byte limit unless the configuration says so (CONTRACT Part A, D15).
+---@param cfg table configuration
+---@return table[] rows { bucket, max_bytes }
+function M.object_stores(cfg)
+  return {
+    { bucket = cfg.run_data_bucket, max_bytes = cfg.run_data_max_bytes },
+  }
+end
+
 return M

@@ -227,6 +227,47 @@ function documents:get(sha256)
   return self.kv:get(sha256)
 end
 
+local data = {}
+data.__index = data
+
+--- The object store itself; opened when it is first needed.
+function data:objects()
+  local message, code
+  if not self.opened then self.opened, message, code = self.open() end
+  return self.opened, message, code
+end
+
+--- Keeps what is too big for a run's snapshot (DESIGN D15).
+---@param run_id string
+---@param task string
+---@param kind string "output" | "log"
+---@param bytes string|function text, or a reader as pyoco.nats.objects' put takes one
+---@return table|nil ref { name, size (bytes), sha256 (hex) }
+---@return string|nil message
+---@return string|nil code
+function data:put(run_id, task, kind, bytes)
+  local objects, message, code = self:objects()
+  if not objects then return nil, message, code end
+  local info
+  info, message, code = objects:put(("%s/%s/%s"):format(run_id, task, kind), bytes)
+  if not info then return nil, message, code end
+  return { name = info.name, size = info.size, sha256 = info.sha256 }
+end
+
+--- Reads it back.
+---@param run_id string
+---@param task string
+---@param kind string
+---@param max_bytes integer a larger one is "too_large"
+---@return string|nil bytes
+---@return table|string info {size, sha256, ...}, or message
+---@return string|nil code "not_found"
+function data:get(run_id, task, kind, max_bytes)
+  local objects, message, code = self:objects()
+  if not objects then return nil, message, code end
+  return objects:get(("%s/%s/%s"):format(run_id, task, kind), { max_bytes = max_bytes })
+end
+
 local hints = {}
 hints.__index = hints
 
@@ -238,9 +279,10 @@ end
 
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
----@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), publish(subject, bytes, opts) -> {seq},
+---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
+---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq},
 ---  hint(subject, data), count(stream) -> messages in it }
----@return table { runs, jobs, dlq, workers, documents, hints }
+---@return table { runs, jobs, dlq, workers, documents, data, hints }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end
   return {
@@ -249,6 +291,7 @@ function M.new(cfg, backend)
     dlq = object(dlq, { backend = backend, prefix = cfg.dlq_subject_prefix, stream = cfg.dlq_stream }),
     workers = object(workers, { kv = backend.kv(cfg.workers_bucket) }),
     documents = object(documents, { kv = backend.kv(cfg.workflow_bundles_bucket) }),
+    data = object(data, { open = function() return backend.objects(cfg.run_data_bucket) end }),
     hints = object(hints, { backend = backend }),
   }
 end

@@ -26,6 +26,7 @@ local M = {}
 local null = json.null
 
 local RUNNING_DELAY_SEC = 0.005 -- a first delivery's RUNNING is written only if the run lasts longer
+local LOG_TAIL_BYTES = 4096 -- what a record holds of a task's log
 
 local run = {}
 run.__index = run
@@ -68,6 +69,7 @@ function run:open_writer(image, revision)
     max_bytes = self.boot.cfg.max_run_snapshot_bytes,
     go = async.go, wait = async.wait, sleep = async.sleep, after = async.after,
     refresh = function() self:refresh() end,
+    move_out = function(max_bytes) return self:move_out(max_bytes) end,
     on_cancel = function() self:cancel() end,
     on_lost = function(how) self:lose(how) end,
     on_unwritable = function(message) self:mend(message) end,
@@ -81,6 +83,15 @@ function run:refresh()
   local image = self.image
   image.tasks, image.task_records = eng.tasks, fill_records(eng.records)
   image.frame_records, image.failed_tasks = eng.frames, eng.failed_tasks
+  if self.spill then self.spill:apply(image.task_records) end
+  if self.logs then self.logs:apply(image.task_records) end
+end
+
+--- The snapshot is over its cap: keeps big outputs in the object store.
+function run:move_out(max_bytes)
+  if not self.eng then return false end
+  self.spill = self.spill or require("pyoco.worker.spill").new(self.store.data, self.job.run_id)
+  return self.spill:take(self.image.task_records, max_bytes)
 end
 
 --- Makes an image writable that JSON refused: its records go, and the run says why.
@@ -162,7 +173,20 @@ end
 
 --- Tells the writer that a task, a loop or a switch has moved.
 function run:on_event(event)
-  if self.announced and event.type ~= "log" and not self.ending then self.writer:touch() end
+  if event.type == "log" then return self:keep_log(event) end
+  if self.announced and not self.ending then self.writer:touch() end
+end
+
+--- Keeps what a task says; its record has the end of it only. Most runs say little: then nothing is loaded for it.
+function run:keep_log(event)
+  if self.logs then return self.logs:append(event.task, event.text) end
+  local max_bytes = self.boot.cfg.task_log_max_bytes
+  if max_bytes <= 0 then return end
+  local said = self.said
+  said[#said + 1], said.bytes = event, said.bytes + #event.text
+  if said.bytes <= LOG_TAIL_BYTES then return end
+  self.logs, self.said = require("pyoco.worker.task_log").new(self.store.data, self.job.run_id, max_bytes), nil
+  for _, earlier in ipairs(said) do self.logs:append(earlier.task, earlier.text) end
 end
 
 --- Writes the heartbeat; a cancel or a newer attempt is found by its conflict.
@@ -200,6 +224,7 @@ end
 
 --- From the engine's end to the stored one.
 function run:conclude(eng)
+  if self.logs and not self.lost then self.logs:store() end
   self:refresh()
   self.error = eng.error
   local outcome = ({ COMPLETED = "completed", FAILED = "failed", CANCELLED = "cancelled" })[eng.status]
@@ -351,7 +376,7 @@ end
 ---@return fun(type: string, head: string, body: string) on_frame takes the supervisor's other frames
 function M.prepare(spec)
   local boot = json.decode(host.boot())
-  local self = setmetatable({ boot = boot, spec = spec }, run)
+  local self = setmetatable({ boot = boot, spec = spec, said = { bytes = 0 } }, run)
 
   self.globals = callout.globals(function() self:announce_now() end)
   for name, value in pairs(spec.globals or {}) do self.globals[name] = value end

@@ -27,6 +27,10 @@ function writer:_put()
   self.image.heartbeat_at, self.image.updated_at = now, now
   self.refresh()
   local bytes, message, cuts = snapshot.encode(self.image, self.max_bytes, self.cuts)
+  if bytes and cuts > 0 and self.move_out(self.max_bytes) then
+    self.refresh()
+    bytes, message, cuts = snapshot.encode(self.image, self.max_bytes)
+  end
   if not bytes then
     self.on_unwritable(message)
     return false
@@ -206,11 +210,12 @@ local function nothing() end
 ---  go (function(fn): runs fn in a coroutine), wait (function(start(resume)): suspends), sleep (function(sec)),
 ---  after (function(sec, fn): calls fn later), refresh (function: bring the image up to date),
 ---  on_cancel (function: a cancel was found), on_lost (function(how)), on_unwritable (function(message): the image
----  cannot be JSON; must mend it), log (function(message, fields))
+---  cannot be JSON; must mend it), move_out (function(max_bytes): the image is over the cap; may keep parts of it
+---  elsewhere, and returns whether `refresh` will find it smaller), log (function(message, fields))
 ---@return table writer: touch, flush, finish, check; fields lost, cancelled, puts
 function M.new(deps)
   local self = setmetatable({ retry_sec = RETRY_MIN_SEC, puts = 0, on_cancel = nothing, on_lost = nothing,
-    refresh = nothing, log = nothing }, writer)
+    refresh = nothing, move_out = nothing, log = nothing }, writer)
   for key, value in pairs(deps) do self[key] = value end
   self.image.attempt = attempt.record(self.ours)
   return self

@@ -1,0 +1,109 @@
+--- Object stores in this VM's memory, with the verbs and failures of pyoco.nats.objects (put, get, info, list, delete),
+--- for specs and local runs.
+local clock = require "host.clock"
+local crypto = require "host.crypto"
+local chunks = require "pyoco.nats.object_chunks"
+local metas = require "pyoco.nats.object_meta"
+
+local M = {}
+
+local Store = {}
+Store.__index = Store
+
+--- A new, empty store.
+---@param bucket string
+---@return table store
+function M.new(bucket) return setmetatable({ bucket = bucket, objects = {} }, Store) end
+
+local function find(store, name)
+  local ok, message, code = metas.check_name(name)
+  if not ok then return nil, message, code end
+  local found = store.objects[name]
+  if not found then return nil, ("no object '%s' in bucket %s"):format(name, store.bucket), "not_found" end
+  return found
+end
+
+--- As pyoco.nats.objects' put.
+---@param name string
+---@param source string|function
+---@param opts table|nil headers, description, chunk_size
+---@return table|nil info
+---@return string|nil message
+---@return string|nil code
+function Store:put(name, source, opts)
+  opts = opts or {}
+  local ok, message, code = metas.check_name(name)
+  if ok then ok, message, code = metas.check_headers(opts.headers) end
+  if not ok then return nil, message, code end
+  local size = opts.chunk_size or metas.CHUNK_BYTES
+  local parts = {}
+  local at = 1
+  local next_piece = chunks.pieces(type(source) == "function" and source or function(want)
+    at = at + want
+    return source:sub(at - want, at - 1)
+  end, size)
+  repeat
+    local piece
+    piece, message, code = next_piece()
+    if message then return nil, message, code end
+    parts[#parts + 1] = piece
+  until not piece
+  local bytes = table.concat(parts)
+  local now = clock.wall()
+  local digest = crypto.sha256_bytes(bytes)
+  self.objects[name] = { bytes = bytes, info = { name = name, bucket = self.bucket, nuid = assert(metas.nuid()),
+    size = #bytes, mtime = metas.mtime(now), chunks = #parts, digest = metas.digest(digest), deleted = false,
+    sha256 = crypto.hex_encode(digest), headers = opts.headers or {}, description = opts.description,
+    chunk_size = size, modified = now } }
+  return self.objects[name].info
+end
+
+--- As pyoco.nats.objects' get.
+---@param name string
+---@param opts table|nil max_bytes
+---@return string|nil bytes
+---@return table|string info, or message
+---@return string|nil code
+function Store:get(name, opts)
+  local found, message, code = find(self, name)
+  if not found then return nil, message, code end
+  if opts and opts.max_bytes and found.info.size > opts.max_bytes then
+    return nil, ("object '%s' of bucket %s: its %d bytes are more than %d"):format(name, self.bucket, found.info.size,
+      opts.max_bytes), "too_large"
+  end
+  return found.bytes, found.info
+end
+
+--- As pyoco.nats.objects' info.
+---@param name string
+---@return table|nil info
+---@return string|nil message
+---@return string|nil code
+function Store:info(name)
+  local found, message, code = find(self, name)
+  if not found then return nil, message, code end
+  return found.info
+end
+
+--- As pyoco.nats.objects' list.
+---@return table[] infos
+function Store:list()
+  local infos = {}
+  for _, it in pairs(self.objects) do infos[#infos + 1] = it.info end
+  table.sort(infos, function(a, b) return a.name < b.name end)
+  return infos
+end
+
+--- As pyoco.nats.objects' delete.
+---@param name string
+---@return boolean|nil done
+---@return string|nil message
+---@return string|nil code
+function Store:delete(name)
+  local found, message, code = find(self, name)
+  if not found then return nil, message, code end
+  self.objects[name] = nil
+  return true
+end
+
+return M
