@@ -6,7 +6,7 @@
  *   model:stop()       after the VMs that read; closing or collecting the model stops it too
  *   apply(run_id, bytes|nil, revision) -> boolean   a write of this process (nil: deleted), seen by every select from
  *        now on; false when there is no model
- *   reader() -> reader | nil, message, "unavailable"    this VM's connection, read only
+ *   reader() -> reader | nil, message, "unavailable"    this VM's connection, read only, opened with the first select
  *   reader:select(timeout_ms, sql, ...) -> { {column, ...}, ... } | nil, "warming", "unavailable"
  *        Waits up to timeout_ms until the model is complete. Parameters: strings, numbers, booleans. NULL is nil.
  *        Raises for SQL that is wrong. Statements are kept by their text: build few different ones.
@@ -103,12 +103,22 @@ static int l_reader(lua_State *L) {
     luaL_setmetatable(L, READER);
     if (!(r->model = rm_current()))
         return ph_fail(L, PH_UNAVAILABLE, "this process has no read model");
-    if (sqlite3_open_v2(rm_path(r->model), &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
-        sqlite3_exec(r->db, "PRAGMA query_only=1; PRAGMA cache_size=-512; PRAGMA temp_store=MEMORY", NULL, NULL, NULL) !=
-            SQLITE_OK)
-        return ph_fail(L, PH_UNAVAILABLE, "read model: %s", sqlite3_errmsg(r->db));
-    sqlite3_busy_timeout(r->db, 1000); /* only while the file is set up or its log is restarted */
     return 1;
+}
+
+/* Opens the database: not before the model is complete, since a reader's first look would hold up its writer. */
+static bool open_database(reader *r) {
+    if (r->db)
+        return true;
+    if (sqlite3_open_v2(rm_path(r->model), &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK) {
+        sqlite3_busy_timeout(r->db, 1000); /* only while the log of the database is restarted */
+        if (sqlite3_exec(r->db, "PRAGMA query_only=1; PRAGMA cache_size=-512; PRAGMA temp_store=MEMORY", NULL, NULL,
+                         NULL) == SQLITE_OK)
+            return true;
+    }
+    sqlite3_close(r->db);
+    r->db = NULL;
+    return false;
 }
 
 /* The statement of that text, ready to be bound. The oldest goes when there are too many. */
@@ -188,7 +198,7 @@ static int collect(lua_State *L) {
 
 static int l_reader_select(lua_State *L) {
     reader *r = luaL_checkudata(L, 1, READER);
-    luaL_argcheck(L, r->db, 1, "the reader is closed");
+    luaL_argcheck(L, r->model, 1, "the reader is closed");
     lua_Integer timeout_ms = luaL_checkinteger(L, 2);
     const char *sql = luaL_checkstring(L, 3);
     int top = lua_gettop(L);
@@ -196,6 +206,8 @@ static int l_reader_select(lua_State *L) {
         uint64_t generation = rm_wait(r->model, (int)timeout_ms);
         if (generation == 0)
             break;
+        if (!open_database(r))
+            continue;
         lua_settop(L, top);
         sqlite3_stmt *st = prepared(L, r, sql);
         bind(L, st, 4);

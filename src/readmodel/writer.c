@@ -301,6 +301,7 @@ rm_writer *rm_writer_open(const char *path, ph_error *err) {
     w->is_warming = true;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     bool ok = sqlite3_open_v2(path, &w->db, flags, NULL) == SQLITE_OK;
+    sqlite3_busy_timeout(w->db, 10000); /* readers open it once it is complete, and never hold it for long */
     ok = (ok || fail(w, err)) && run_sql(w, set_up, err) && run_sql(w, LOADING_CACHE, err);
     for (int i = 0; ok && i < STATEMENTS; i++)
         ok = sqlite3_prepare_v3(w->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &w->st[i], NULL) == SQLITE_OK ||
