@@ -416,6 +416,42 @@ describe("pyoco.nats.objects", function()
     end)
   end)
 
+  it("leaves the old object when NATS goes away in the middle of a put, and says so in a read", function()
+    local down = support.start()
+    local conn <close> = assert(nats.connect { url = down.url })
+    local store = assert(objects.new(jetstream.new(rpc.blocking(conn)), "b"))
+    assert(store:ensure())
+    local text = bytes_of(40 * CHUNK)
+    assert(store:put("x", text))
+    local given = 0
+    local function kill_once()
+      if given == 20 then
+        down:kill()
+        process.wait_for(function() return conn:status() ~= "connected" end)
+      end
+      given = given + 1
+    end
+    local done, message, code = store:put("x", function(size)
+      kill_once()
+      return ("n"):rep(size)
+    end)
+    assert.is_nil(done)
+    assert.are.equal("unavailable", code)
+    assert.truthy(message:find("object 'x' of bucket b: ", 1, true), message)
+    down:restart()
+    process.wait_for(function() return conn:status() == "connected" end)
+    assert.is_true(store:get("x") == text)
+    given = 0
+    done, message, code = store:read("x", function()
+      kill_once()
+      return true
+    end)
+    assert.is_nil(done)
+    assert.are.equal("unavailable", code)
+    assert.truthy(message:find("object 'x' of bucket b: ", 1, true), message)
+    down:stop()
+  end)
+
   it("is unavailable while NATS is down", function()
     local down = support.start()
     local conn <close> = assert(nats.connect { url = down.url })
