@@ -142,6 +142,7 @@ static void push(rm_model *m, rm_row *row) {
         m->is_warming = true;
         m->generation++;
         m->loading_since = now();
+        ph_shared_set("health.warming", "true");
     }
     *m->end = row;
     m->end = &row->next;
@@ -152,10 +153,7 @@ static void push(rm_model *m, rm_row *row) {
         m->ours = m->pushed;
     if (m->queued_rows == 1 || m->queued_rows == BATCH_ROWS)
         pthread_cond_signal(&m->filled);
-    bool tells = row->kind == RM_RESET;
     pthread_mutex_unlock(&m->lock);
-    if (tells)
-        ph_shared_set("health.warming", "true");
 }
 
 static void on_entry(void *ctx, const ph_entry *e) {
@@ -225,13 +223,13 @@ static void finish(rm_model *m, uint64_t through, bool has_turned) {
     if (became_live)
         m->stats.loaded_sec = now() - m->loading_since;
     double took = m->stats.loaded_sec;
+    if (became_live)
+        ph_shared_set("health.warming", "false"); /* before anybody sees a list */
     pthread_cond_broadcast(&m->written);
     pthread_mutex_unlock(&m->lock);
-    if (became_live) {
-        ph_shared_set("health.warming", "false");
+    if (became_live)
         ph_log("INFO", "pyoco.readmodel", "read model is complete: %llu entries in %.2f s",
                (unsigned long long)rm_writer_count(m->writer), took);
-    }
 }
 
 static void give_up(rm_model *m, const ph_error *err) {
