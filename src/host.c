@@ -90,3 +90,15 @@ int ph_fail(lua_State *L, const char *code, const char *fmt, ...) {
     lua_pushstring(L, code);
     return 3;
 }
+
+void ph_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta) {
+    if (luaL_newmetatable(L, name)) {
+        luaL_setfuncs(L, meta, 0);
+        lua_newtable(L);
+        luaL_setfuncs(L, methods, 0);
+        lua_setfield(L, -2, "__index");
+        lua_pushboolean(L, 0);
+        lua_setfield(L, -2, "__metatable");
+    }
+    lua_pop(L, 1);
+}

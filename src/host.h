@@ -38,6 +38,9 @@ typedef struct ph_error {
 /* Pushes nil, the formatted message and the code; returns 3, so `return ph_fail(L, code, fmt, ...)`. */
 int ph_fail(lua_State *L, const char *code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* A metatable of that name with methods and metamethods kept apart, closed to Lua; nothing happens when it exists. */
+void ph_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta);
+
 /* --- process facts (host.c) --- */
 const char *ph_exe(void);  /* absolute path of this program */
 const char *ph_home(void); /* folder that holds lua/, flows/, www/ : PYOCO_HOME, the checkout, or the share folder */

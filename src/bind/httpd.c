@@ -172,12 +172,7 @@ static const luaL_Reg metamethods[] = {
     {"__gc", l_server_close}, {"__close", l_server_close}, {"__tostring", l_server_tostring}, {NULL, NULL}};
 
 int luaopen_host_httpd(lua_State *L) {
-    luaL_newmetatable(L, SERVER);
-    luaL_setfuncs(L, metamethods, 0);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
+    ph_class(L, SERVER, methods, metamethods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -494,21 +494,9 @@ static const luaL_Reg functions[] = {
     {"borrow", lb_nats_borrow},  {"inbox", l_nats_inbox}, {NULL, NULL},
 };
 
-void lb_nats_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta) {
-    if (luaL_newmetatable(L, name)) {
-        luaL_setfuncs(L, meta, 0);
-        lua_newtable(L);
-        luaL_setfuncs(L, methods, 0);
-        lua_setfield(L, -2, "__index");
-        lua_pushboolean(L, 0);
-        lua_setfield(L, -2, "__metatable");
-    }
-    lua_pop(L, 1);
-}
-
 int luaopen_host_nats(lua_State *L) {
-    lb_nats_class(L, CONN, conn_methods, conn_meta);
-    lb_nats_class(L, SUB, sub_methods, sub_meta);
+    ph_class(L, CONN, conn_methods, conn_meta);
+    ph_class(L, SUB, sub_methods, sub_meta);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -13,7 +13,5 @@ void lb_nats_push_info(lua_State *L, const ph_nats_info *info);
 natsConnection *lb_nats_check_raw(lua_State *L, int arg);
 /* conn:clock_offset() of both modes. */
 int lb_nats_clock_offset(lua_State *L);
-/* A metatable of that name with methods and metamethods kept apart; nothing happens when it exists. */
-void lb_nats_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta);
 
 #endif

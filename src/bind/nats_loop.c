@@ -259,8 +259,8 @@ static const luaL_Reg sub_methods[] = {{"close", l_sub_close}, {NULL, NULL}};
 static const luaL_Reg sub_meta[] = {{"__close", l_sub_close}, {NULL, NULL}};
 
 static loop_conn *new_loop(lua_State *L) {
-    lb_nats_class(L, LOOP, loop_methods, loop_meta);
-    lb_nats_class(L, LOOP_SUB, sub_methods, sub_meta);
+    ph_class(L, LOOP, loop_methods, loop_meta);
+    ph_class(L, LOOP_SUB, sub_methods, sub_meta);
     loop_conn *c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = (loop_conn){.status_ref = LUA_NOREF};
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);

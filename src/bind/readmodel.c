@@ -229,20 +229,9 @@ static const luaL_Reg reader_methods[] = {{"select", l_reader_select}, {"close",
 static const luaL_Reg reader_meta[] = {{"__gc", l_reader_close}, {"__close", l_reader_close}, {NULL, NULL}};
 static const luaL_Reg functions[] = {{"start", l_start}, {"apply", l_apply}, {"reader", l_reader}, {NULL, NULL}};
 
-static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta) {
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, meta, 0);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
-}
-
 int luaopen_host_readmodel(lua_State *L) {
-    make_class(L, MODEL, model_methods, model_meta);
-    make_class(L, READER, reader_methods, reader_meta);
+    ph_class(L, MODEL, model_methods, model_meta);
+    ph_class(L, READER, reader_methods, reader_meta);
     luaL_newlib(L, functions);
     return 1;
 }

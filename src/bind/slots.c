@@ -166,13 +166,7 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_host_slots(lua_State *L) {
-    luaL_newmetatable(L, SLOT);
-    luaL_setfuncs(L, metamethods, 0);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
+    ph_class(L, SLOT, methods, metamethods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -233,7 +233,7 @@ static const luaL_Reg meta[] = {{"__gc", l_tail_stop}, {"__close", l_tail_stop},
 static const luaL_Reg functions[] = {{"start", l_tail_start}, {"get", l_tail_get}, {NULL, NULL}};
 
 int luaopen_host_tail(lua_State *L) {
-    lb_nats_class(L, TAIL, methods, meta);
+    ph_class(L, TAIL, methods, meta);
     luaL_newlib(L, functions);
     return 1;
 }
