@@ -73,39 +73,6 @@ local function heap_pop(heap)
   return first
 end
 
---- Makes a queue of ready nodes. Nodes mostly become ready in order, so most stand in a plain list; the others in a
---- heap beside it.
----@return table ready
-function M.ready() return { first = 1, last = 0, heap = {} } end
-
---- Adds a node that is ready.
----@param ready table
----@param node table
-function M.push(ready, node)
-  local last = ready.last
-  local before = ready[last]
-  if before and comes_before(node, before) then return heap_push(ready.heap, node) end
-  ready.last = last + 1
-  ready[last + 1] = node
-end
-
---- Takes the node that starts first.
----@param ready table
----@return table? node nil when there is none
-function M.pop(ready)
-  local first, heap = ready.first, ready.heap
-  local node, other = ready[first], heap[1]
-  if other and (not node or comes_before(other, node)) then return heap_pop(heap) end
-  if not node then return nil end
-  ready[first] = nil
-  if first == ready.last then
-    ready.first, ready.last = 1, 0
-  else
-    ready.first = first + 1
-  end
-  return node
-end
-
 --- Makes a plain queue.
 ---@return table fifo
 function M.fifo() return { first = 1, last = 0 } end
@@ -133,6 +100,36 @@ function M.take(fifo)
     fifo.first = first + 1
   end
   return item
+end
+
+local add, take = M.add, M.take
+
+--- Makes a queue of ready nodes. Nodes mostly become ready in order, so most stand in a plain queue; the
+--- others in a heap beside it.
+---@return table ready
+function M.ready()
+  local ready = M.fifo()
+  ready.heap = {}
+  return ready
+end
+
+--- Adds a node that is ready.
+---@param ready table
+---@param node table
+function M.push(ready, node)
+  local before = ready[ready.last]
+  if before and comes_before(node, before) then return heap_push(ready.heap, node) end
+  add(ready, node)
+end
+
+--- Takes the node that starts first.
+---@param ready table
+---@return table? node nil when there is none
+function M.pop(ready)
+  local heap = ready.heap
+  local node, other = ready[ready.first], heap[1]
+  if other and (not node or comes_before(other, node)) then return heap_pop(heap) end
+  return take(ready)
 end
 
 return M
