@@ -74,6 +74,22 @@ local function kept(app, run_id, task, kind, ref)
   return bytes
 end
 
+--- A kind of data of one task: what `read(record)` makes of its record, or the object store's when the snapshot had
+--- no room for records.
+local function of_task(app, run_id, task, kind, read)
+  local current, message, code = fetch(app, run_id)
+  if not current then return nil, message, code end
+  local record = (current.task_records or {})[task]
+  if record then
+    local ref = record[kind .. "_ref"]
+    if type(ref) == "table" then return kept(app, run_id, task, kind, ref) end
+    return read(record)
+  end
+  if current.task_records_truncated then return kept(app, run_id, task, kind) end
+  if (current.tasks or {})[task] then return nil, "not known yet", "not_found" end
+  return nil, "task not found", "not_found"
+end
+
 --- GET /runs/{id}/tasks/{task}/output: the task's output as JSON, from its record or, when it was too big for the
 --- snapshot, from the object store.
 ---@param app table
@@ -83,17 +99,10 @@ end
 ---@return string|nil message "run not found" | "task not found" | "not known yet"
 ---@return string|nil code
 function M.output(app, run_id, task)
-  local current, message, code = fetch(app, run_id)
-  if not current then return nil, message, code end
-  local record = (current.task_records or {})[task]
-  if record then
-    if type(record.output_ref) == "table" then return kept(app, run_id, task, "output", record.output_ref) end
+  return of_task(app, run_id, task, "output", function(record)
     if record.state ~= "SUCCEEDED" then return nil, "not known yet", "not_found" end
     return json.encode(record.output == nil and json.null or record.output)
-  end
-  if current.task_records_truncated then return kept(app, run_id, task, "output") end
-  if (current.tasks or {})[task] then return nil, "not known yet", "not_found" end
-  return nil, "task not found", "not_found"
+  end)
 end
 
 --- GET /runs/{id}/tasks/{task}/log: all that the task has said; its last 4 KB while it runs, or when no more was kept.
@@ -104,16 +113,9 @@ end
 ---@return string|nil message "run not found" | "task not found" | "not known yet"
 ---@return string|nil code
 function M.log(app, run_id, task)
-  local current, message, code = fetch(app, run_id)
-  if not current then return nil, message, code end
-  local record = (current.task_records or {})[task]
-  if record then
-    if type(record.log_ref) == "table" then return kept(app, run_id, task, "log", record.log_ref) end
+  return of_task(app, run_id, task, "log", function(record)
     return type(record.log_tail) == "string" and record.log_tail or ""
-  end
-  if current.task_records_truncated then return kept(app, run_id, task, "log") end
-  if (current.tasks or {})[task] then return nil, "not known yet", "not_found" end
-  return nil, "task not found", "not_found"
+  end)
 end
 
 --- A stored document that a field of the snapshot points to.
