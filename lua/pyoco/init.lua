@@ -25,9 +25,8 @@ local function check_options(what, given, rows, level)
   for key, value in pairs(given) do
     local row = by_name[key]
     if not row then
-      local near = require("pyoco.nearest").name(tostring(key), names)
       error(("%s: unknown option '%s'; %s"):format(what, tostring(key),
-        near and ("did you mean %s?"):format(near) or "known: " .. table.concat(names, ", ")), level + 1)
+        require("pyoco.nearest").hint(key, names, "known: ")), level + 1)
     end
     local expected, got, hint = options.check(row, value)
     if expected then

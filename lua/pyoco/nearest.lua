@@ -32,4 +32,14 @@ function M.name(name, known)
   return best
 end
 
+--- What to write instead of an unknown name.
+---@param name any what was written
+---@param known string[] names that exist
+---@param otherwise string begins the list of all, when none is near: "it has ", "known: "
+---@return string "did you mean X?", or the list
+function M.hint(name, known, otherwise)
+  local near = M.name(tostring(name), known)
+  return near and "did you mean " .. near .. "?" or otherwise .. table.concat(known, ", ")
+end
+
 return M

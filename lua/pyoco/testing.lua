@@ -33,9 +33,8 @@ local function check_options(what, opts, known)
   for _, name in ipairs(known) do names[name] = true end
   for name in pairs(opts or {}) do
     if not names[name] then
-      local near = require("pyoco.nearest").name(tostring(name), known)
       error(("testing.%s: unknown option '%s'; %s"):format(what, tostring(name),
-        near and "did you mean " .. near .. "?" or "it has " .. table.concat(known, ", ")), 3)
+        require("pyoco.nearest").hint(name, known, "it has ")), 3)
     end
   end
   return opts or {}
@@ -162,9 +161,8 @@ local function node_in(flow, name)
     end
     names[#names + 1] = node.name
   end
-  local near = require("pyoco.nearest").name(tostring(name), names)
   error(("flow '%s' has no task '%s'; %s"):format(flow.name, tostring(name),
-    near and "did you mean " .. near .. "?" or "it has " .. table.concat(names, ", ")), 3)
+    require("pyoco.nearest").hint(name, names, "it has ")), 3)
 end
 
 local function is_flow(what) return type(what) == "table" and rawget(what, "graph") ~= nil end

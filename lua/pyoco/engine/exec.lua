@@ -66,9 +66,8 @@ local function field_fault(spec)
       local names = {}
       for name in pairs(KEYS) do names[#names + 1] = name end
       table.sort(names)
-      local near = require("pyoco.nearest").name(tostring(key), names)
-      return format("unknown field '%s'; %s", tostring(key), near and format("did you mean %s?", near)
-        or "known: " .. concat(names, ", "))
+      return format("unknown field '%s'; %s", tostring(key),
+        require("pyoco.nearest").hint(key, names, "known: "))
     end
   end
 end

@@ -40,9 +40,8 @@ local function misfit(spec)
       local known = {}
       for each in pairs(FIELDS) do known[#known + 1] = each end
       sort(known)
-      local near = type(name) == "string" and require("pyoco.nearest").name(name, known)
       return format("unknown field '%s'; %s", tostring(name),
-        near and "did you mean " .. near .. "?" or "it has " .. concat(known, ", "))
+        require("pyoco.nearest").hint(name, known, "it has "))
     end
     if expected ~= "any" and type(value) ~= expected then
       if name == "body" and type(value) == "table" then
