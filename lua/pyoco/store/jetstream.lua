@@ -13,7 +13,7 @@ local M = {}
 local REQUEST_TIMEOUT_MS = 2000
 
 local store = {}
-store.__index = store
+store.__index = function(self, name) return store[name] or verbs.part(self, name) end
 
 --- Creates the streams and buckets that are missing.
 ---@return boolean|nil

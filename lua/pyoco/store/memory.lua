@@ -101,7 +101,7 @@ function kv:entries()
 end
 
 local store = {}
-store.__index = store
+store.__index = function(self, name) return store[name] or verbs.part(self, name) end
 
 --- Nothing to create.
 function store:ensure() return self ~= nil end

@@ -277,15 +277,33 @@ function hints:cancel(run_id)
   return self.backend.hint("pyoco.hint.cancel." .. run_id, run_id)
 end
 
+--- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
+local PARTS = {}
+
+--- The verbs of one subject, for a store's __index.
+---@param store table made by M.new
+---@param name string
+---@return table|nil verbs kept in the store; nil when there is no such subject
+function M.part(store, name)
+  local module = PARTS[name]
+  if not module then return nil end
+  local backend = rawget(store, "backend")
+  local verbs = require(module).new(backend.cfg, backend)
+  rawset(store, name, verbs)
+  return verbs
+end
+
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq},
 ---  hint(subject, data), count(stream) -> messages in it }
----@return table { runs, jobs, dlq, workers, documents, data, hints }
+---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end
+  backend.cfg = cfg
   return {
+    backend = backend,
     runs = object(runs, { kv = backend.kv(cfg.runs_bucket) }),
     jobs = object(jobs, { backend = backend, prefix = cfg.work_subject_prefix, stream = cfg.work_stream }),
     dlq = object(dlq, { backend = backend, prefix = cfg.dlq_subject_prefix, stream = cfg.dlq_stream }),
