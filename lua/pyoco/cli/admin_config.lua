@@ -26,7 +26,8 @@ local function as_json(rows, app)
     local value = app.config[row[1]]
     if row.secret then value = shown(row, value) elseif type(value) == "string" then value = config.public(value) end
     list[i] = assert(json.encode({ name = row[1], variable = row.env or json.null, flag = row.flag or json.null,
-      value = value == nil and json.null or value, from = app.origins[row[1]], secret = row.secret == true }, { order = ORDER }))
+      value = value == nil and json.null or value, from = app.origins[row[1]],
+      secret = row.secret == true }, { order = ORDER }))
   end
   return "[" .. table.concat(list, ",") .. "]"
 end
