@@ -7,7 +7,8 @@ local CFG = {
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
   workflow_bundles_bucket = "pyoco_workflow_bundles", run_data_bucket = "pyoco_run_data",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
-  dlq_max_bytes = 536870912, nats_replicas = 1,
+  dlq_max_bytes = 536870912, nats_replicas = 1, wheels_bucket = "pyoco_wheels", wheel_store_max_bytes = 0,
+  wheel_history_bucket = "pyoco_wheel_history", wheel_history_ttl_sec = 7776000,
 }
 
 --- Declares the suite.
@@ -151,6 +152,8 @@ return function(busted, open, close)
       assert.is_true(math.abs(list[1].created - store:now()) < 60)
     end)
   end)
+
+  require "spec.contract.wheels"(busted, function() return store end)
 
   it("takes dead letters and hints", function()
     assert(store.dlq:publish("default", { reason = "invalid_job" }))

@@ -36,7 +36,7 @@ function store:ensure()
   end
   for _, row in ipairs(resource.buckets(self.cfg)) do
     local ok
-    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
+    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history, max_age_sec = row.max_age_sec,
       replicas = self.cfg.nats_replicas, direct = self.cfg.nats_replicas == 1 }
     if not ok then return nil, message, code end
   end
