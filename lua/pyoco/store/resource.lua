@@ -26,6 +26,7 @@ function M.buckets(cfg)
     { bucket = cfg.runs_bucket, history = 1 },
     { bucket = cfg.workers_bucket, history = 1 },
     { bucket = cfg.workflow_bundles_bucket, history = 1 },
+    { bucket = cfg.leases_bucket, history = 1 },
   }
 end
 
