@@ -64,6 +64,12 @@ function store:now()
   return clock.wall() + (self.conn:clock_offset() or 0)
 end
 
+--- Whether now() is the server's time: its offset has been measured.
+---@return boolean
+function store:knows_time()
+  return self.conn:clock_offset() ~= nil
+end
+
 --- Whether NATS is usable now.
 ---@return string "connected" | "reconnecting" | "closed"
 function store:status()

@@ -281,6 +281,7 @@ end
 local PARTS = {
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  lease = "pyoco.store.lease",
 }
 
 --- The verbs of one subject, for a store's __index.
