@@ -80,7 +80,7 @@ end
 --- The event stream of a run (contract 8a). C drives it; this VM is free at once. C answers 404 by itself when the
 --- run does not exist or is another tenant's, and 503 over the cap of streams: a handler need not read the run.
 ---@param opts table { run_id, tenant_id = the caller's (nil = may see all), brief = without task records,
----   since = unix seconds, timeout_sec = 60, until_terminal = boolean, last_event_id = revision that the client has seen }
+---   since = unix seconds, timeout_sec = 60, until_terminal = boolean, last_event_id = revision that it has seen }
 ---@return table response
 function M.watch(opts)
   return asking({ stream = "watch" }, opts, { "run_id", "tenant_id", "brief", "since", "timeout_sec", "until_terminal",
