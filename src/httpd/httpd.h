@@ -8,6 +8,7 @@
 #define PH_HTTPD_H
 
 #include "host.h"
+#include "runrow.h"
 #include "vmpool.h"
 #include <civetweb.h>
 #include <stdatomic.h>
@@ -51,7 +52,8 @@ typedef struct ph_httpd {
 typedef enum ph_stream_kind {
     PH_STREAM_NONE,
     PH_STREAM_WATCH, /* the changes of a run as events */
-    PH_STREAM_WAIT   /* the answer is held back until a run has ended */
+    PH_STREAM_WAIT,  /* the answer is held back until a run has ended */
+    PH_STREAM_EVENTS /* the changes of all runs as events */
 } ph_stream_kind;
 
 typedef struct ph_stream_request {
@@ -65,6 +67,10 @@ typedef struct ph_stream_request {
     double timeout_sec;
     bool until_terminal; /* ends at a terminal status */
     uint64_t last_revision; /* of Last-Event-ID; 0 = none */
+    uint64_t last_life;     /* the bucket's stream it was of; 0 = not told */
+    char *equal[PH_ROW_SHA256 + 1]; /* events: texts that runs have; owned; NULL = any */
+    char *q;                        /* a part of a text; owned; NULL = any */
+    bool counts;                    /* events: with the number of runs by status */
 } ph_stream_request;
 
 /* One request and its answer. Owned by the connection thread; while ph_pool_call runs, used by the VM's thread. */
@@ -80,6 +86,7 @@ typedef struct ph_exchange {
     size_t out_len, out_room;
     size_t fields_at, fields_len; /* the handler's own header fields within out */
     ph_stream_request stream;
+    bool wants_runs; /* the answer says that lists are not there yet: ask again when they are */
 } ph_exchange;
 
 ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const char **code);
@@ -93,6 +100,7 @@ int ph_httpd_serve(struct mg_connection *conn);
 int ph_httpd_handle(lua_State *L);
 /* asked.c: reads what a handler asks for from the response table on top of the stack. */
 void ph_httpd_read_stream(lua_State *L, ph_exchange *x);
+void ph_httpd_free_stream(ph_stream_request *stream);
 
 /* answer.c: answers that C writes itself. Return what begin_request returns: the status. */
 int ph_httpd_error(struct mg_connection *conn, int status, const char *detail, const char *extra_headers, bool close);
@@ -104,9 +112,10 @@ const char *ph_httpd_reason(int status); /* "Not Found" */
 int ph_httpd_health(ph_httpd *server, struct mg_connection *conn);
 int ph_httpd_static(ph_httpd *server, struct mg_connection *conn, const char *path);
 
-/* watch.c, wait.c: go on with a request after its handler */
+/* watch.c, wait.c, events.c: go on with a request after its handler */
 int ph_httpd_watch(ph_exchange *x);
 int ph_httpd_wait(ph_exchange *x);
+int ph_httpd_events(ph_exchange *x);
 /* The tenant whose records the stream may show; NULL = all. */
 const char *ph_httpd_tenant(const ph_exchange *x);
 /* Whether id can be a KV key: anything else is no run's id. A key needs no escaping in JSON. */

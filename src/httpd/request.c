@@ -1,5 +1,6 @@
 /* One request on its connection thread: checks, the body, the VM, the answer. */
 #include "httpd.h"
+#include "feed.h"
 #include "log.h"
 #include <errno.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #define VM_WAIT_MS 1000           /* then 503: better told than kept waiting */
 #define MAX_HEADERS 64            /* CivetWeb drops what is above without a word */
 #define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
+#define WARMING_SEC 2.0           /* for lists to become complete after a start */
 #define DISCARD_SEC 2.0           /* a refused body is read for so long: closing at once would reset the connection,
                                      and the client lose our answer */
 #define RETRY "retry-after: 1\r\n"
@@ -112,8 +114,35 @@ static bool wants_keep_alive(const ph_exchange *x) {
     return strcmp(x->info->http_version, "1.1") == 0 || (connection && strcasecmp(connection, "keep-alive") == 0);
 }
 
-/* Lends a VM for the handler and writes what it made. */
-static int call_app(ph_exchange *x) {
+/* Waits until lists can be answered, holding no VM; false when that takes too long. The handler is called again then. */
+static bool wait_for_runs(ph_exchange *x) {
+    if (!x->wants_runs || !ph_httpd_take_place(x->server))
+        return false;
+    bool has_started = ph_feed_wait_started(ph_httpd_now() + WARMING_SEC, &x->server->stopping);
+    ph_httpd_leave_place(x->server);
+    return has_started;
+}
+
+/* Writes what the handler has made, or goes on as it asks. */
+static int write_answer(ph_exchange *x) {
+    switch (x->stream.kind) {
+    case PH_STREAM_WATCH:
+        return ph_httpd_watch(x);
+    case PH_STREAM_WAIT:
+        return ph_httpd_wait(x);
+    case PH_STREAM_EVENTS:
+        return ph_httpd_events(x);
+    case PH_STREAM_NONE:
+        break;
+    }
+    if (!x->keep_alive)
+        mg_disable_connection_keep_alive(x->conn);
+    mg_write(x->conn, x->out, x->out_len);
+    return 200;
+}
+
+/* Lends a VM for the handler, and answers. */
+static int call_app(ph_exchange *x, bool may_ask_again) {
     ph_httpd *server = x->server;
     char *error = NULL;
     switch (ph_pool_call(server->pool, ph_httpd_handle, x, VM_WAIT_MS, &error)) {
@@ -132,14 +161,11 @@ static int call_app(ph_exchange *x) {
                            "content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error");
         return 500;
     }
-    if (x->stream.kind == PH_STREAM_WATCH)
-        return ph_httpd_watch(x);
-    if (x->stream.kind == PH_STREAM_WAIT)
-        return ph_httpd_wait(x);
-    if (!x->keep_alive)
-        mg_disable_connection_keep_alive(x->conn);
-    mg_write(x->conn, x->out, x->out_len);
-    return 200;
+    if (!may_ask_again || !wait_for_runs(x))
+        return write_answer(x);
+    x->out_len = 0;
+    ph_httpd_free_stream(&x->stream);
+    return call_app(x, false);
 }
 
 static bool starts_with(const char *text, const char *prefix) {
@@ -162,7 +188,7 @@ static int answer(ph_exchange *x) {
     if (reads && server->options.static_dir && starts_with(x->path, "/static/"))
         return ph_httpd_static(server, x->conn, x->path + strlen("/static/"));
     status = read_body(x);
-    return status ? status : call_app(x);
+    return status ? status : call_app(x, true);
 }
 
 int ph_httpd_serve(struct mg_connection *conn) {
@@ -175,6 +201,7 @@ int ph_httpd_serve(struct mg_connection *conn) {
     int status = answer(&x);
     free(x.body);
     free(x.out);
+    ph_httpd_free_stream(&x.stream);
     atomic_fetch_sub(&server->in_flight, 1);
     return status;
 }

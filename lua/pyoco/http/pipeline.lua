@@ -178,7 +178,9 @@ local function run(app, req)
   if err.status(code) == 500 then
     app.log:error(message, { request_id = req.id, method = req.method, path = req.path })
   end
-  return M.failure(message, code, detail)
+  local answer = M.failure(message, code, detail)
+  if message == "warming" and READS[req.method] then answer.wants = "runs" end -- C waits, and asks once more
+  return answer
 end
 
 --- The steps, in order: { name, function }. A script may insert its own.

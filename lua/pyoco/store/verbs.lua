@@ -18,7 +18,7 @@ local function decode(bytes, what)
   return value
 end
 
---- on_write, where it is set, is told of each write of this process: on_write(run_id, bytes or nil, revision).
+--- on_write, where it is set, is told of each write of this process: on_write(revision).
 local runs = {}
 runs.__index = runs
 
@@ -54,7 +54,7 @@ end
 ---@return string|nil code "conflict" if the run exists
 function runs:create_raw(run_id, bytes)
   local revision, message, code, err_code = self.kv:create(run_id, bytes)
-  if revision and self.on_write then self.on_write(run_id, bytes, revision) end
+  if revision and self.on_write then self.on_write(revision) end
   return revision, message, code, err_code
 end
 
@@ -67,7 +67,7 @@ end
 ---@return string|nil code "conflict" if another write came first
 function runs:update_raw(run_id, bytes, revision)
   local written, message, code, err_code = self.kv:update(run_id, bytes, revision)
-  if written and self.on_write then self.on_write(run_id, bytes, written) end
+  if written and self.on_write then self.on_write(written) end
   return written, message, code, err_code
 end
 
@@ -93,7 +93,7 @@ end
 ---@param revision integer|nil only if it is still this one
 function runs:delete(run_id, revision)
   local marker, message, code, err_code = self.kv:delete(run_id, revision)
-  if marker and self.on_write then self.on_write(run_id, nil, marker) end
+  if marker and self.on_write then self.on_write(marker) end
   return marker, message, code, err_code
 end
 
