@@ -11,6 +11,7 @@
 
 #define IN_FLIGHT 16
 #define TIMEOUT_MS 10000
+#define SLICE_MS 100 /* how often the connection is looked at while waiting */
 
 typedef struct piece {
     natsMsg *msg;  /* owned */
@@ -68,7 +69,11 @@ static const char *collect(ph_objread *r, natsMsg **replies, ph_error *err) {
     for (int missing = r->asked; missing > 0;) {
         natsMsg *msg = NULL;
         int64_t left = deadline - nats_Now();
-        natsStatus s = natsSubscription_NextMsg(&msg, r->sub, left > 0 ? left : 1);
+        natsStatus s = natsSubscription_NextMsg(&msg, r->sub, left < SLICE_MS ? (left > 0 ? left : 1) : SLICE_MS);
+        if (s == NATS_TIMEOUT && left > SLICE_MS && natsConnection_Status(r->nc) == NATS_CONN_STATUS_CONNECTED)
+            continue;
+        if (s == NATS_TIMEOUT && left > SLICE_MS) /* what was asked is lost */
+            s = NATS_CONNECTION_DISCONNECTED;
         if (s != NATS_OK)
             return ph_nats_fail(s, err, r->request);
         const char *dot = strrchr(natsMsg_GetSubject(msg), '.');

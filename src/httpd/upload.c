@@ -92,7 +92,7 @@ static bool on_head(void *ctx, const char *head, size_t len) {
     if (u->count == PH_UPLOAD_PARTS)
         return stop(r, 422, "multipart body: more than 100 parts");
     ph_upload_part *part = &u->parts[u->count++];
-    r->in_file = part->is_file = is_named(head, len, u->part);
+    r->in_file = part->is_file = is_named(head, len, u->part) && memmem(head, len, "filename=", 9); /* else a text */
     if (r->in_file && r->had_file)
         return stop(r, 422, "multipart body: the file is there twice");
     r->had_file = r->had_file || r->in_file;

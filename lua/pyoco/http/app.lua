@@ -9,8 +9,8 @@
 --- A row: { "POST", "/runs/:id/cancel", name = "runs.cancel", doc = "One line.", run = function(app, req) ... end,
 ---   query = schema, body = schema (JSON), form = schema (multipart), raw = { part = "workflow", types = {["text/yaml"]
 ---   = true} } (a form that may come as its file alone), upload = { part = "wheel", max = name of the option with the
----   limit in bytes, too_large = text } (the file may be large: then it comes as a file on disk, { filename, path, size,
----   sha256 } in the place of { filename, data }; path is good as long as the handler runs), public = true (no key needed) }.
+---   limit in bytes, too_large = text } (its file may be large: then it is a file on disk, { filename, path, size,
+---   sha256 } instead of { filename, data }, and path is good while the handler runs), public = true (no key needed) }.
 --- run returns a value (sent as JSON, 200), a response (pyoco.http.response), or nil, message, code [, errors].
 --- Schemas: pyoco.http.validate. What req holds: pyoco.http.pipeline.
 local clock = require "host.clock"
