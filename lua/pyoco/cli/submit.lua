@@ -1,5 +1,4 @@
 --- `client.lua submit` and `submit-yaml`.
-local http = require "host.http"
 local json = require "host.json"
 local output = require "pyoco.cli.output"
 local params = require "pyoco.cli.params"
@@ -76,11 +75,10 @@ function M.submit_yaml(api, values, context)
     if not collected then return bad_input(why, failed) end
     fields[#fields + 1] = { "params", assert(json.encode(collected)) }
   end
-  local body, content_type = http.multipart(fields,
-    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } })
   local answer
-  answer, message, code, failure = api:request("POST", "/runs/yaml",
-    { body = body, content_type = content_type, file = values.workflow_file })
+  answer, message, code, failure = api:post_form("/runs/yaml", fields,
+    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } },
+    { file = values.workflow_file })
   if not answer then return nil, message, code, failure end
   return submitted(answer, values.flow_name, context)
 end
