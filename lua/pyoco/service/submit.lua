@@ -1,81 +1,50 @@
---- Submitting a run: the first snapshot, then the job (CONTRACT 7.2, 7.3).
---- The order matters: a worker that finds a job without a snapshot takes the run for deleted or foreign.
+--- Submitting a run: what a request becomes, as snapshot and job (CONTRACT 7.2, 7.3). service/start stores both.
 local json = require "host.json"
-local clock = require "host.clock"
 local crypto = require "host.crypto"
 local shared = require "host.shared"
 local canonical = require "pyoco.flow.canonical"
 local document = require "pyoco.flow.document"
 local snapshot = require "pyoco.run.snapshot"
 local fault = require "pyoco.service.fault"
+local start = require "pyoco.service.start"
 
 local M = {}
 
 local TAG = "^[%w_-]+$"
-local PUBLISH_DEADLINE_SEC = 2
 local GRAPH_MAX_BYTES = 1048576
 local KNOWN_DOCUMENT_SEC = 60 -- how long a stored document is not stored again
 local CHECKED_MAX = 64        -- documents whose check is remembered, per VM
-
-local function null_if_nil(value)
-  if value == nil then return json.null end
-  return value
-end
-
---- Publishes the job; a publish whose fate is unknown is repeated (the message id makes that safe) for two
---- seconds. After that the run is withdrawn: a job without its key is acked unrun.
-local function publish(app, job, revision)
-  local deadline = clock.monotonic() + PUBLISH_DEADLINE_SEC
-  local seq, message, code
-  repeat
-    seq, message, code = app.store.jobs:publish(job)
-  until seq or code ~= "timeout" or clock.monotonic() >= deadline
-  if seq then return seq end
-  app.store.runs:delete(job.run_id, revision)
-  return fault.of_store(message, code)
-end
-
---- Stores the snapshot and queues the job.
-local function start(app, first, job)
-  local revision, message, code = app.store.runs:create(first)
-  if not revision then return fault.of_store(message, code) end
-  local seq
-  seq, message, code = publish(app, job, revision)
-  if not seq then return nil, message, code end
-  return { run_id = first.run_id, status = first.status, bundle_hash = json.null }
-end
-
---- What snapshot and job have in common.
-local function identity(app, caller, fields)
-  fields.run_id = crypto.uuid4()
-  fields.tenant_id = null_if_nil(caller.tenant_id)
-  fields.api_key_id = null_if_nil(caller.api_key_id)
-  fields.now = app.store:now()
-  return fields
-end
 
 local function with(target, fields)
   for key, value in pairs(fields) do target[key] = value end
   return target
 end
 
+--- Stores snapshot and job of a run.
+local function launch(app, run, job, opts)
+  local first = with(snapshot.initial(run), opts.extra or {})
+  return (opts.run_id and start.resume or start.run)(app, first, job)
+end
+
 --- POST /runs: a run of a flow that a worker knows by name.
 ---@param app table { store, config }
 ---@param caller table { tenant_id, api_key_id } or empty
 ---@param request table { flow_name, params, tag, tags } already validated
+---@param opts table|nil run_id (a derived one: the run is resumed when it exists), extra (more fields of the snapshot)
 ---@return table|nil { run_id, status, bundle_hash }
 ---@return string|nil message
 ---@return string|nil code
-function M.flow(app, caller, request)
+function M.flow(app, caller, request, opts)
+  opts = opts or {}
   local tag = request.tag
   if tag == nil or tag == json.null then tag = app.config.default_tag end
   local tags = request.tags and #request.tags > 0 and request.tags or { tag }
-  local run = identity(app, caller, { flow_name = request.flow_name, tag = tag, tags = json.array(tags),
-    params = request.params or {} })
-  return start(app, snapshot.initial(run), {
+  local run = start.identity(app, caller, { run_id = opts.run_id, flow_name = request.flow_name, tag = tag,
+    tags = json.array(tags), params = request.params or {} })
+  return launch(app, run, {
     run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags, tenant_id = run.tenant_id,
     api_key_id = run.api_key_id, params = run.params, submitted_at = run.now,
-  })
+  }, opts)
 end
 
 --- Stores bytes under their hash once a minute at most.
@@ -141,11 +110,13 @@ end
 ---@param app table { store, config }
 ---@param caller table
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
+---@param opts table|nil as for flow, and schedule_id
 ---@return table|nil { run_id, status, bundle_hash }
 ---@return string|nil message
 ---@return string|nil code
 ---@return table|nil errors of a document that is wrong
-function M.yaml(app, caller, form)
+function M.yaml(app, caller, form, opts)
+  opts = opts or {}
   local tag, message, code = form_tag(app, form.tag)
   if not tag then return nil, message, code end
   if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
@@ -160,15 +131,16 @@ function M.yaml(app, caller, form)
   if ok then ok, message, code = keep(app, known.graph, known.graph_sha256) end
   if not ok then return nil, message, code end
 
-  local run = identity(app, caller, { flow_name = flow_name, tag = tag, tags = json.array { tag },
-    params = overlay(known.doc.defaults, form.params), workflow_yaml_sha256 = known.sha256,
-    workflow_yaml_bytes = #form.workflow, graph_sha256 = known.graph_sha256, schedule_id = json.null })
-  return start(app, snapshot.initial(run), {
+  local schedule_id = opts.schedule_id or json.null
+  local run = start.identity(app, caller, { run_id = opts.run_id, flow_name = flow_name, tag = tag,
+    tags = json.array { tag }, params = overlay(known.doc.defaults, form.params), workflow_yaml_sha256 = known.sha256,
+    workflow_yaml_bytes = #form.workflow, graph_sha256 = known.graph_sha256, schedule_id = schedule_id })
+  return launch(app, run, {
     run_id = run.run_id, flow_name = flow_name, tag = tag, tags = run.tags, tenant_id = run.tenant_id,
     api_key_id = run.api_key_id, params = run.params, workflow_yaml = form.workflow,
-    workflow_yaml_sha256 = known.sha256, workflow_yaml_bytes = #form.workflow, schedule_id = json.null,
+    workflow_yaml_sha256 = known.sha256, workflow_yaml_bytes = #form.workflow, schedule_id = schedule_id,
     submitted_at = run.now,
-  })
+  }, opts)
 end
 
 return M
