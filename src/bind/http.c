@@ -9,7 +9,7 @@
  *     codes: "invalid" (URL), "unavailable" (no connection, or it broke), "timeout", "too_large", "cancelled" (Ctrl-C).
  *   close()   closes the connections that this VM has kept
  *   start(options, done) -> transfer   the same on the VM's event loop (luv's): returns at once; done(answer), or
- *         done(nil, message, code), is called once, from the loop. Options as above but for on_*. transfer:stop()
+ *         done(nil, message, code, what had come), is called once, from the loop. Options as above but for on_*. transfer:stop()
  *         ends it without a call. transfer:take() -> body bytes that have come so far (each is given once), status
  *         (0: none yet), headers; nil once the transfer has ended: done's answer has the rest of the body.
  *         The message does not name the URL, since that may hold a password.

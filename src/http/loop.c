@@ -100,6 +100,10 @@ static int dispatch(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, e->t);
     lua_getiuservalue(L, 2, 1);
     int n = push_outcome(L, e->t, e->rc);
+    if (n > 1) { /* a failure: what had come before it */
+        lua_pushlstring(L, e->t->answer.body_len ? e->t->answer.body : "", e->t->answer.body_len);
+        n++;
+    }
     release(e->t);
     lua_call(L, n, 0);
     return 0;

@@ -148,10 +148,11 @@ Events.__call, Events.__close = Events.next, Events.close
 
 --- Takes what the transfer ended with.
 local function on_end(self)
-  return function(answer, message, code)
+  return function(answer, message, code, rest)
     self.ended = true
     if not answer then
       self.message, self.code = message, code
+      self.feed(rest)
     elseif answer.status == 200 then
       self.status = 200
       self.feed(answer.body)
@@ -185,7 +186,7 @@ function Transport:events(path, query, headers)
     on_end(events))
   while not events.ended and (events.status or 0) ~= 200 do events:_turn() end
   if events.refusal then return refused(events.refusal, "GET", path) end
-  if events.message then return nil, events.message, events.code end
+  if events.message and not events.queue[1] then return nil, events.message, events.code end
   return events
 end
 
