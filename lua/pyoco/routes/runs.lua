@@ -1,12 +1,11 @@
 --- Runs: submit, read, watch, cancel (CONTRACT 7.2 to 7.10).
-local json = require "host.json"
 local response = require "pyoco.http.response"
+local forms = require "pyoco.routes.forms"
 local cancel = require "pyoco.service.cancel"
 local list = require "pyoco.service.list"
 local run = require "pyoco.service.run"
 local submit = require "pyoco.service.submit"
 
-local YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["text/yaml"] = true }
 local TAG_PATTERN = "^[A-Za-z0-9_-]+$"
 local NAME_PATTERN = "^[^\0-\31\127]*$" -- no control characters: they would end in logs, terminals, subjects
 local NAME_SHOWN = "^[^\\x00-\\x1f\\x7f]*$"
@@ -23,16 +22,6 @@ end
 
 local function caller(req) return req.caller or {} end
 
---- `params` of a form is a JSON object in a text part.
-local function form_params(text)
-  if text == nil or text == "" then return {} end
-  local value, message = json.decode(text)
-  if type(value) ~= "table" or json.is_array(value) then
-    return nil, "params: " .. (message or "must be a JSON object, as {\"k\": 1}"), "invalid"
-  end
-  return value
-end
-
 local FULL = { all = true, full = true }
 
 local function list_runs(app, req)
@@ -46,7 +35,7 @@ local function list_runs(app, req)
 end
 
 local function submit_yaml(app, req)
-  local params, message, code = form_params(req.body.params)
+  local params, message, code = forms.params(req.body.params)
   if not params then return nil, message, code end
   return submit.yaml(app, caller(req), { workflow = req.body.workflow.data, flow_name = req.body.flow_name,
     tag = req.body.tag, params = params })
@@ -88,13 +77,13 @@ return {
       { "tag", "string", doc = "Which workers may take it." },
       { "params", "string", doc = "JSON object laid over the document's defaults." },
     },
-    raw = { part = "workflow", types = YAML },
+    raw = { part = "workflow", types = forms.YAML },
     run = submit_yaml },
 
   { "POST", "/check", name = "check",
-    doc = "Check a workflow document: its graph, or all its errors. Nothing is stored.",
-    form = { { "workflow", "file", required = true, doc = "The document." } },
-    raw = { part = "workflow", types = YAML },
+    doc = "Check a workflow document or a bundle: its graphs, or all its errors. Nothing is stored.",
+    form = { { "workflow", "file", required = true, doc = "The document, or the bundle." } },
+    raw = { part = "workflow", types = forms.YAML },
     run = function(app, req) return submit.check(app, req.body.workflow.data) end },
 
   { "GET", "/runs", name = "runs.list", doc = "Runs, newest first: a list; with updated_after, cursor or "

@@ -33,28 +33,48 @@ end
 ---@return integer|nil stream sequence
 ---@return string|nil message
 ---@return string|nil code
+---@return boolean|nil is_known a message of this run was there before this call
 function M.publish(app, job)
-  local deadline = clock.monotonic() + PUBLISH_DEADLINE_SEC
-  local seq, message, code
+  local deadline, tries = clock.monotonic() + PUBLISH_DEADLINE_SEC, 0
+  local seq, message, code, is_known
   repeat
-    seq, message, code = app.store.jobs:publish(job)
+    seq, message, code, is_known = app.store.jobs:publish(job)
+    tries = tries + 1
   until seq or code ~= "timeout" or clock.monotonic() >= deadline
-  if seq then return seq end
+  if seq then return seq, nil, nil, is_known and tries == 1 end
   return fault.of_store(message, code)
 end
 
+local function is_of_bundle(first) return first.bundle_hash ~= nil and first.bundle_hash ~= json.null end
+
 --- What a submit answers of a run.
 local function answer(snapshot)
-  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = null_if_nil(snapshot.bundle_hash) }
+  local entry = snapshot.entry_workflow
+  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = null_if_nil(snapshot.bundle_hash),
+    entry_workflow = entry ~= json.null and entry or nil }
+end
+
+--- Stores the relation record of a bundle's run; other runs have none.
+local function relate(app, first)
+  if not is_of_bundle(first) then return true end
+  local revision, message, code = app.store.relations:put(first, first.updated_at)
+  if revision then return true end
+  return fault.of_store(message, code)
+end
+
+--- Takes back what a start has stored.
+local function withdraw(app, first, revision)
+  app.store.runs:delete(first.run_id, revision)
+  if is_of_bundle(first) then app.store.relations:delete(first.run_id) end
 end
 
 --- The job of a run whose key we have just made. Without it the run is withdrawn: should the job have been stored
 --- all the same, it is acked unrun, for its key is deleted.
 local function publish_or_withdraw(app, first, job, revision)
-  if not job then return answer(first) end
-  local seq, message, code = M.publish(app, job)
-  if seq then return answer(first) end
-  app.store.runs:delete(first.run_id, revision)
+  local ok, message, code = relate(app, first)
+  if ok and job then ok, message, code = M.publish(app, job) end
+  if ok then return answer(first) end
+  withdraw(app, first, revision)
   return nil, message, code
 end
 
@@ -62,7 +82,7 @@ end
 ---@param app table { store }
 ---@param first table snapshot (pyoco.run.snapshot.initial)
 ---@param job table|nil none for a run that waits for approval
----@return table|nil { run_id, status, bundle_hash }
+---@return table|nil { run_id, status, bundle_hash, entry_workflow of a bundle's run }
 ---@return string|nil message
 ---@return string|nil code "unavailable": the run is withdrawn, as far as NATS can be reached; "conflict": it exists
 function M.run(app, first, job)
@@ -93,10 +113,11 @@ function M.resume(app, first, job)
   stored, message, code = app.store.runs:get(first.run_id)
   if not stored and code == "not_found" then return nil, "the run was withdrawn just now; try again", "conflict" end
   if not stored then return fault.of_store(message, code) end
-  if job and may_lack_job(stored) then
-    local seq
-    seq, message, code = M.publish(app, job)
-    if not seq then return nil, message, code end -- not withdrawn: it is another's, and its job may be queued
+  if may_lack_job(stored) or not job then
+    local ok
+    ok, message, code = relate(app, first)
+    if ok and job then ok, message, code = M.publish(app, job) end
+    if not ok then return nil, message, code end -- not withdrawn: it is another's, and its job may be queued
   end
   return answer(stored)
 end
