@@ -51,6 +51,17 @@ function M.error(status, detail, more, headers)
   return M.json(body, status, headers)
 end
 
+--- What a submit's service gave, as the handler's result: that it is an earlier submit's run is told by a header.
+---@param value table|nil { run_id, status, bundle_hash, replayed }
+---@param ... any message, code, errors
+---@return table|nil
+---@return any ...
+function M.submitted(value, ...)
+  if not value or not value.replayed then return value, ... end
+  value.replayed = nil
+  return M.json(value, 200, { ["idempotent-replayed"] = "true" })
+end
+
 ---@param text string
 ---@param status integer|nil default 200
 ---@param content_type string|nil default text/plain

@@ -45,11 +45,18 @@ local function list_runs(app, req)
   return response.json_text(body)
 end
 
+--- What the header Idempotency-Key asks for.
+local function with_key(req) return { idempotency_key = req.headers["idempotency-key"] } end
+
+local function submit_flow(app, req)
+  return response.submitted(submit.flow(app, caller(req), req.body, with_key(req)))
+end
+
 local function submit_yaml(app, req)
   local params, message, code = form_params(req.body.params)
   if not params then return nil, message, code end
-  return submit.yaml(app, caller(req), { workflow = req.body.workflow.data, flow_name = req.body.flow_name,
-    tag = req.body.tag, params = params })
+  return response.submitted(submit.yaml(app, caller(req), { workflow = req.body.workflow.data,
+    flow_name = req.body.flow_name, tag = req.body.tag, params = params }, with_key(req)))
 end
 
 --- The host itself answers 404 for a run that is not there.
@@ -70,7 +77,8 @@ local function stored(content_type, read)
 end
 
 return {
-  { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name.",
+  { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name. With an Idempotency-Key header, once: "
+      .. "sent again it answers the first run, with Idempotent-Replayed: true.",
     body = {
       { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
         doc = "Name of a flow that a worker knows." },
@@ -78,9 +86,10 @@ return {
       { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
       { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
     },
-    run = function(app, req) return submit.flow(app, caller(req), req.body) end },
+    run = submit_flow },
 
-  { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document.",
+  { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document; Idempotency-Key as for "
+      .. "POST /runs.",
     form = {
       { "workflow", "file", required = true, doc = "The document." },
       { "flow_name", "string", required = true, pattern = NAME_PATTERN, shown = NAME_SHOWN,

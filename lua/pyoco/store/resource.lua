@@ -20,12 +20,13 @@ end
 
 --- Key-value buckets. The workers' bucket has no age limit (CONTRACT Part A, registry).
 ---@param cfg table configuration
----@return table[] rows { bucket, history }
+---@return table[] rows { bucket, history, max_age_sec (nil: none) }
 function M.buckets(cfg)
   return {
     { bucket = cfg.runs_bucket, history = 1 },
     { bucket = cfg.workers_bucket, history = 1 },
     { bucket = cfg.workflow_bundles_bucket, history = 1 },
+    { bucket = cfg.idempotency_bucket, history = 1, max_age_sec = cfg.idempotency_ttl_sec },
   }
 end
 
