@@ -6,7 +6,8 @@
 --- flag= (takes no value), metavar=, optional= (a positional that may be left out) }; its value lands under target=, or
 --- the name without dashes, as flow_name. `many` makes it a list.
 --- A command is { "name", doc=, options = {rows}, needs = { names of values of which one must be given }, ... };
---- further fields are the caller's.
+--- further fields are the caller's. A name of two words is a verb of a group, as "api-key create"; the program's
+--- `groups` then has a line of documentation for each first word.
 local argparse = require "argparse"
 local config = require "pyoco.config"
 local nearest = require "pyoco.nearest"
@@ -59,6 +60,19 @@ local function config_option(name)
   return { row.flag, doc = doc, is_switch = row[2] == "boolean", metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
 end
 
+--- Group and verb of a command's name; nil and the name when it has no group.
+local function split(name)
+  local group, verb = name:match("^(%S+) (%S+)$")
+  return group, verb or name
+end
+
+local function add_command(parent, name, doc)
+  local command = parent:command(name, doc):add_help(false):help_max_width(100):usage_max_width(90)
+    :help_description_margin(30)
+  command:flag("-h --help", "Show this help.")
+  return command
+end
+
 local function build(program)
   local parser = argparse(program.name, program.doc, program.epilog):add_help(false)
     :help_max_width(100):usage_max_width(90):help_description_margin(30)
@@ -78,20 +92,25 @@ local function build(program)
   end
   local commands = {}
   for _, row in ipairs(program.commands or {}) do
-    local command = parser:command(row[1], row.doc):add_help(false):help_max_width(100):usage_max_width(90)
-      :help_description_margin(30)
-    command:flag("-h --help", "Show this help.")
+    local group, verb = split(row[1])
+    if group and not commands[group] then
+      commands[group] = add_command(parser, group, program.groups[group]):command_target("verb"):require_command(true)
+    end
+    local command = add_command(group and commands[group] or parser, verb, row.doc)
     for _, option in ipairs(row.options or {}) do add_option(command, option) end
     commands[row[1]] = command
   end
   return parser, commands
 end
 
---- The command named on a command line: the first argument that is one.
+--- The command named on a command line: the first argument that is one, with the verb that comes after a group.
 local function command_of(commands, argv)
+  local found
   for _, text in ipairs(argv) do
-    if commands[text] then return text end
+    if found and commands[found .. " " .. text] then return found .. " " .. text end
+    if not found and commands[text] then found = text end
   end
+  return found
 end
 
 local function wants_help(argv)
@@ -102,11 +121,15 @@ local function wants_help(argv)
   return false
 end
 
---- What is missing from argparse's message: the nearest command or option.
-local function with_nearest(program, command, message)
+--- What is missing from argparse's message: the nearest command or option. `named` is what the command line named: a
+--- command, a group, or nil.
+local function with_nearest(program, command, named, message)
   local unknown, known = message:match("unknown command '([^']+)'"), {}
   if unknown then
-    for _, row in ipairs(program.commands) do known[#known + 1] = row[1] end
+    for _, row in ipairs(program.commands) do
+      local group, verb = split(row[1])
+      if not named then known[#known + 1] = group or verb elseif group == named then known[#known + 1] = verb end
+    end
   else
     unknown = message:match("unknown option '([^']+)'")
     for _, list in ipairs { program.options or {}, command and command.options or {} } do
@@ -147,7 +170,7 @@ function M.parse(program, argv)
   local fine, values = parser:pparse(argv)
   local command
   for _, row in ipairs(program.commands or {}) do command = row[1] == name and row or command end
-  if not fine then return nil, with_nearest(program, command, values), "invalid", about:get_usage() end
+  if not fine then return nil, with_nearest(program, command, name, values), "invalid", about:get_usage() end
   local message = missing(command and command.needs, values)
   if message then return nil, message, "invalid", about:get_usage() end
   local result = { flags = {} }
@@ -155,6 +178,7 @@ function M.parse(program, argv)
     local short = key:match("^config_(.+)$")
     if short then result.flags[short] = value else result[key] = value end
   end
+  if result.verb then result.command, result.verb = result.command .. " " .. result.verb, nil end
   return result
 end
 

@@ -1,6 +1,5 @@
---- The command line client: its table of commands, and one place where failures become exit codes.
-local interrupt = require "pyoco.cli.interrupt"
-local output = require "pyoco.cli.output"
+--- The command line client: its table of commands.
+local command = require "pyoco.cli.command"
 local program = require "pyoco.cli.program"
 
 local M = {}
@@ -112,42 +111,15 @@ M.program = {
   },
 }
 
-local function command_row(name)
-  for _, row in ipairs(M.program.commands) do
-    if row[1] == name then return row end
-  end
-end
-
---- Writes a failure and gives its exit code.
-local function failed(message, code, failure)
-  if code == "cancelled" then return 130 end
-  failure = failure or { shape = "unexpected", reason = message, hints = {} }
-  output.fail(failure.shape, failure.reason, failure.hints)
-  return 1
-end
-
-local function run_command(row, cfg, values)
-  local catch = interrupt.catch { once = true }
-  local terminal = output.is_terminal(1) and not values.output
-  local context = { terminal = terminal, interrupt = catch,
-    paint = output.painter(output.is_terminal(1) and cfg.no_color == nil),
-    paint_errors = output.painter(output.is_terminal(2) and cfg.no_color == nil) }
-  local api = not row.is_local and require("pyoco.cli.api").new(cfg) or nil -- loading libcurl takes a while
-  local command = require("pyoco.cli." .. row.run[1])[row.run[2]]
-  local fine, result, message, code, failure = xpcall(command, debug.traceback, api, values, context)
-  catch.close()
-  if not fine then return failed(result, "internal") end
-  if catch.seen then return 130 end
-  return result or failed(message, code, failure)
-end
-
 --- Runs one command line.
 ---@param argv string[]
 ---@return integer exit code: 0 done, 1 failed, 130 interrupted
 function M.main(argv)
   local cfg, values = program.start(M.program, argv)
   if not cfg then return values end
-  return run_command(command_row(values.command), cfg, values)
+  local row = command.row(M.program, values.command)
+  local api = not row.is_local and require("pyoco.cli.api").new(cfg) or nil -- loading libcurl takes a while
+  return command.run(row, cfg, values, api)
 end
 
 return M

@@ -323,6 +323,9 @@ end
 
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  wheels = "pyoco.store.wheels",
+  wheel_history = "pyoco.store.wheel_history",
+  lease = "pyoco.store.lease",
   idempotency = "pyoco.store.idempotency",
 }
 

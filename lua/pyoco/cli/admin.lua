@@ -1,0 +1,52 @@
+--- The administrator's command line: its table of commands. What a command does is in cli/admin_<subject>.lua.
+local command = require "pyoco.cli.command"
+local output = require "pyoco.cli.output"
+local program = require "pyoco.cli.program"
+
+local M = {}
+
+--- The program. `run` is { module, function }, loaded when the command is used. The function is called with an app
+--- { config, origins, store } as services take it; `store` is there, connected and with its resources made, for rows
+--- with `uses_store`.
+M.program = {
+  name = "admin.lua",
+  doc = "Looks after what the gateway and the workers keep in NATS. Needs NATS, not the gateway.",
+  epilog = "Exit codes: 0 done, 1 failed (the reason and what to do next are on standard error), 130 interrupted.",
+  config = { "nats_url" },
+  groups = { ["api-key"] = "API keys of the gateway.", runs = "Stored runs.", wheel = "Packages of flows and tasks." },
+  commands = {
+    { "config", doc = "Show the effective value of every option, and where it comes from.",
+      run = { "admin_config", "show" },
+      options = { { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." } } },
+  },
+}
+
+--- Connects to NATS and makes what is missing there.
+local function open_store(cfg, connect)
+  local store, message = connect(cfg, { name = "pyoco-admin-cli" })
+  local ok = store
+  if store then ok, message = store:ensure() end
+  if ok then return store end
+  if store then store:close() end
+  output.fail("connection", message, { ("is NATS at %s running? Name another address with --nats-url URL or "
+    .. "PYOCO_NATS_URL"):format(require("pyoco.config").public(cfg.nats_url)) })
+end
+
+--- Runs one command line.
+---@param argv string[]
+---@param connect fun(cfg: table, opts: table): table|nil, string|nil how a store is opened (store.jetstream's connect)
+---@return integer exit code: 0 done, 1 failed, 130 interrupted
+function M.main(argv, connect)
+  local cfg, values, origins = program.start(M.program, argv)
+  if not cfg then return values end
+  local row, app = command.row(M.program, values.command), { config = cfg, origins = origins }
+  if row.uses_store then
+    app.store = open_store(cfg, connect)
+    if not app.store then return 1 end
+  end
+  local code = command.run(row, cfg, values, app)
+  if app.store then app.store:close() end
+  return code
+end
+
+return M
