@@ -42,8 +42,8 @@ describe("Idempotency-Key", function()
 
   after_each(function() http.close() end) -- connections that are kept
 
-  local function post(gateway, key, body)
-    return assert(gateway:fetch("/runs", { method = "POST", body = assert(json.encode(body)),
+  local function post(gateway, key, body, query)
+    return assert(gateway:fetch("/runs" .. (query or ""), { method = "POST", body = assert(json.encode(body)),
       headers = { ["content-type"] = "application/json", ["idempotency-key"] = key } }))
   end
 
@@ -66,6 +66,8 @@ describe("Idempotency-Key", function()
     assert.same(first.json, again.json)
     assert.is_nil(first.headers["idempotent-replayed"])
     assert.equal("true", again.headers["idempotent-replayed"])
+    local held = post(second, "key 1", body, "?wait=0.01")
+    assert.same({ 202, "true" }, { held.status, held.headers["idempotent-replayed"] })
     local before = fleet.store.js:stream_info("KV_pyoco_runs").state.last_seq
     body.params.a = 2
     local other = post(second, "key 1", body)
