@@ -87,6 +87,8 @@ local sections = {
       doc = "A larger request body is refused (413)." },
     { "http_auth_mode", "choice", "none", env = "PYOCO_HTTP_AUTH_MODE", choices = { "none" },
       doc = "Only `none` in this version: there are no API keys yet." },
+    { "wheel_max_bytes", "integer", 536870912, env = "PYOCO_WHEEL_MAX_BYTES",
+      doc = "A larger wheel is refused (413); 0 or less = no limit." },
     { "workflow_yaml_max_bytes", "integer", 262144, env = "PYOCO_WORKFLOW_YAML_MAX_BYTES", min = 0,
       doc = "A larger workflow document is refused (413)." },
     { "dashboard_lang", "string", "auto", env = "PYOCO_DASHBOARD_LANG", flag = "--dashboard-lang",
