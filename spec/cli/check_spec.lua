@@ -195,18 +195,19 @@ return pyoco.flow("in", pyoco.task("a", function(b) end, { inputs = { total = 1 
 
   it("checks bundles: each workflow is a flow, and what is wrong has its place", function()
     write("m.lua", "return { f = function(x) return x end }\n")
-    local BUNDLE = "workflows:\n  main:\n    flow: {graph: a >> b}\n    tasks: {a: {callable: 'm:f'}, b: {spawn: trial}}\n"
+    local BUNDLE = "workflows:\n  main:\n    flow: {graph: a >> b}\n"
+      .. "    tasks: {a: {callable: 'm:f'}, b: {spawn: trial}}\n"
       .. "  trial:\n    flow: {graph: c}\n    tasks: {c: {callable: 'm:f', inputs: {y: 1}}}\n"
       .. "submit: {entry_workflow: main, inputs: {x: 1}}\n"
     write("pack.yaml", BUNDLE)
     local got = check "pack.yaml"
     assert.equal(0, got.code, got.stdout .. got.stderr)
     holds(got.stdout, "pack.yaml  flow main: 2 tasks", "flow trial: 1 task", "spawns trial", "params: x=1",
-      "pack.yaml:7:44: warning: task 'c': its function has no parameter 'y'")
+      "pack.yaml:7:42: warning: task 'c': its function has no parameter 'y'")
     write("pack.yaml", (BUNDLE:gsub("spawn: trial", "spawn: trail"):gsub("m:f', inputs", "m:g', inputs")))
     got = check "pack.yaml"
     assert.equal(1, got.code)
-    holds(got.stdout, "pack.yaml:4:51: error: no workflow is called 'trail'", "did you mean trial?")
+    holds(got.stdout, "pack.yaml:4:46: error: no workflow is called 'trail'", "did you mean trial?")
     write("pack.yaml", (BUNDLE:gsub("m:f', inputs", "m:g', inputs")))
     holds(check("pack.yaml").stdout, "pack.yaml:7:28: error: task 'c': callable 'm:g': module 'm' has no function 'g'")
   end)

@@ -86,7 +86,8 @@ describe("bundle", function()
       { "spawn: trial, inputs: {x: $node.prepare.output}, fail_on: %[FAILED%]", "",
         "6:7 invalid_task_kind workflows.study.tasks.run_child" },
       { "%[FAILED%]", "[COMPLETED]", "6:77 invalid_task_fail_on workflows.study.tasks.run_child.fail_on" },
-      { "callable: m:a", "callable: m:a, fail_on: [FAILED]", "10:32 invalid_task_fail_on workflows.trial.tasks.a.fail_on" },
+      { "callable: m:a", "callable: m:a, fail_on: [FAILED]",
+        "10:32 invalid_task_fail_on workflows.trial.tasks.a.fail_on" },
       { "callable: m:a", "callable: ma", "10:27 invalid_task_callable workflows.trial.tasks.a.callable" },
       { "callable: m:a", "callabel: m:a", "10:13 invalid_task_kind workflows.trial.tasks.a" },
       { "flow: {graph: a >> b}", "flow: 3", "11:11 invalid_bundle_flow workflows.trial.flow" },
@@ -154,7 +155,9 @@ describe("bundle", function()
 
   it("takes hostile documents without harm: many workflows, all wrong", function()
     local parts = { "workflows:\n" }
-    for i = 1, 3000 do parts[#parts + 1] = ("  w%d: {flow: {graph: 'a >> b%d'}, tasks: {a: {spawn: x%d}}}\n"):format(i, i, i) end
+    for i = 1, 3000 do
+      parts[#parts + 1] = ("  w%d: {flow: {graph: 'a >> b%d'}, tasks: {a: {spawn: x%d}}}\n"):format(i, i, i)
+    end
     local _, errors = refuse(table.concat(parts))
     assert.equal(101, #errors)
     assert.equal("too_many_errors", errors[101].code)

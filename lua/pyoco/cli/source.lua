@@ -150,7 +150,7 @@ local function read_bundle(found, roots, globals, text)
     local workflow = bundle.workflows[name]
     local doc = { graph = workflow.graph, expose_env = workflow.expose_env,
       defaults = name == bundle.entry_workflow and bundle.inputs or {},
-      place_of = function(task, key) return bundle.place_of(name, task, key) end }
+      place_of = function(...) return bundle.place_of(name, ...) end }
     add_flow(found, name, doc.graph, resolve(found, doc, roots, globals), doc.place_of)
   end
   stamp(found.warnings, found.path)
@@ -189,7 +189,8 @@ end
 ---@param path string
 ---@param opts table { roots = folders of modules, globals = more globals for user code }
 ---@return table|nil found { path, text, flows = { { name, graph, flow = flow object, nil after an error, params,
----  commands = see cli/lint.lua } }, entry = name of the flow that a bundle starts, functions = names when it is a module of tasks, errors, warnings = lists of
+---  commands = see cli/lint.lua } }, entry = name of the workflow that a
+---  bundle starts, functions = names when it is a module of tasks, errors, warnings = lists of
 ---  { file, line, column, message, caret, hint }, files = paths of all that was read }
 ---@return string|nil message the file cannot be read
 ---@return string|nil code "not_found"

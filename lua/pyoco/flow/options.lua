@@ -337,7 +337,8 @@ function M.row(given, name, line, column)
     end
   end
   return { name = name, callable = given.callable, inputs = given.inputs, outputs = given.outputs, options = plain,
-    command = command, spawn = spawn, line = line, column = column, file = nil, needs = nil, frame = nil } -- named for their room
+    command = command, spawn = spawn, line = line, column = column, file = nil, needs = nil,
+    frame = nil } -- named for their room
 end
 
 --- Options of one task that contradict each other.

@@ -1,4 +1,6 @@
 --- Bundles of workflows: submit, approve, reject, and the runs that belong together (CONTRACT 7.4, 7.5).
+local include = require "pyoco.http.include"
+local waiting = require "pyoco.http.waiting"
 local approval = require "pyoco.service.approval"
 local bundle = require "pyoco.service.bundle"
 local forms = require "pyoco.routes.forms"
@@ -9,7 +11,8 @@ local function caller(req) return req.caller or {} end
 local function submit(app, req)
   local params, message, code = forms.params(req.body.params)
   if not params then return nil, message, code end
-  return bundle.submit(app, caller(req), { bundle = req.body.bundle.data, tag = req.body.tag, params = params })
+  return waiting.submitted(req, bundle.submit(app, caller(req), { bundle = req.body.bundle.data, tag = req.body.tag,
+    params = params }, { idempotency_key = req.headers["idempotency-key"] }))
 end
 
 local DECISION = {
@@ -26,6 +29,7 @@ return {
       { "params", "string", doc = "JSON object laid over the bundle's submit.inputs." },
     },
     raw = { part = "bundle", types = forms.YAML },
+    query = { waiting.QUERY, include.QUERY },
     run = submit },
 
   { "POST", "/runs/:id/approve", name = "runs.approve",

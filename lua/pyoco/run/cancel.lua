@@ -7,6 +7,8 @@ local M = {}
 
 local ATTEMPTS = 20 -- conflicts in a row before we give up: each means that another writer was faster
 
+local function present(value) return value ~= nil and value ~= json.null end
+
 --- What a cancel does to a snapshot of each status: the fields to set, and the status that the answer shows.
 local EFFECT = {
   PENDING_APPROVAL = function(now) return { status = "CANCELLED", end_time = now, updated_at = now } end,
@@ -32,14 +34,14 @@ function M.request(store, run_id, now, opts)
     if opts and opts.may and not opts.may(current) then return nil, "run not found", "not_found" end
     if states.is_terminal(current.status) then return current, current.status end
     local at = current.cancel_requested_at
-    if at == nil or at == json.null then at = now() end
+    if not present(at) then at = now() end
     local effect, shown = (EFFECT[current.status] or EFFECT.RUNNING)(now(), at)
     for key, value in pairs(effect) do current[key] = value end
     if opts and opts.by and effect.cancel_requested_at then current.cancel_requested_by = opts.by end
     local written, message, write_code = store.runs:update(current, revision)
     if written then
       store.hints:cancel(run_id)
-      if states.is_terminal(current.status) and type(current.parent_run_id) == "string" then store.hints:done(run_id) end
+      if states.is_terminal(current.status) and present(current.parent_run_id) then store.hints:done(run_id) end
       return current, shown or current.status
     end
     if write_code ~= "conflict" then return nil, message, write_code end

@@ -40,8 +40,9 @@ end
 
 --- The bundle's text.
 local function text_of(app, current)
-  if not present(current.bundle_hash) or current.bundle_hash == "" then return nil, "bundle hash missing", "conflict" end
-  local text, message, code = app.store.documents:get(current.bundle_hash)
+  local hash = current.bundle_hash
+  if not present(hash) or hash == "" then return nil, "bundle hash missing", "conflict" end
+  local text, message, code = app.store.documents:get(hash)
   if text then return text end
   if code == "not_found" or code == "invalid" then return nil, "workflow bundle not found", "conflict" end
   return fault.of_store(message, code)

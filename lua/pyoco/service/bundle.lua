@@ -4,6 +4,8 @@ local json = require "host.json"
 local bundles = require "pyoco.flow.bundle"
 local run_bundle = require "pyoco.run.bundle"
 local document = require "pyoco.service.document"
+local fault = require "pyoco.service.fault"
+local idempotency = require "pyoco.service.idempotency"
 local start = require "pyoco.service.start"
 
 local M = {}
@@ -52,12 +54,37 @@ local function keep(app, text, known, entry)
   return document.keep(app, known.graphs[entry].json, known.graphs[entry].sha256)
 end
 
+--- What a bundle's run has beside key and job: its relation record.
+local function hooks_of(app, submitted_at)
+  return {
+    stored = function(first)
+      local revision, message, code = app.store.relations:put(first, submitted_at)
+      if revision then return true end
+      return fault.of_store(message, code)
+    end,
+    withdrawn = function(first) app.store.relations:delete(first.run_id) end,
+  }
+end
+
+--- First snapshot, job and hooks of a run of a bundle that was checked and stored.
+local function make(app, caller, source, opts, run_id)
+  local known, entry = source.known, source.known.bundle.entry_workflow
+  local first = run_bundle.root(start.identity(app, caller, { run_id = run_id, flow_name = entry, tag = source.tag,
+    params = source.params, bundle_hash = known.sha256, workflow_bundle_bytes = #source.text,
+    graph_sha256 = known.graphs[entry].sha256, requires_approval = requires_approval(app, known.bundle) }))
+  for name, value in pairs(opts.extra or {}) do first[name] = value end
+  local submitted_at = first.updated_at
+  local job = first.status == "PENDING" and run_bundle.job(first, source.text, submitted_at) or nil
+  return first, job, hooks_of(app, submitted_at)
+end
+
 --- POST /runs/bundle: a run of a bundle's entry workflow. The order of the checks is the contract's.
 ---@param app table { store, config }
 ---@param caller table
 ---@param form table { bundle (string), tag, params (table or nil) }
----@param opts table|nil run_id (a derived one: the run is resumed when it exists), extra (more fields of the snapshot)
----@return table|nil { run_id, status, bundle_hash, entry_workflow }
+---@param opts table|nil run_id (a derived one: the run is resumed when it exists), idempotency_key, extra (more fields
+---  of the snapshot)
+---@return table|nil { run_id, status, bundle_hash, entry_workflow, replayed }
 ---@return string|nil message
 ---@return string|nil code
 ---@return table|nil errors of a bundle that is wrong
@@ -69,17 +96,14 @@ function M.submit(app, caller, form, opts)
   local known, errors
   known, message, code, errors = document.check_bundle(form.bundle)
   if not known then return nil, message, code, errors end
-  local bundle = known.bundle
-  local entry, ok = bundle.entry_workflow, nil
-  ok, message, code = keep(app, form.bundle, known, entry)
-  if not ok then return nil, message, code end
-  local first = run_bundle.root(start.identity(app, caller, { run_id = opts.run_id, flow_name = entry, tag = tag,
-    params = document.params(bundle.inputs, form.params), bundle_hash = known.sha256,
-    workflow_bundle_bytes = #form.bundle, graph_sha256 = known.graphs[entry].sha256,
-    requires_approval = requires_approval(app, bundle) }))
-  for name, value in pairs(opts.extra or {}) do first[name] = value end
-  local job = first.status == "PENDING" and run_bundle.job(first, form.bundle, first.updated_at) or nil
-  return (opts.run_id and start.resume or start.run)(app, first, job)
+  local entry, params = known.bundle.entry_workflow, document.params(known.bundle.inputs, form.params)
+  local source = { text = form.bundle, known = known, tag = tag, params = params }
+  local wanted = { flow_name = entry, request = { "bundle", entry, tag, known.sha256, params } }
+  return idempotency.launch(app, caller, opts, wanted, function(run_id)
+    local ok, why, failed = keep(app, form.bundle, known, entry)
+    if not ok then return nil, why, failed end
+    return make(app, caller, source, opts, run_id)
+  end)
 end
 
 return M
