@@ -21,6 +21,8 @@ local UNSIGNED = { ["RECORD"] = true, ["RECORD.jws"] = true, ["RECORD.p7s"] = tr
 local Check = {}
 Check.__index = Check
 
+--- Notes a problem.
+---@param text string format of it; what comes from the archive is given as paths.shown makes it
 function Check:say(text, ...)
   self.count = self.count + 1
   if self.count <= PROBLEMS_MAX then self.problems[#self.problems + 1] = text:format(...) end
@@ -67,11 +69,10 @@ local KINDS = { symlink = "a symbolic link", hardlink = "a hard link", other = "
 
 --- Takes one entry in.
 local function take_entry(self, reader, entry)
-  local shown = paths.shown(entry.name)
-  local fault = paths.fault(entry.name) or KINDS[entry.type] or entry.encrypted and "encrypted"
-    or self.set:add(entry.name, entry.type == "dir")
+  if paths.fault(entry.name) then return true end -- compare_names has the name's raw bytes
+  local fault = KINDS[entry.type] or entry.encrypted and "encrypted" or self.set:add(entry.name, entry.type == "dir")
   if fault then
-    self:say("%s: %s", shown, fault)
+    self:say("%s: %s", paths.shown(entry.name), fault)
     return true
   end
   if entry.type == "dir" then return true end
@@ -98,17 +99,33 @@ local function read_entries(self, path)
   self:compare_names(listed, seen)
 end
 
---- An archive whose entries are called differently in two places is made to deceive.
+--- The names of one list that are not in the other.
+local function missing(list, other)
+  local counts, found = {}, {}
+  for _, name in ipairs(other) do counts[name] = (counts[name] or 0) + 1 end
+  for _, name in ipairs(list) do
+    if (counts[name] or 0) == 0 then found[#found + 1] = name else counts[name] = counts[name] - 1 end
+  end
+  return found
+end
+
+--- Checks the names as the directory has them. An archive whose entries are called differently in two places is made
+--- to deceive.
 function Check:compare_names(listed, seen)
-  table.sort(listed)
-  table.sort(seen)
-  for i = 1, math.max(#listed, #seen) do
-    local one, other = listed[i], seen[i]
-    if one ~= other then
-      local name = one and (not other or one < other) and one or other
-      return self:say("%s: %s", paths.shown(name), paths.fault(name)
-        or "it stands in the archive's directory or among its entries, not in both")
+  local is_comparable = #listed == #seen
+  for _, name in ipairs(listed) do
+    local fault = paths.fault(name)
+    if fault then
+      self:say("%s: %s", paths.shown(name), fault)
+      is_comparable = false
     end
+  end
+  if is_comparable then
+    for _, name in ipairs(missing(listed, seen)) do
+      self:say("%s: the archive's directory calls it so, its own header does not", paths.shown(name))
+    end
+  elseif self.count == 0 then
+    self:say("its directory names %d entries, there are %d", #listed, #seen)
   end
 end
 
@@ -153,12 +170,22 @@ local function check_wheel_file(self)
   if not text then return self:say("it has no WHEEL") end
   local fields = headers.parse(text)
   local version = fields["wheel-version"] and fields["wheel-version"][1]
-  if not version or not version:find("^1%.") then self:say("WHEEL says Wheel-Version: %s, not 1.x", tostring(version)) end
+  if not version or not version:find("^1%.") then
+    self:say("WHEEL says Wheel-Version: %s, not 1.x", paths.shown(tostring(version)))
+  end
   local stated = {}
   for _, tag in ipairs(fields.tag or {}) do stated[tag:lower()] = true end
   for _, tag in ipairs(self.wheel.tags) do
     if not stated[tag] then self:say("the file name's tag %s is not among those of WHEEL", tag) end
   end
+end
+
+--- What differs between a file and its row of RECORD.
+local function row_fault(file, row)
+  if not row then return "it is not in RECORD" end
+  if row.algorithm ~= "sha256" then return "RECORD has no sha256 of it" end
+  if row.digest ~= crypto.base64url_encode(file.digest) then return "its bytes are not those of RECORD (sha256)" end
+  if row.size and row.size ~= file.size then return ("%d bytes, RECORD says %d"):format(file.size, row.size) end
 end
 
 local function check_record(self)
@@ -167,18 +194,8 @@ local function check_record(self)
   local rows, faults = headers.record(text)
   for _, fault in ipairs(faults) do self:say("%s", paths.shown(fault)) end
   for _, file in ipairs(self.files) do
-    local row = rows[file.name]
-    local is_unsigned = file.name:match("^" .. self.folder:gsub("%p", "%%%0") .. "/(.*)$")
-    if is_unsigned and UNSIGNED[is_unsigned] then -- the list itself
-    elseif not row then
-      self:say("%s: it is not in RECORD", paths.shown(file.name))
-    elseif row.algorithm ~= "sha256" then
-      self:say("%s: RECORD has no sha256 of it", paths.shown(file.name))
-    elseif row.digest ~= crypto.base64url_encode(file.digest) then
-      self:say("%s: its bytes are not those of RECORD (sha256)", paths.shown(file.name))
-    elseif row.size and row.size ~= file.size then
-      self:say("%s: %d bytes, RECORD says %d", paths.shown(file.name), file.size, row.size)
-    end
+    local fault = not (file.info_name and UNSIGNED[file.info_name]) and row_fault(file, rows[file.name])
+    if fault then self:say("%s: %s", paths.shown(file.name), fault) end
   end
   for path in pairs(rows) do
     if not self.by_name[path] then self:say("%s: RECORD names it, it is not there", paths.shown(path)) end
@@ -229,6 +246,14 @@ local function unpack_entry(reader, entry, dir)
   ok, message = copy(reader, fd)
   uv.fs_close(fd)
   return ok, message
+end
+
+--- The limits that the configuration sets.
+---@param cfg table
+---@return table limits as check takes them
+function M.limits(cfg)
+  return { max_bytes = cfg.wheel_unpacked_max_bytes, max_ratio = cfg.wheel_max_ratio,
+    max_entries = cfg.wheel_max_entries }
 end
 
 --- Checks a wheel file.

@@ -1,11 +1,11 @@
---- Makes a wheel for our workers from a folder: the same folder gives the same bytes. The folder holds modules and flows
---- as a task root does and, for what the wheel is called, a `wheel.lua` that returns
+--- Makes a wheel for our workers from a folder: the same folder gives the same bytes. The folder holds modules and
+--- flows as a task root does and, for what the wheel is called, a `wheel.lua` that returns
 ---
 ---   { name, version, summary, tags, license, author, author_email, urls = { label = url },
 ---     entry_points = { group = { name = value } } }
 ---
---- It is data: it runs with no globals. A README is the wheel's description; what is hidden, spec/, dist/ and *.whl stay
---- out.
+--- It is data: it runs with no globals. A README is the wheel's description; what is hidden, spec/, dist/ and *.whl
+--- stay out.
 local archive = require "host.archive"
 local crypto = require "host.crypto"
 local host = require "host"
@@ -81,27 +81,30 @@ local function is_left_out(path, name)
   return name:find("^%.") or name:find("%.whl$") or LEFT_OUT[path] or path:find("^[^/]+%.dist%-info$")
 end
 
+local collect
+
+local function take(dir, path, kind, found, problems)
+  if kind == "directory" then
+    collect(dir, path, found, problems)
+  elseif kind ~= "file" then
+    problems[#problems + 1] = ("%s: not a file (%s)"):format(path, kind)
+  elseif path:upper():find("^README[^/]*$") then
+    found.readme = path
+  else
+    found[#found + 1] = path
+  end
+end
+
 --- Collects the files below a folder, by path. A README at its top is the description.
-local function collect(dir, below, found, problems)
-  local scan, message = uv.fs_scandir(dir .. (below ~= "" and "/" .. below or ""))
+function collect(dir, below, found, problems)
+  local scan, message = uv.fs_scandir(dir .. "/" .. below)
   if not scan then
     problems[#problems + 1] = message
     return
   end
-  while true do
-    local name, kind = uv.fs_scandir_next(scan)
-    if not name then return end
+  for name, kind in uv.fs_scandir_next, scan do
     local path = below ~= "" and below .. "/" .. name or name
-    if is_left_out(path, name) then -- passed over
-    elseif kind == "directory" then
-      collect(dir, path, found, problems)
-    elseif kind ~= "file" then
-      problems[#problems + 1] = ("%s: not a file (%s)"):format(path, kind)
-    elseif below == "" and name:upper():find("^README") then
-      found.readme = path
-    else
-      found[#found + 1] = path
-    end
+    if not is_left_out(path, name) then take(dir, path, kind, found, problems) end
   end
 end
 

@@ -34,7 +34,8 @@ end
 function M.format(fields, body)
   local lines = {}
   for _, field in ipairs(fields) do
-    if field[2] and field[2] ~= "" then lines[#lines + 1] = ("%s: %s\n"):format(field[1], field[2]:gsub("%s*\n%s*", " ")) end
+    local value = field[2] and field[2]:gsub("%s*\n%s*", " ") or ""
+    if value ~= "" then lines[#lines + 1] = ("%s: %s\n"):format(field[1], value) end
   end
   if body and body ~= "" then lines[#lines + 1] = "\n" .. body end
   return table.concat(lines)
