@@ -5,9 +5,11 @@ local crypto = require "host.crypto"
 local CFG = {
   work_stream = "PYOCO_WORK", work_subject_prefix = "pyoco.work", dlq_stream = "PYOCO_DLQ",
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
-  workflow_bundles_bucket = "pyoco_workflow_bundles", run_data_bucket = "pyoco_run_data",
+  workflow_bundles_bucket = "pyoco_workflow_bundles", leases_bucket = "pyoco_leases",
+  run_data_bucket = "pyoco_run_data",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
-  dlq_max_bytes = 536870912, nats_replicas = 1,
+  dlq_max_bytes = 536870912, nats_replicas = 1, wheels_bucket = "pyoco_wheels", wheel_store_max_bytes = 0,
+  wheel_history_bucket = "pyoco_wheel_history", wheel_history_ttl_sec = 7776000,
 }
 
 --- Declares the suite.
@@ -149,6 +151,25 @@ return function(busted, open, close)
       assert.equal(1, #list)
       assert.equal("RUNNING", list[1].record.state)
       assert.is_true(math.abs(list[1].created - store:now()) < 60)
+    end)
+  end)
+
+  require "spec.contract.wheels"(busted, function() return store end)
+  describe("lease", function()
+    it("has one holder, and says since when the server knows of it", function()
+      assert.equal("not_found", select(3, store.lease:get()))
+      local first = assert(store.lease:take({ holder = "a" }))
+      assert.equal("conflict", select(3, store.lease:take({ holder = "b" })))
+      local record, revision, created = store.lease:get()
+      assert.same({ holder = "a" }, record)
+      assert.equal(first, revision)
+      assert.is_true(math.abs(created - store:now()) < 60)
+      local second = assert(store.lease:take({ holder = "a" }, first))
+      assert.equal("conflict", select(3, store.lease:take({ holder = "b" }, first)))
+      assert.equal("conflict", select(3, store.lease:release(first)))
+      assert(store.lease:release(second))
+      assert.equal("not_found", select(3, store.lease:get()))
+      assert(store.lease:take { holder = "b" })
     end)
   end)
 

@@ -36,7 +36,7 @@ function store:ensure()
   end
   for _, row in ipairs(resource.buckets(self.cfg)) do
     local ok
-    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
+    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history, max_age_sec = row.max_age_sec,
       replicas = self.cfg.nats_replicas, direct = self.cfg.nats_replicas == 1 }
     if not ok then return nil, message, code end
   end
@@ -62,6 +62,12 @@ end
 ---@return number unix seconds
 function store:now()
   return clock.wall() + (self.conn:clock_offset() or 0)
+end
+
+--- Whether now() is the server's time: its offset has been measured.
+---@return boolean
+function store:knows_time()
+  return self.conn:clock_offset() ~= nil
 end
 
 --- Whether NATS is usable now.

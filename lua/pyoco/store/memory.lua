@@ -110,6 +110,9 @@ function store:ensure() return self ~= nil end
 ---@return number unix seconds
 function store:now() return self and clock.wall() end
 
+--- It is always right.
+function store:knows_time() return self ~= nil end
+
 --- Always usable.
 ---@return string "connected"
 function store:status() return self and "connected" end

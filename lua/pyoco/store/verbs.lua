@@ -278,7 +278,11 @@ function hints:cancel(run_id)
 end
 
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
-local PARTS = {}
+local PARTS = {
+  wheels = "pyoco.store.wheels",
+  wheel_history = "pyoco.store.wheel_history",
+  lease = "pyoco.store.lease",
+}
 
 --- The verbs of one subject, for a store's __index.
 ---@param store table made by M.new
