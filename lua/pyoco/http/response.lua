@@ -82,4 +82,10 @@ function M.watch(opts)
   return setmetatable(stream, Response)
 end
 
+--- Asks for PBKDF2-HMAC-SHA256 of 32 bytes, which costs too much to hold this VM: the handler is called again with it
+--- as req.derived. When another request has meanwhile asked for the same name, it is called again without.
+---@param opts table { secret, salt, iterations, name }
+---@return table response
+function M.derive(opts) return setmetatable({ derive = opts }, Response) end
+
 return M

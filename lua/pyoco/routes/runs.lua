@@ -53,11 +53,13 @@ local function submit_yaml(app, req)
 end
 
 --- The host itself answers 404 for a run that is not there.
-local function watch(_, req)
+local function watch(app, req)
   local query = req.query
+  local may, message, code = run.may_see(app, caller(req), req.params.id)
+  if not may then return nil, message, code end
   return response.watch { run_id = req.params.id, brief = not with_records(query.include), since = query.since,
     timeout_sec = query.timeout_sec, until_terminal = query["until"] == "terminal",
-    last_event_id = tonumber(req.headers["last-event-id"]) }
+    last_event_id = tonumber(req.headers["last-event-id"]), tenant_id = caller(req).tenant_id }
 end
 
 --- Bytes of a stored document, or the failure.
