@@ -91,6 +91,8 @@ local sections = {
       doc = "On a stop, runs in hand may take this long before they are handed back." },
     { "task_path", "paths", { "flows" }, env = "PYOCO_TASK_PATH", flag = "--task-path",
       doc = "Folders of flows and task modules, separated by colons; replaces the default." },
+    { "worker_flow_resolver", "resolver", nil, env = "PYOCO_WORKER_FLOW_RESOLVER", flag = "--flow-resolver",
+      doc = "FILE.lua or FILE.lua:NAME: a Lua function that gives a flow for a name; asked before the folders." },
     { "worker_heartbeat_interval_sec", "number", 5, env = "PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC", min = 0.1,
       doc = "How often a worker says that it lives." },
     { "worker_disconnect_timeout_sec", "number", 20, env = "PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC",

@@ -44,6 +44,10 @@ int luaopen_host(lua_State *L) {
     lua_setfield(L, -2, "exe");
     lua_pushstring(L, ph_home());
     lua_setfield(L, -2, "home");
+    if (ph_command()) {
+        lua_pushstring(L, ph_command());
+        lua_setfield(L, -2, "command");
+    }
     lua_getfield(L, LUA_REGISTRYINDEX, "host.role");
     lua_setfield(L, -2, "role");
     lua_getfield(L, LUA_REGISTRYINDEX, "host.script");
