@@ -24,7 +24,7 @@ LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 
 # Loadable modules: src/bind/<name>.c that link a heavy library. Each becomes build/lib/host/<name>.so and
 # is mapped on the first require "host.<name>" only.
-LOADABLE      := http httpd readmodel
+LOADABLE      := http httpd readmodel archive
 # Stays mapped when the VM that required it ends: libcurl's set-up and its resolver threads outlive a run.
 LIBS_http     := $(shell pkg-config --libs libcurl 2>/dev/null) -Wl,-z,nodelete
 OBJ_http      := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/http/*.c))
@@ -32,6 +32,8 @@ LIBS_httpd    := -lcivetweb
 OBJ_httpd     := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/httpd/*.c))
 # Stays mapped: its thread and the model belong to the process, not to the VM that required it.
 LIBS_readmodel := -lsqlite3 -Wl,-z,nodelete
+# Stays mapped: the libraries behind libarchive were not made to be unloaded.
+LIBS_archive  := $(shell pkg-config --libs libarchive 2>/dev/null) -Wl,-z,nodelete
 OBJ_readmodel := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/readmodel/*.c))
 
 SRC      := $(wildcard src/*.c) $(filter-out $(LOADABLE:%=src/bind/%.c),$(wildcard src/bind/*.c))

@@ -7,6 +7,7 @@ local uv = require "luv"
 local locale = require "pyoco.config_locale"
 local program = require "pyoco.cli.program"
 local gateway = require "pyoco.gateway"
+local lease = require "pyoco.service.lease"
 local store = require "pyoco.store.jetstream"
 
 local M = {}
@@ -150,6 +151,7 @@ function M.run(argv)
   log:info("gateway is stopping")
   running.server:stop(DRAIN_SEC)
   running.model:stop()
+  lease.release(running.link.store)
   running.link.close()
   return code
 end

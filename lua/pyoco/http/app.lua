@@ -25,7 +25,8 @@ local App = {}
 App.__index = App
 
 --- A log that says nothing, for specs and tools.
-local QUIET = { debug = function() end, info = function() end, warning = function() end, error = function() end }
+local QUIET = { debug = function() end, info = function() end, warning = function() end, error = function() end,
+  event = function() end }
 
 --- Makes an app without routes.
 ---@param opts table|nil { config = plain table of values, log = logger of pyoco.log, services = what handlers call }
@@ -127,10 +128,11 @@ function App:authenticate(fn)
 end
 
 --- Runs fn about every `sec` seconds in the one service VM, the first time at its start. An error is logged, shown on
---- /health as duty.<name>, and the next time comes as usual.
+--- /health as duty.<name>, and the next time comes as usual. Duties run one after the other: one that has much to do
+--- does a part each time.
 ---@param sec number
 ---@param name string
----@param fn function(app)
+---@param fn function(app) may return the seconds after which it wants to run again, when that is sooner
 ---@return table app
 function App:every(sec, name, fn)
   if type(sec) ~= "number" or sec <= 0 then error("every: sec must be above 0", 2) end
@@ -142,6 +144,7 @@ local function with_traceback(failure)
   return { message = tostring(failure), traceback = debug.traceback(tostring(failure), 2) }
 end
 
+--- Runs a duty; gives the seconds until its next time.
 local function run_duty(app, duty)
   local ok, failure = xpcall(duty.fn, with_traceback, app)
   local key = "health.duty." .. duty.name
@@ -152,6 +155,8 @@ local function run_duty(app, duty)
     shared.set(key, json.encode { error = failure.message, at = clock.wall() } or "{}")
   end
   duty.failed = not ok
+  local sooner = ok and type(failure) == "number" and math.max(0, failure) or duty.every_sec
+  return math.min(sooner, duty.every_sec)
 end
 
 --- Runs the duties that are due. Called by the service VM.
@@ -160,8 +165,8 @@ function App:run_duties()
   local delay
   for _, duty in ipairs(self.duties) do
     if duty.next_at <= clock.monotonic() then
-      run_duty(self, duty)
-      duty.next_at = clock.monotonic() + duty.every_sec
+      local delay_sec = run_duty(self, duty)
+      duty.next_at = clock.monotonic() + delay_sec
     end
   end
   for _, duty in ipairs(self.duties) do
