@@ -109,6 +109,10 @@ M.subject = { expected = "subject tokens of letters, digits, _ and -, joined by 
   text = trim(text)
   return text:match("^[%w_-][%w_.-]*$") and not text:find("..", 1, true) and text:sub(-1) ~= "." and text or nil
 end }
+M.resolver = { expected = "FILE.lua or FILE.lua:NAME", parse = function(text)
+  text = trim(text)
+  return (text:match("%.lua$") or text:match("%.lua:[%a_][%w_]*$")) and text or nil
+end }
 M.slots = { expected = "a number from 1 to 256, or one for each tag as gpu=1,cpu=8", parse = parse_slots }
 M.nats_url = { expected = "addresses like nats://host:4222, separated by commas", parse = parse_nats_url }
 M.http_url = { expected = "an address like http://127.0.0.1:8000", parse = function(text)

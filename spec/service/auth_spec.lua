@@ -65,7 +65,7 @@ describe("api keys", function()
     for name in json.encode(recorded.record):gmatch '"([%w_]+)":' do order[#order + 1] = name end
     for name in bytes:gmatch '"([%w_]+)":' do ours[#ours + 1] = name end
     table.sort(order)
-    assert.same({ "key_id", "tenant_id", "kdf", "iterations", "salt_b64", "hash_b64", "created_at", "revoked_at" }, ours)
+    assert.equal("key_id tenant_id kdf iterations salt_b64 hash_b64 created_at revoked_at", table.concat(ours, " "))
     table.sort(ours)
     assert.same(order, ours)
     local record = json.decode(bytes)
@@ -189,7 +189,8 @@ describe("api keys", function()
 
   it("make calls from other sites harmless: those are let in", function()
     local key = make_key(app.store)
-    local opts = { json = { flow_name = "f" }, path = "/runs", headers = { origin = "http://other", ["X-API-Key"] = key } }
+    local opts = { json = { flow_name = "f" }, path = "/runs",
+      headers = { origin = "http://other", ["X-API-Key"] = key } }
     assert.equal(200, app:simulate(opts).status)
     opts.headers["X-API-Key"] = nil
     assert.equal(401, app:simulate(opts).status)

@@ -17,20 +17,6 @@ local function fetch(app, caller, run_id)
   return fault.of_store(message, code)
 end
 
---- Whether a caller may follow a run. Reads nothing when there are no tenants.
----@param app table { store }
----@param caller table { tenant_id } or empty
----@param run_id string
----@return boolean|nil
----@return string|nil message
----@return string|nil code "not_found" | "unavailable"
-function M.may_see(app, caller, run_id)
-  if caller.tenant_id == nil then return true end
-  local current, message, code = fetch(app, caller, run_id)
-  if not current then return nil, message, code end
-  return true
-end
-
 --- Adds what the registry knows of the run's worker. Trouble with the registry adds nothing.
 local function enrich(app, current)
   if type(current.worker_id) ~= "string" then return current end

@@ -104,6 +104,7 @@ function M.open(conn, cfg, rpc, many)
     kv = function(bucket) return kv.new(js, bucket) end,
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
+    publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
     mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)
