@@ -59,7 +59,7 @@ describe("config.load", function()
 
   it("lists all faults at once, with variable, value and range", function()
     local cfg, message, code = load { env = { PYOCO_HTTP_PORT = "99999", PYOCO_RUN_HEARTBEAT_INTERVAL_SEC = "0.01",
-      PYOCO_DLQ_PUBLISH_EXECUTION_ERROR = "maybe", PYOCO_NATS_URL = "http://x", PYOCO_HTTP_AUTH_MODE = "api_key" } }
+      PYOCO_DLQ_PUBLISH_EXECUTION_ERROR = "maybe", PYOCO_NATS_URL = "http://x", PYOCO_HTTP_AUTH_MODE = "basic" } }
     assert.is_nil(cfg)
     assert.equal("invalid", code)
     for _, part in ipairs {
@@ -67,7 +67,7 @@ describe("config.load", function()
       'PYOCO_RUN_HEARTBEAT_INTERVAL_SEC is "0.01": expected a number, at least 0.1',
       'PYOCO_DLQ_PUBLISH_EXECUTION_ERROR is "maybe": expected true or false',
       'PYOCO_NATS_URL is "http://x": expected addresses like nats://host:4222',
-      'PYOCO_HTTP_AUTH_MODE is "api_key": expected one of none',
+      'PYOCO_HTTP_AUTH_MODE is "basic": expected one of none, api_key',
     } do assert.truthy(message:find(part, 1, true), part .. "\nis not in\n" .. message) end
   end)
 

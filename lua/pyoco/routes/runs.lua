@@ -37,11 +37,18 @@ local function list_runs(app, req)
   return response.json_text(body)
 end
 
+--- What the header Idempotency-Key asks for.
+local function with_key(req) return { idempotency_key = req.headers["idempotency-key"] } end
+
+local function submit_flow(app, req)
+  return waiting.submitted(req, submit.flow(app, caller(req), req.body, with_key(req)))
+end
+
 local function submit_yaml(app, req)
   local params, message, code = form_params(req.body.params)
   if not params then return nil, message, code end
   return waiting.submitted(req, submit.yaml(app, caller(req), { workflow = req.body.workflow.data,
-    flow_name = req.body.flow_name, tag = req.body.tag, params = params }))
+    flow_name = req.body.flow_name, tag = req.body.tag, params = params }, with_key(req)))
 end
 
 --- The host itself answers 404 for a run that is not there.
@@ -56,14 +63,15 @@ end
 --- Bytes of a stored document, or the failure.
 local function stored(content_type, read)
   return function(app, req)
-    local bytes, message, code = read(app, req.params.id, req.params.task)
+    local bytes, message, code = read(app, caller(req), req.params.id, req.params.task)
     if not bytes then return nil, message, code end
     return response.new(200, { ["content-type"] = content_type }, bytes)
   end
 end
 
 return {
-  { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name.",
+  { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name. With an Idempotency-Key header, once: "
+      .. "sent again it answers the first run, with Idempotent-Replayed: true.",
     body = {
       { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
         doc = "Name of a flow that a worker knows." },
@@ -72,9 +80,10 @@ return {
       { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
     },
     query = { waiting.QUERY, include.QUERY },
-    run = function(app, req) return waiting.submitted(req, submit.flow(app, caller(req), req.body)) end },
+    run = submit_flow },
 
-  { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document.",
+  { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document; Idempotency-Key as for "
+      .. "POST /runs.",
     form = {
       { "workflow", "file", required = true, doc = "The document." },
       { "flow_name", "string", required = true, pattern = NAME_PATTERN, shown = NAME_SHOWN,
@@ -110,10 +119,12 @@ return {
     run = list_runs },
 
   { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { include.QUERY },
-    run = function(app, req) return run.get(app, req.params.id, include.with_records(req.query.include)) end },
+    run = function(app, req)
+      return run.get(app, caller(req), req.params.id, include.with_records(req.query.include))
+    end },
 
   { "GET", "/runs/:id/tasks", name = "runs.tasks", doc = "The tasks of a run, with their records.",
-    run = function(app, req) return run.tasks(app, req.params.id) end },
+    run = function(app, req) return run.tasks(app, caller(req), req.params.id) end },
 
   { "GET", "/runs/:id/tasks/:task/output", name = "runs.output", doc = "The output of a task, whatever its size.",
     run = stored("application/json", run.output) },
