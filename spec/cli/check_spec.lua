@@ -209,7 +209,7 @@ return pyoco.flow("in", pyoco.task("a", function(b) end, { inputs = { total = 1 
     assert.equal(1, got.code)
     holds(got.stdout, "pack.yaml:4:46: error: no workflow is called 'trail'", "did you mean trial?")
     write("pack.yaml", (BUNDLE:gsub("m:f', inputs", "m:g', inputs")))
-    holds(check("pack.yaml").stdout, "pack.yaml:7:28: error: task 'c': callable 'm:g': module 'm' has no function 'g'")
+    holds(check("pack.yaml").stdout, "pack.yaml:7:27: error: task 'c': callable 'm:g': module 'm' has no function 'g'")
   end)
 
   it("says what it was not given", function()
