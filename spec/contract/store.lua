@@ -7,6 +7,7 @@ local CFG = {
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
   workflow_bundles_bucket = "pyoco_workflow_bundles", leases_bucket = "pyoco_leases",
   run_data_bucket = "pyoco_run_data",
+  auth_bucket = "pyoco_auth",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
   dlq_max_bytes = 536870912, nats_replicas = 1, wheels_bucket = "pyoco_wheels", wheel_store_max_bytes = 0,
   wheel_history_bucket = "pyoco_wheel_history", wheel_history_ttl_sec = 7776000,
@@ -204,6 +205,21 @@ return function(busted, open, close)
       assert.equal(crypto.sha256 "version: 1\n", sha256)
       assert.equal(sha256, store.documents:put("version: 1\n"))
       assert.equal("version: 1\n", (store.documents:get(sha256)))
+    end)
+  end)
+
+  describe("keys", function()
+    it("are kept, changed and listed", function()
+      local record = { key_id = "abcdefgh", tenant_id = "t", revoked_at = json.null }
+      assert.equal("not_found", select(3, store.keys:get_raw("abcdefgh")))
+      assert.same({}, store.keys:list())
+      assert(store.keys:create(record))
+      assert.equal("conflict", select(3, store.keys:create(record)))
+      assert.equal('{"key_id":"abcdefgh","tenant_id":"t","revoked_at":null}', (store.keys:get_raw("abcdefgh")))
+      local changed = assert(store.keys:change("abcdefgh", function(stored) stored.revoked_at = 5.5 end))
+      assert.equal(5.5, changed.revoked_at)
+      assert.same({ { key_id = "abcdefgh", record = changed } }, store.keys:list())
+      assert.equal("not_found", select(3, store.keys:change("other", function() end)))
     end)
   end)
 

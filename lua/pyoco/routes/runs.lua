@@ -80,7 +80,7 @@ end
 --- Bytes of a stored document, or the failure.
 local function stored(content_type, read)
   return function(app, req)
-    local bytes, message, code = read(app, req.params.id, req.params.task)
+    local bytes, message, code = read(app, caller(req), req.params.id, req.params.task)
     if not bytes then return nil, message, code end
     return response.new(200, { ["content-type"] = content_type }, bytes)
   end
@@ -137,10 +137,12 @@ return {
     run = list_runs },
 
   { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { include.QUERY },
-    run = function(app, req) return run.get(app, req.params.id, include.with_records(req.query.include)) end },
+    run = function(app, req)
+      return run.get(app, caller(req), req.params.id, include.with_records(req.query.include))
+    end },
 
   { "GET", "/runs/:id/tasks", name = "runs.tasks", doc = "The tasks of a run, with their records.",
-    run = function(app, req) return run.tasks(app, req.params.id) end },
+    run = function(app, req) return run.tasks(app, caller(req), req.params.id) end },
 
   { "GET", "/runs/:id/tasks/:task/output", name = "runs.output", doc = "The output of a task, whatever its size.",
     run = stored("application/json", run.output) },

@@ -328,6 +328,7 @@ end
 
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
   lease = "pyoco.store.lease",
@@ -351,7 +352,8 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it }
+---  hint(subject, data), count(stream) -> messages in it; mirrored(bucket, key) -> value | nil, is_fresh, where
+---  this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end
