@@ -1,8 +1,10 @@
 --- Runs: submit, read, watch, cancel (CONTRACT 7.2 to 7.10).
 local include = require "pyoco.http.include"
 local response = require "pyoco.http.response"
+local validate = require "pyoco.http.validate"
 local waiting = require "pyoco.http.waiting"
 local forms = require "pyoco.routes.forms"
+local batch = require "pyoco.service.batch"
 local cancel = require "pyoco.service.cancel"
 local list = require "pyoco.service.list"
 local run = require "pyoco.service.run"
@@ -33,6 +35,21 @@ local function submit_flow(app, req)
   return waiting.submitted(req, submit.flow(app, caller(req), req.body, with_key(req)))
 end
 
+local FLOW_RUN = {
+  { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
+    doc = "Name of a flow that a worker knows." },
+  { "params", "object", default = {}, doc = "Parameters of the run." },
+  { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
+  { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
+}
+
+local BATCH_RUN = { { "idempotency_key", "string", nullable = true, doc = "As the header Idempotency-Key." },
+  table.unpack(FLOW_RUN) }
+
+local function submit_batch(app, req)
+  return batch.submit(app, caller(req), validate.each(BATCH_RUN, req.body.runs, "runs"))
+end
+
 local function submit_yaml(app, req)
   local params, message, code = forms.params(req.body.params)
   if not params then return nil, message, code end
@@ -61,15 +78,16 @@ end
 return {
   { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name. With an Idempotency-Key header, once: "
       .. "sent again it answers the first run, with Idempotent-Replayed: true.",
-    body = {
-      { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
-        doc = "Name of a flow that a worker knows." },
-      { "params", "object", default = {}, doc = "Parameters of the run." },
-      { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
-      { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
-    },
+    body = FLOW_RUN,
     query = { waiting.QUERY, include.QUERY },
     run = submit_flow },
+
+  { "POST", "/runs/batch", name = "runs.submit_batch", doc = "Queue up to 1,000 runs of flows by name. Answers "
+      .. "results, in order: run_id, status, bundle_hash (and replayed: true where its key had that run), or error "
+      .. "{code, detail}; a run that is refused keeps no other from being queued. And accepted, refused: how many.",
+    body = { { "runs", "array", required = true, max_items = 1000,
+      doc = "Objects: flow_name, params, tag and tags as for POST /runs, and idempotency_key." } },
+    run = submit_batch },
 
   { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document; Idempotency-Key as for "
       .. "POST /runs.",
