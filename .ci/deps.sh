@@ -17,6 +17,7 @@ libyaml-dev          YAML
 libssl-dev           hashes and random numbers
 libcurl4-openssl-dev HTTP client
 libsqlite3-dev       the gateway's indexed copy of the runs: lists, search, counts
+libarchive-dev       wheels: zip archives
 libuv1-dev           event loop and child processes
 lua-luv-dev          libuv for Lua
 lua-argparse         command lines

@@ -166,9 +166,8 @@ describe("host.http", function()
     local uv = require "luv"
     local open
     local other = require("spec.support.http_server").start(function(request)
-      request.send "HTTP/1.1 200 OK\r\nx-a: b\r\ncontent-length: 6\r\n\r\none"
       open = request
-      return { stays_open = true }
+      return { stays_open = true, stream = true, headers = { ["x-a"] = "b", ["content-length"] = "6" }, body = "one" }
     end)
     finally(function()
       http.close()

@@ -113,11 +113,9 @@ describe("pyoco.client.http", function()
   end)
 
   it("says when a stream breaks", function()
-    local server = http_server.start(function(request)
-      request.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000\r\n\r\n"
-        .. "event: snapshot\ndata: {\"a\":1}\n\n")
-      request.finish()
-      return { stays_open = true }
+    local server = http_server.start(function()
+      return { stream = true, body = "event: snapshot\ndata: {\"a\":1}\n\n",
+        headers = { ["content-type"] = "text/event-stream", ["content-length"] = "1000" } }
     end)
     finally(server.stop)
     local other = assert(client_module.new(server.url))

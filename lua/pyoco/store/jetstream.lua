@@ -1,6 +1,7 @@
 --- The store on NATS JetStream: the only module that opens NATS.
 --- It knows connections, streams and buckets; what they mean to a run is in store/verbs.lua.
 local clock = require "host.clock"
+local mirror = require "host.mirror"
 local nats = require "host.nats"
 local jetstream = require "pyoco.nats.jetstream"
 local kv = require "pyoco.nats.kv"
@@ -36,7 +37,7 @@ function store:ensure()
   end
   for _, row in ipairs(resource.buckets(self.cfg)) do
     local ok
-    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
+    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history, max_age_sec = row.max_age_sec,
       replicas = self.cfg.nats_replicas, direct = self.cfg.nats_replicas == 1 }
     if not ok then return nil, message, code end
   end
@@ -64,6 +65,21 @@ function store:now()
   return clock.wall() + (self.conn:clock_offset() or 0)
 end
 
+--- Whether now() is the server's time: its offset has been measured.
+---@return boolean
+function store:knows_time()
+  return self.conn:clock_offset() ~= nil
+end
+
+--- Keeps a copy of a bucket in this process, for all its VMs (the backend's `mirrored`).
+---@param bucket string
+---@return table|nil mirror with stop(), to be called before the connection ends
+---@return string|nil message
+---@return string|nil code
+function store:mirror(bucket)
+  return mirror.start(self.conn, bucket)
+end
+
 --- Whether NATS is usable now.
 ---@return string "connected" | "reconnecting" | "closed"
 function store:status()
@@ -88,7 +104,9 @@ function M.open(conn, cfg, rpc, many)
     kv = function(bucket) return kv.new(js, bucket) end,
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
+    publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)
       local info, message, code = js:stream_info(stream)
       if not info then return nil, message, code end

@@ -78,6 +78,18 @@ function kv:delete(key, revision)
   return write(self, key, "", "delete")
 end
 
+--- Writes several values, each if its key is still at its revision.
+---@param entries table[] { key, value, revision }
+---@return table[] results { revision } or { message, code }
+function kv:update_many(entries)
+  local results = {}
+  for i, entry in ipairs(entries) do
+    local revision, message, code = self:update(entry[1], entry[2], entry[3])
+    results[i] = revision and { revision = revision } or { message = message, code = code }
+  end
+  return results
+end
+
 --- The values of some keys: place -> value, nil for what is not there.
 ---@param keys string[]
 ---@return table
@@ -110,6 +122,9 @@ function store:ensure() return self ~= nil end
 ---@return number unix seconds
 function store:now() return self and clock.wall() end
 
+--- It is always right.
+function store:knows_time() return self ~= nil end
+
 --- Always usable.
 ---@return string "connected"
 function store:status() return self and "connected" end
@@ -122,7 +137,8 @@ function store:close() return self ~= nil end
 ---@return table store; store.messages lists what was published: { seq, subject, data, msg_id }
 function M.open(cfg)
   local messages, hints, buckets, seen, object_stores = {}, {}, {}, {}, {}
-  local self = verbs.new(cfg, {
+  local self
+  self = verbs.new(cfg, {
     kv = function(bucket)
       buckets[bucket] = buckets[bucket] or setmetatable({ entries_by_key = {}, revision = 0 }, kv)
       return buckets[bucket]
@@ -138,6 +154,11 @@ function M.open(cfg)
       messages[seq] = { seq = seq, subject = subject, data = data, msg_id = opts.msg_id }
       if opts.msg_id then seen[opts.msg_id] = seq end
       return { seq = seq, duplicate = false }
+    end,
+    publish_many = function(list)
+      local results = {}
+      for i, it in ipairs(list) do results[i] = self.backend.publish(it[1], it[2], it[3]) end
+      return results
     end,
     count = function(stream)
       local count, prefix = 0, (stream == cfg.dlq_stream and cfg.dlq_subject_prefix or cfg.work_subject_prefix) .. "."

@@ -20,12 +20,17 @@ end
 
 --- Key-value buckets. The workers' bucket has no age limit (CONTRACT Part A, registry).
 ---@param cfg table configuration
----@return table[] rows { bucket, history }
+---@return table[] rows { bucket, history, max_age_sec|nil }
 function M.buckets(cfg)
   return {
     { bucket = cfg.runs_bucket, history = 1 },
     { bucket = cfg.workers_bucket, history = 1 },
     { bucket = cfg.workflow_bundles_bucket, history = 1 },
+    { bucket = cfg.run_relations_bucket, history = 1 },
+    { bucket = cfg.auth_bucket, history = 1 },
+    { bucket = cfg.wheel_history_bucket, history = 1, max_age_sec = cfg.wheel_history_ttl_sec },
+    { bucket = cfg.leases_bucket, history = 1 },
+    { bucket = cfg.idempotency_bucket, history = 1, max_age_sec = cfg.idempotency_ttl_sec },
   }
 end
 
@@ -35,6 +40,7 @@ end
 function M.object_stores(cfg)
   return {
     { bucket = cfg.run_data_bucket, max_bytes = cfg.run_data_max_bytes },
+    { bucket = cfg.wheels_bucket, max_bytes = cfg.wheel_store_max_bytes },
   }
 end
 

@@ -9,6 +9,9 @@ local M = {}
 local REQUEST_TIMEOUT_MS = 2000
 local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
 
+--- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
+local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
+
 --- Decodes a stored JSON object.
 local function decode(bytes, what)
   local value, message = json.decode(bytes)
@@ -88,6 +91,30 @@ function runs:update(snapshot, revision)
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
 
+--- Stores the first snapshots of runs that never were, not even as a marker, all in flight together.
+---@param snapshots table[] each with run_id
+---@return table[] results in order: { revision }, or { message, code }
+function runs:create_many(snapshots)
+  local entries, places, results = {}, {}, {}
+  for i, snapshot in ipairs(snapshots) do
+    local bytes, message, code = json.encode(snapshot, ASCII)
+    if bytes then
+      places[#places + 1] = i
+      entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
+    else
+      results[i] = { message = message, code = code }
+    end
+  end
+  for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
+    local i = places[n]
+    results[i] = result
+    if result.revision and self.on_write then
+      self.on_write(snapshots[i].run_id, entries[n][2], result.revision)
+    end
+  end
+  return results
+end
+
 --- Removes a run's key (a submit that could not be finished).
 ---@param run_id string
 ---@param revision integer|nil only if it is still this one
@@ -131,11 +158,37 @@ end
 ---@param run_id string|nil message id; nil for none (a republish whose first message may still be remembered)
 ---@param tag string
 ---@param bytes string
+---@return integer|nil stream sequence
+---@return string|nil message
+---@return string|nil code
+---@return boolean|nil is_known the stream has a message of this id, or had one within two minutes
 function jobs:publish_raw(run_id, tag, bytes)
   local ack, message, code = self.backend.publish(self.prefix .. "." .. tag, bytes,
     { msg_id = run_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
   if not ack then return nil, message, code end
-  return ack.seq
+  return ack.seq, nil, nil, ack.duplicate
+end
+
+--- Queues jobs, all in flight together; what fails is told one by one.
+---@param list table[] jobs
+---@return table[] results in order: { seq }, or { message, code } as publish has them
+function jobs:publish_many(list)
+  local entries, places, results = {}, {}, {}
+  for i, job in ipairs(list) do
+    local bytes, message, code = json.encode(job, ASCII)
+    if bytes then
+      places[#places + 1] = i
+      entries[#entries + 1] = { self.prefix .. "." .. job.tag, bytes,
+        { msg_id = job.run_id, expect_stream = self.stream } }
+    else
+      results[i] = { message = message, code = code }
+    end
+  end
+  if #entries == 0 then return results end
+  for n, result in ipairs(self.backend.publish_many(entries, many_timeout_ms(#entries))) do
+    results[places[n]] = result
+  end
+  return results
 end
 
 local dlq = {}
@@ -277,8 +330,21 @@ function hints:cancel(run_id)
   return self.backend.hint("pyoco.hint.cancel." .. run_id, run_id)
 end
 
+--- Tells the parent of a child run that the child has ended. Only a hint: the parent looks at the child's snapshot.
+---@param run_id string of the child
+function hints:done(run_id)
+  return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
+end
+
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
-local PARTS = {}
+local PARTS = {
+  relations = "pyoco.store.relations",
+  keys = "pyoco.store.keys",
+  wheels = "pyoco.store.wheels",
+  wheel_history = "pyoco.store.wheel_history",
+  lease = "pyoco.store.lease",
+  idempotency = "pyoco.store.idempotency",
+}
 
 --- The verbs of one subject, for a store's __index.
 ---@param store table made by M.new
@@ -296,8 +362,9 @@ end
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
----  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq},
----  hint(subject, data), count(stream) -> messages in it }
+---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
+---  hint(subject, data), count(stream) -> messages in it; mirrored(bucket, key) -> value | nil, is_fresh, where
+---  this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end
