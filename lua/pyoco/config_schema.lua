@@ -44,6 +44,8 @@ local sections = {
       doc = "Object store of what is too big for a snapshot: outputs and logs of tasks." },
     { "run_data_max_bytes", "integer", 0, env = "PYOCO_RUN_DATA_MAX_BYTES", min = 0,
       doc = "Most bytes kept there; 0 = no limit. Used when it is created." },
+    { "yaml_schedules_bucket", "name", "pyoco_yaml_schedules", env = "PYOCO_YAML_SCHEDULES_KV_BUCKET",
+      doc = "Bucket of the schedules." },
     { "leases_bucket", "name", "pyoco_leases", env = "PYOCO_LEASES_KV_BUCKET",
       doc = "Bucket that says which gateway does the periodic duties." },
     { "workers_bucket", "name", "pyoco_workers", env = "PYOCO_WORKERS_KV_BUCKET", doc = "Bucket of the workers." },
@@ -79,6 +81,8 @@ local sections = {
       doc = "A larger workflow document is refused (413)." },
     { "dashboard_lang", "string", "auto", env = "PYOCO_DASHBOARD_LANG", flag = "--dashboard-lang",
       doc = "Language of the pages: values that begin with ja or en; anything else = the server's locale." },
+    { "schedule_poll_interval_sec", "number", 1, env = "PYOCO_SCHEDULE_POLL_INTERVAL_SEC", min = 0.2, max = 3600,
+      doc = "One schedule runs at most this often; a third of the time that a dispatch may take (3 s at least)." },
     { "lease_ttl_sec", "number", 4, env = "PYOCO_LEASE_TTL_SEC", min = 1, max = 300,
       doc = "A gateway silent for this long loses the periodic duties to another." },
     { "workers_retention_sec", "number", 604800, env = "PYOCO_WORKERS_RETENTION_SEC", min = 60,
@@ -155,10 +159,10 @@ local sections = {
 
 --- Variables of the reference whose features come later: known, accepted, and said to have no effect.
 local later = {
-  "PYOCO_RUN_RELATIONS_KV_BUCKET", "PYOCO_YAML_SCHEDULES_KV_BUCKET", "PYOCO_AUTH_KV_BUCKET", "PYOCO_AUTH_PEPPER",
+  "PYOCO_RUN_RELATIONS_KV_BUCKET", "PYOCO_AUTH_KV_BUCKET", "PYOCO_AUTH_PEPPER",
   "PYOCO_WHEEL_OBJECT_STORE_BUCKET", "PYOCO_WHEEL_MAX_BYTES", "PYOCO_WHEEL_SYNC_ENABLED", "PYOCO_WHEEL_SYNC_DIR",
   "PYOCO_WHEEL_SYNC_INTERVAL_SEC", "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC", "PYOCO_WHEEL_HISTORY_KV_BUCKET",
-  "PYOCO_WHEEL_HISTORY_TTL_SEC", "PYOCO_WORKFLOW_BUNDLE_MAX_BYTES", "PYOCO_SCHEDULE_POLL_INTERVAL_SEC",
+  "PYOCO_WHEEL_HISTORY_TTL_SEC", "PYOCO_WORKFLOW_BUNDLE_MAX_BYTES",
   "PYOCO_SPAWN_REQUIRES_APPROVAL", "PYOCO_SPAWN_MAX_CHILD_RUNS", "PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS",
   "PYOCO_SPAWN_CHILD_TAG", "PYOCO_SPAWN_TIMEOUT_SEC", "PYOCO_SPAWN_POLL_INTERVAL_SEC",
 }

@@ -6,6 +6,7 @@ local CFG = {
   work_stream = "PYOCO_WORK", work_subject_prefix = "pyoco.work", dlq_stream = "PYOCO_DLQ",
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
   workflow_bundles_bucket = "pyoco_workflow_bundles", leases_bucket = "pyoco_leases",
+  yaml_schedules_bucket = "pyoco_yaml_schedules",
   run_data_bucket = "pyoco_run_data",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
   dlq_max_bytes = 536870912, nats_replicas = 1,
@@ -150,6 +151,42 @@ return function(busted, open, close)
       assert.equal(1, #list)
       assert.equal("RUNNING", list[1].record.state)
       assert.is_true(math.abs(list[1].created - store:now()) < 60)
+    end)
+  end)
+
+  describe("schedules", function()
+    it("are kept, changed by compare-and-set, listed and removed", function()
+      assert.same({}, store.schedules:list())
+      local one = { schedule_id = "s1", status = "ACTIVE", next_run_at = 5.0, last_error = "失敗" }
+      local first = assert(store.schedules:create(one))
+      assert.equal("conflict", select(3, store.schedules:create(one)))
+      one.next_run_at = 6.0
+      assert(store.schedules:update(one, first))
+      assert.equal("conflict", select(3, store.schedules:update(one, first)))
+      assert.same(one, (store.schedules:get("s1")))
+      assert.same({ one }, store.schedules:list())
+      assert(store.schedules:delete("s1"))
+      assert.equal("not_found", select(3, store.schedules:get("s1")))
+      assert.same({}, store.schedules:list())
+      assert.equal("invalid", select(3, store.schedules:get("s 1")))
+    end)
+
+    it("are followed: what is there, then every change", function()
+      assert(store.schedules:create { schedule_id = "s1", n = 1 })
+      local tail <close> = assert(store.schedules:follow())
+      local function event()
+        local kind, entry = tail:next(5000)
+        return { kind, entry and entry.key, entry and not entry.deleted and store.schedules:read(entry).n,
+          entry and entry.deleted or false }
+      end
+      assert.same({ "entry", "s1", 1, false }, event())
+      assert.same({ "live", nil, nil, false }, event())
+      assert(store.schedules:create { schedule_id = "s2", n = 2 })
+      assert(store.schedules:delete("s1"))
+      assert.same({ "entry", "s2", 2, false }, event())
+      assert.same({ "entry", "s1", false, true }, event())
+      assert.equal("timeout", select(3, tail:next(0)))
+      assert.is_nil(store.schedules:read { key = "x", value = "no json" })
     end)
   end)
 

@@ -9,12 +9,14 @@ local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
 local lease = require "pyoco.service.lease"
+local scheduler = require "pyoco.service.scheduler"
 local workers = require "pyoco.service.worker"
 
 local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
-local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.workers",
+local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.schedules",
+  "pyoco.routes.workers",
   "pyoco.routes.schemas", "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
@@ -47,6 +49,7 @@ function M.app()
   local app = http_app.new { config = cfg, log = new_log(cfg) }
   if boot then app.store = M.store(cfg) end
   app:every(lease.TICK_SEC, "lease", lease.tick)
+  app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app

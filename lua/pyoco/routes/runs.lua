@@ -1,5 +1,5 @@
 --- Runs: submit, read, watch, cancel (CONTRACT 7.2 to 7.10).
-local json = require "host.json"
+local form_params = require "pyoco.routes.form_params"
 local response = require "pyoco.http.response"
 local cancel = require "pyoco.service.cancel"
 local list = require "pyoco.service.list"
@@ -22,16 +22,6 @@ local function with_records(include)
 end
 
 local function caller(req) return req.caller or {} end
-
---- `params` of a form is a JSON object in a text part.
-local function form_params(text)
-  if text == nil or text == "" then return {} end
-  local value, message = json.decode(text)
-  if type(value) ~= "table" or json.is_array(value) then
-    return nil, "params: " .. (message or "must be a JSON object, as {\"k\": 1}"), "invalid"
-  end
-  return value
-end
 
 local FULL = { all = true, full = true }
 

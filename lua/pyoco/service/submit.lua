@@ -106,7 +106,28 @@ local function overlay(defaults, params)
   return with(with({}, defaults or {}), params or {})
 end
 
---- POST /runs/yaml: a run of a document. The order of the checks is the contract's.
+--- Checks what a document is submitted with, in the contract's order.
+---@param app table { config }
+---@param form table { workflow (string), flow_name, tag, params (table or nil) }
+---@return table|nil request { tag, flow_name, params (the document's defaults with the form's on top), sha256, graph,
+---  graph_sha256 }
+---@return string|nil message
+---@return string|nil code
+---@return table|nil errors of a document that is wrong
+function M.read_yaml(app, form)
+  local tag, message, code = form_tag(app, form.tag)
+  if not tag then return nil, message, code end
+  if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
+  local known, errors
+  known, message, code, errors = check(form.workflow)
+  if not known then return nil, message, code, errors end
+  local flow_name = form.flow_name:match("^%s*(.-)%s*$")
+  if flow_name == "" then return nil, "missing flow_name", "invalid" end
+  return { tag = tag, flow_name = flow_name, params = overlay(known.doc.defaults, form.params), sha256 = known.sha256,
+    graph = known.graph, graph_sha256 = known.graph_sha256 }
+end
+
+--- POST /runs/yaml: a run of a document.
 ---@param app table { store, config }
 ---@param caller table
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
@@ -117,28 +138,22 @@ end
 ---@return table|nil errors of a document that is wrong
 function M.yaml(app, caller, form, opts)
   opts = opts or {}
-  local tag, message, code = form_tag(app, form.tag)
-  if not tag then return nil, message, code end
-  if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
-  local known, errors
-  known, message, code, errors = check(form.workflow)
-  if not known then return nil, message, code, errors end
-  local flow_name = form.flow_name:match("^%s*(.-)%s*$")
-  if flow_name == "" then return nil, "missing flow_name", "invalid" end
+  local request, message, code, errors = M.read_yaml(app, form)
+  if not request then return nil, message, code, errors end
 
   local ok
-  ok, message, code = keep(app, form.workflow, known.sha256)
-  if ok then ok, message, code = keep(app, known.graph, known.graph_sha256) end
+  ok, message, code = keep(app, form.workflow, request.sha256)
+  if ok then ok, message, code = keep(app, request.graph, request.graph_sha256) end
   if not ok then return nil, message, code end
 
-  local schedule_id = opts.schedule_id or json.null
-  local run = start.identity(app, caller, { run_id = opts.run_id, flow_name = flow_name, tag = tag,
-    tags = json.array { tag }, params = overlay(known.doc.defaults, form.params), workflow_yaml_sha256 = known.sha256,
-    workflow_yaml_bytes = #form.workflow, graph_sha256 = known.graph_sha256, schedule_id = schedule_id })
+  local schedule_id, tag = opts.schedule_id or json.null, request.tag
+  local run = start.identity(app, caller, { run_id = opts.run_id, flow_name = request.flow_name, tag = tag,
+    tags = json.array { tag }, params = request.params, workflow_yaml_sha256 = request.sha256,
+    workflow_yaml_bytes = #form.workflow, graph_sha256 = request.graph_sha256, schedule_id = schedule_id })
   return launch(app, run, {
-    run_id = run.run_id, flow_name = flow_name, tag = tag, tags = run.tags, tenant_id = run.tenant_id,
+    run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags, tenant_id = run.tenant_id,
     api_key_id = run.api_key_id, params = run.params, workflow_yaml = form.workflow,
-    workflow_yaml_sha256 = known.sha256, workflow_yaml_bytes = #form.workflow, schedule_id = schedule_id,
+    workflow_yaml_sha256 = request.sha256, workflow_yaml_bytes = #form.workflow, schedule_id = schedule_id,
     submitted_at = run.now,
   }, opts)
 end

@@ -95,6 +95,7 @@ function M.open(conn, cfg, rpc, many)
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
     count = function(stream)
       local info, message, code = js:stream_info(stream)
       if not info then return nil, message, code end

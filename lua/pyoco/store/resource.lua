@@ -27,6 +27,7 @@ function M.buckets(cfg)
     { bucket = cfg.workers_bucket, history = 1 },
     { bucket = cfg.workflow_bundles_bucket, history = 1 },
     { bucket = cfg.leases_bucket, history = 1 },
+    { bucket = cfg.yaml_schedules_bucket, history = 5 },
   }
 end
 

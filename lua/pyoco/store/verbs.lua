@@ -280,6 +280,7 @@ end
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
   lease = "pyoco.store.lease",
+  schedules = "pyoco.store.schedules",
 }
 
 --- The verbs of one subject, for a store's __index.
@@ -299,7 +300,8 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq},
----  hint(subject, data), count(stream) -> messages in it }
+---  hint(subject, data), count(stream) -> messages in it,
+---  follow(bucket) -> a tail of the bucket (host.tail) }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end
