@@ -1,6 +1,7 @@
 /* Only watched keys have a topic; entries of other keys cost the tail one lookup. One lock; a watcher sleeps on its
  * topic's condition. */
 #include "hub.h"
+#include "jsontext.h"
 #include "snapshot.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -63,8 +64,13 @@ static ph_change *make_change(const ph_entry *e) {
     }
     c->change = (ph_change){.revision = e->revision, .deleted = e->deleted, .terminal = s.terminal,
                             .updated_at = s.updated_at, .full = full, .brief = brief,
-                            .full_len = s.ok ? e->len : 4, .brief_len = s.ok ? s.brief_len : 4};
+                            .full_len = s.ok ? e->len : 4, .brief_len = s.ok ? s.brief_len : 4,
+                            .tenant = s.ok ? s.tenant : NULL, .tenant_len = s.tenant_len};
     return &c->change;
+}
+
+bool ph_change_is_of(const ph_change *change, const char *tenant) {
+    return !tenant || (change->tenant && ph_json_is_text(change->tenant, change->tenant_len, tenant));
 }
 
 static ph_change *retain(ph_change *change) {

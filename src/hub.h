@@ -18,7 +18,13 @@ typedef struct ph_change {
     const char *full;    /* JSON on one line, terminated; "null" when it is no JSON object */
     const char *brief;   /* the same without task_records and task_records_truncated */
     size_t full_len, brief_len;
+    const char *tenant;  /* its tenant_id, the JSON value within full; NULL when it has none */
+    size_t tenant_len;
 } ph_change;
+
+/* Whether a tenant may know of this change; NULL = a caller without tenant, who may know of all. The rule is
+ * pyoco.service.access's. */
+bool ph_change_is_of(const ph_change *change, const char *tenant);
 
 /* A hub that follows bucket on nc (which outlives it), new entries only. NULL and err on failure. */
 ph_hub *ph_hub_start(natsConnection *nc, const char *bucket, ph_error *err);

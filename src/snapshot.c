@@ -112,6 +112,8 @@ static void scan_member(void *ctx, const ph_member *m) {
         s->found.terminal = is_terminal(m->value, m->value_len);
     else if (is(m->key, m->key_len, "\"updated_at\""))
         s->found.updated_at = strtod(m->value, NULL);
+    else if (is(m->key, m->key_len, "\"tenant_id\""))
+        s->found.tenant = m->value, s->found.tenant_len = m->value_len;
     if (is_of_records(m->key, m->key_len))
         return;
     if (s->out[-1] != '{')

@@ -9,6 +9,8 @@ typedef struct ph_snapshot {
     bool ok;           /* the text is a JSON object; the rest is unset when not */
     bool terminal;     /* status COMPLETED, FAILED or CANCELLED */
     double updated_at; /* 0 when absent */
+    const char *tenant; /* the value of tenant_id as it stands in text; NULL when absent */
+    size_t tenant_len;
     size_t brief_len;  /* bytes written to brief */
 } ph_snapshot;
 

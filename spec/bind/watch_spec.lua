@@ -15,7 +15,7 @@ app:get("/runs/:id/watch", function(_, req)
   local q = {}
   for name, values in pairs(req.query) do q[name] = values[1] end
   return response.watch { run_id = req.params.id, brief = not q.include, since = tonumber(q.since),
-    timeout_sec = tonumber(q.timeout_sec), until_terminal = q["until"] == "terminal",
+    timeout_sec = tonumber(q.timeout_sec), tenant_id = q.tenant, until_terminal = q["until"] == "terminal",
     last_event_id = tonumber(req.headers["last-event-id"]) }
 end)
 return app
@@ -209,6 +209,29 @@ describe("event streams", function()
         "Connection: close\r\n\r\n"):format(id))
       assert.truthy(text:find("^HTTP/1.1 404 "), text)
     end
+  end)
+
+  streams("show a run to its tenant only, and end when it is another's", function()
+    local function of(tenant, status) assert(bucket:put("r1", snapshot(status, 1, { tenant_id = tenant }))) end
+    of("a\"é", "PENDING")
+    for tenant, status in pairs { ["a%22%C3%A9"] = 200, a = 404, ["a%22"] = 404, ["null"] = 404 } do
+      local c = watch("/runs/r1/watch?tenant=" .. tenant)
+      assert.is_true(c:wait(function() return c.text:find "\n\n" or c.text:find "detail" end))
+      c:close()
+      assert.equal(status, tonumber(c.text:match "^HTTP/1.1 (%d+)"), tenant)
+      assert.equal(status == 404, c.text:find('{"detail":"run not found"}', 1, true) ~= nil)
+    end
+    bucket:put("r1", '{"tenant_id" : "a\\u0022\\u00e9" }') -- as Python writes it
+    local c = watch "/runs/r1/watch?tenant=a%22%C3%A9"
+    assert.is_true(c:wait(count(1)))
+    of("b", "RUNNING")
+    assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end))
+    c:close()
+    assert.equal(1, #events(c.text))
+    of(json.null, "RUNNING")
+    c = watch "/runs/r1/watch?tenant=null"
+    assert.is_true(c:wait(function() return c.text:find "run not found" end))
+    c:close()
   end)
 
   streams("are capped: the rest of the threads serves other requests", function()

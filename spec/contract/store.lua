@@ -9,7 +9,9 @@ local CFG = {
   yaml_schedules_bucket = "pyoco_yaml_schedules",
   run_data_bucket = "pyoco_run_data",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
-  dlq_max_bytes = 536870912, nats_replicas = 1,
+  dlq_max_bytes = 536870912, nats_replicas = 1, wheels_bucket = "pyoco_wheels", wheel_store_max_bytes = 0,
+  wheel_history_bucket = "pyoco_wheel_history", wheel_history_ttl_sec = 7776000,
+  idempotency_bucket = "pyoco_idempotency", idempotency_ttl_sec = 86400,
 }
 
 --- Declares the suite.
@@ -109,6 +111,29 @@ return function(busted, open, close)
       assert(store.runs:create(run))
     end)
 
+    it("are created many at once, each with its own result", function()
+      local deleted = { run_id = crypto.uuid4() }
+      assert(store.runs:delete(deleted.run_id, (assert(store.runs:create(deleted)))))
+      local there = { run_id = crypto.uuid4() }
+      assert(store.runs:create(there))
+      local told = {}
+      store.runs.on_write = function(run_id, bytes, revision) told[run_id] = { bytes, revision } end
+      local list = { { run_id = crypto.uuid4(), n = 1 }, there, { run_id = "a b" },
+        { run_id = crypto.uuid4(), x = 0 / 0 }, deleted, { run_id = crypto.uuid4(), n = 2 } }
+      local results = store.runs:create_many(list)
+      store.runs.on_write = nil
+      local codes = {}
+      for i, result in ipairs(results) do codes[i] = result.code or "ok" end
+      assert.same({ "ok", "conflict", "invalid", "invalid", "ok", "ok" }, codes)
+      assert.truthy(results[4].message:find("x", 1, true))
+      for _, i in ipairs { 1, 5, 6 } do
+        local bytes, revision = store.runs:get_raw(list[i].run_id)
+        assert.same({ bytes, results[i].revision }, told[list[i].run_id])
+        assert.equal(revision, results[i].revision)
+      end
+      assert.same({}, store.runs:create_many {})
+    end)
+
     it("have ids from NATS's alphabet", function()
       for _, id in ipairs { "a b", "a*", ".a", "a.", "ä" } do
         local value, _, code = store.runs:get(id)
@@ -133,6 +158,46 @@ return function(busted, open, close)
     end)
   end)
 
+  describe("jobs", function()
+    it("are queued many at once, each once under its message id", function()
+      local list = {}
+      for i = 1, 3 do list[i] = { run_id = crypto.uuid4(), tag = "default", flow_name = "f" } end
+      list[4] = { run_id = crypto.uuid4(), tag = "default", params = { x = 0 / 0 } }
+      local first, again = store.jobs:publish_many(list), store.jobs:publish_many(list)
+      for i = 1, 3 do assert.equal(assert(first[i].seq), again[i].seq) end
+      assert.equal("invalid", first[4].code)
+      assert.same({}, store.jobs:publish_many {})
+    end)
+  end)
+
+  describe("idempotency", function()
+    it("keeps one record for each key, changed from the revision that was read", function()
+      local record = { run_id = "r1", fingerprint = "f" }
+      local revision = assert(store.idempotency:claim("k1", record))
+      assert.equal("conflict", select(3, store.idempotency:claim("k1", { run_id = "r2" })))
+      assert.same({ record, revision }, { store.idempotency:get "k1" })
+      record.started = true
+      local marked = assert(store.idempotency:update("k1", record, revision))
+      assert.equal("conflict", select(3, store.idempotency:update("k1", record, revision)))
+      assert.equal("conflict", select(3, store.idempotency:delete("k1", revision)))
+      assert(store.idempotency:delete("k1", marked))
+      assert.equal("not_found", select(3, store.idempotency:get "k1"))
+      assert(store.idempotency:claim("k1", record))
+    end)
+
+    it("claims and changes many at once", function()
+      assert(store.idempotency:claim("b", { run_id = "r" }))
+      local claims = store.idempotency:claim_many { { "a", { run_id = "1" } }, { "b", { run_id = "2" } },
+        { "c", { run_id = "3" } } }
+      assert.equal("conflict", claims[2].code)
+      local changes = store.idempotency:update_many { { "a", { run_id = "1", started = true }, claims[1].revision },
+        { "c", { run_id = "3", started = true }, claims[1].revision } }
+      assert(changes[1].revision)
+      assert.equal("conflict", changes[2].code)
+      assert.is_true(store.idempotency:get("a").started)
+    end)
+  end)
+
   describe("documents", function()
     it("live under their own hash and may be stored twice", function()
       local sha256 = assert(store.documents:put("version: 1\n"))
@@ -154,59 +219,8 @@ return function(busted, open, close)
     end)
   end)
 
-  describe("schedules", function()
-    it("are kept, changed by compare-and-set, listed and removed", function()
-      assert.same({}, store.schedules:list())
-      local one = { schedule_id = "s1", status = "ACTIVE", next_run_at = 5.0, last_error = "失敗" }
-      local first = assert(store.schedules:create(one))
-      assert.equal("conflict", select(3, store.schedules:create(one)))
-      one.next_run_at = 6.0
-      assert(store.schedules:update(one, first))
-      assert.equal("conflict", select(3, store.schedules:update(one, first)))
-      assert.same(one, (store.schedules:get("s1")))
-      assert.same({ one }, store.schedules:list())
-      assert(store.schedules:delete("s1"))
-      assert.equal("not_found", select(3, store.schedules:get("s1")))
-      assert.same({}, store.schedules:list())
-      assert.equal("invalid", select(3, store.schedules:get("s 1")))
-    end)
-
-    it("are followed: what is there, then every change", function()
-      assert(store.schedules:create { schedule_id = "s1", n = 1 })
-      local tail <close> = assert(store.schedules:follow())
-      local function event()
-        local kind, entry = tail:next(5000)
-        return { kind, entry and entry.key, entry and not entry.deleted and store.schedules:read(entry).n,
-          entry and entry.deleted or false }
-      end
-      assert.same({ "entry", "s1", 1, false }, event())
-      assert.same({ "live", nil, nil, false }, event())
-      assert(store.schedules:create { schedule_id = "s2", n = 2 })
-      assert(store.schedules:delete("s1"))
-      assert.same({ "entry", "s2", 2, false }, event())
-      assert.same({ "entry", "s1", false, true }, event())
-      assert.equal("timeout", select(3, tail:next(0)))
-      assert.is_nil(store.schedules:read { key = "x", value = "no json" })
-    end)
-  end)
-
-  describe("lease", function()
-    it("has one holder, and says since when the server knows of it", function()
-      assert.equal("not_found", select(3, store.lease:get()))
-      local first = assert(store.lease:take({ holder = "a" }))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" })))
-      local record, revision, created = store.lease:get()
-      assert.same({ holder = "a" }, record)
-      assert.equal(first, revision)
-      assert.is_true(math.abs(created - store:now()) < 60)
-      local second = assert(store.lease:take({ holder = "a" }, first))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" }, first)))
-      assert.equal("conflict", select(3, store.lease:release(first)))
-      assert(store.lease:release(second))
-      assert.equal("not_found", select(3, store.lease:get()))
-      assert(store.lease:take { holder = "b" })
-    end)
-  end)
+  require "spec.contract.wheels"(busted, function() return store end)
+  require "spec.contract.duties"(busted, function() return store end)
 
   it("takes dead letters and hints", function()
     assert(store.dlq:publish("default", { reason = "invalid_job" }))

@@ -207,6 +207,21 @@ describe("pyoco.nats.objects", function()
       assert.are.equal(1, chunk_count())
     end)
 
+    it("creates once, also when another one comes first meanwhile", function()
+      local first = bytes_of(CHUNK)
+      local message, code = select(2, store:put("a", function()
+        if not store:info "a" then assert(store:put("a", first)) end -- while ours is on its way
+      end, { create = true }))
+      assert.equal("conflict", code, message)
+      assert.equal("conflict", select(3, store:put("a", "x", { create = true })))
+      assert.is_true(store:get "a" == first)
+      assert.equal(1, chunk_count())
+      assert.equal("conflict", select(3, store:delete("a", { nuid = "x" })))
+      assert.is_true(store:delete("a", { nuid = store:info("a").nuid }))
+      assert(store:put("a", "new", { create = true })) -- a deleted one does not count
+      assert.equal("new", (store:get "a"))
+    end)
+
     it("reads chunks that stand far apart", function()
       local text, n = bytes_of(24), 0
       assert(store:put("x", function(size)

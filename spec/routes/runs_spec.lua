@@ -47,6 +47,37 @@ describe("routes.runs", function()
     return answer.json
   end
 
+  describe("?wait of a submit", function()
+    it("holds the answer back, as the caller may see the run", function()
+      app.authenticate_fn = function(_, req)
+        req.caller = { tenant_id = "t1", api_key_id = "k1" }
+        return true
+      end
+      local answer = app:simulate { path = "/runs?wait=2.5", json = { flow_name = "main" } }
+      assert.same({ "wait", 202, "PENDING", 2.5, true, "t1" }, { answer.stream, answer.status, answer.json.status,
+        answer.timeout_sec, answer.brief, answer.tenant_id })
+      assert.equal(answer.json.run_id, answer.run_id)
+      assert.truthy(app.store.runs:get(answer.run_id))
+      answer = app:simulate { path = "/runs/yaml?wait=600&include=records", form = gateway_app.form(DOCUMENT) }
+      assert.same({ "wait", 600, false }, { answer.stream, answer.timeout_sec, answer.brief })
+    end)
+
+    it("changes nothing when it is 0, and for a submit that fails", function()
+      local answer = app:simulate { path = "/runs?wait=0", json = { flow_name = "main" } }
+      assert.same({ 200 }, { answer.status, answer.stream })
+      answer = app:simulate { path = "/runs/yaml?wait=5", form = gateway_app.form "no document" }
+      assert.same({ 422 }, { answer.status, answer.stream })
+    end)
+
+    it("is a number from 0 to 600", function()
+      for text, kind in pairs { ["-1"] = "greater_than_equal", ["600.5"] = "less_than_equal", x = "float_parsing" } do
+        local answer = app:simulate { path = "/runs?wait=" .. text, json = { flow_name = "main" } }
+        assert.same({ 422, kind .. " query.wait" }, { answer.status, detail_types(answer)[1] })
+      end
+      assert.equal(0, #app.store.messages)
+    end)
+  end)
+
   describe("POST /runs", function()
     it("stores the snapshot and queues the job of the contract", function()
       local answer = submit { flow_name = "main", params = { a = 1 }, tag = "nobody", tags = { "x", "y" } }

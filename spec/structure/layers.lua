@@ -11,6 +11,7 @@ M.places = {
   ["lua/pyoco/nearest.lua"] = "base",
   ["lua/pyoco/flow/"] = "flow",
   ["lua/pyoco/run/"] = "run",
+  ["lua/pyoco/wheel/"] = "wheel",
   ["lua/pyoco/nats/"] = "nats",
   ["lua/pyoco/store/"] = "store",
   ["lua/pyoco/engine/"] = "engine",
@@ -32,18 +33,19 @@ M.may = {
   base = { "base", "host" },
   flow = { "flow", "base", "host" },
   run = { "run", "flow", "base", "host" },
+  wheel = { "wheel", "base", "host" }, -- what a wheel is: names, versions, contents
   nats = { "nats", "base", "host" },
   store = { "store", "nats", "run", "base", "host" },
   engine = { "engine", "flow", "run", "base", "host" },
   testing = { "testing", "engine", "flow", "run", "base", "host" }, -- for users' specs: nothing else needs it
-  worker = { "worker", "engine", "store", "nats", "flow", "run", "base", "host" },
-  service = { "service", "flow", "run", "store", "base", "host" },
+  worker = { "worker", "wheel", "engine", "store", "nats", "flow", "run", "base", "host" },
+  service = { "service", "wheel", "flow", "run", "store", "base", "host" },
   http = { "http", "base", "host" },
   routes = { "routes", "service", "http", "base", "host" },
-  cli = { "cli", "service", "http", "engine", "flow", "run", "base", "host" },
+  cli = { "cli", "wheel", "service", "http", "engine", "flow", "run", "base", "host" },
   up = { "up", "cli", "http", "base", "host" },
-  program = { "program", "testing", "up", "cli", "routes", "http", "service", "worker", "store", "nats", "engine",
-    "flow", "run", "base", "host" },
+  program = { "program", "testing", "up", "cli", "routes", "http", "service", "worker", "wheel", "store", "nats",
+    "engine", "flow", "run", "base", "host" },
   user = { "user", "flow", "host" },
 }
 

@@ -2,8 +2,7 @@
  *
  * req = { method, path (unescaped), raw_path, query_string ("" when absent), headers {lower-case name = value},
  *         body (string), remote_addr, scheme }
- * A result is { status = 200, headers = { name = text | {text...} }, body = string }, or
- * { stream = "watch", run_id, brief, since, timeout_sec, until_terminal, last_event_id }.
+ * A result is { status = 200, headers = { name = text | {text...} }, body = string }, or asks for more: asked.c.
  * All output is built in memory that the exchange owns, so a Lua error leaks nothing. */
 #include "httpd.h"
 #include <ctype.h>
@@ -152,7 +151,9 @@ static void read_response(lua_State *L, ph_exchange *x) {
     snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\nconnection: %s\r\n", (int)status, ph_httpd_reason((int)status),
              x->keep_alive ? "keep-alive" : "close");
     append_text(L, x, head);
+    x->fields_at = x->out_len;
     append_headers(L, x);
+    x->fields_len = x->out_len - x->fields_at;
     if (has_body)
         snprintf(head, sizeof head, "content-length: %zu\r\n\r\n", n);
     else
@@ -160,38 +161,6 @@ static void read_response(lua_State *L, ph_exchange *x) {
     append_text(L, x, head);
     if (has_body && strcmp(x->info->request_method, "HEAD") != 0)
         append(L, x, body, n);
-}
-
-static bool option_bool(lua_State *L, const char *key) {
-    lua_getfield(L, -1, key);
-    bool v = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
-static double option_number(lua_State *L, const char *key, double fallback) {
-    lua_getfield(L, -1, key);
-    double v = luaL_optnumber(L, -1, fallback);
-    lua_pop(L, 1);
-    return v;
-}
-
-static void read_watch(lua_State *L, ph_exchange *x) {
-    ph_watch_request *w = &x->watch;
-    lua_getfield(L, -1, "run_id");
-    const char *id = luaL_checkstring(L, -1);
-    if (strlen(id) >= sizeof w->run_id)
-        luaL_error(L, "run_id of a watch is too long");
-    strcpy(w->run_id, id);
-    lua_pop(L, 1);
-    w->brief = option_bool(L, "brief");
-    w->until_terminal = option_bool(L, "until_terminal");
-    w->since = option_number(L, "since", -1);
-    w->has_since = w->since >= 0;
-    w->timeout_sec = option_number(L, "timeout_sec", 60);
-    double last = option_number(L, "last_event_id", 0);
-    w->last_revision = last > 0 && last < 9e15 ? (uint64_t)last : 0;
-    x->is_watch = true;
 }
 
 int ph_httpd_handle(lua_State *L) {
@@ -202,15 +171,8 @@ int ph_httpd_handle(lua_State *L) {
     lua_call(L, 2, 1);
     if (!lua_istable(L, -1))
         return luaL_error(L, "app:handle must return a response table, got %s", luaL_typename(L, -1));
-    if (lua_getfield(L, -1, "stream") == LUA_TNIL) {
-        lua_pop(L, 1);
+    ph_httpd_read_stream(L, x);
+    if (x->stream.kind == PH_STREAM_NONE || x->stream.kind == PH_STREAM_WAIT)
         read_response(L, x);
-        return 0;
-    }
-    const char *kind = lua_tostring(L, -1);
-    if (!kind || strcmp(kind, "watch") != 0)
-        return luaL_error(L, "unknown kind of stream '%s'; there is \"watch\"", kind ? kind : luaL_typename(L, -1));
-    lua_pop(L, 1);
-    read_watch(L, x);
     return 0;
 }

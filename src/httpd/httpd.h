@@ -47,16 +47,25 @@ typedef struct ph_httpd {
     atomic_ullong requests, refused; /* refused: 503 for want of a VM or of a place for a stream */
 } ph_httpd;
 
-/* What a handler may ask for instead of a body: C goes on with the connection. */
-typedef struct ph_watch_request {
+/* What a handler may ask for instead of a body, or beside it: C goes on with the connection, no VM is held. */
+typedef enum ph_stream_kind {
+    PH_STREAM_NONE,
+    PH_STREAM_WATCH, /* the changes of a run as events */
+    PH_STREAM_WAIT   /* the answer is held back until a run has ended */
+} ph_stream_kind;
+
+typedef struct ph_stream_request {
+    ph_stream_kind kind;
     char run_id[256];
+    bool has_tenant;
+    char tenant[256];    /* whose runs the caller may see, with has_tenant */
     bool brief;          /* without task_records */
     bool has_since;      /* `since` was given */
     double since;        /* unix seconds: changes older than this are not sent */
     double timeout_sec;
     bool until_terminal; /* ends at a terminal status */
     uint64_t last_revision; /* of Last-Event-ID; 0 = none */
-} ph_watch_request;
+} ph_stream_request;
 
 /* One request and its answer. Owned by the connection thread; while ph_pool_call runs, used by the VM's thread. */
 typedef struct ph_exchange {
@@ -69,8 +78,8 @@ typedef struct ph_exchange {
     bool keep_alive; /* what the answer says; false also closes */
     char *out;       /* the whole answer, head and body; owned */
     size_t out_len, out_room;
-    bool is_watch;
-    ph_watch_request watch;
+    size_t fields_at, fields_len; /* the handler's own header fields within out */
+    ph_stream_request stream;
 } ph_exchange;
 
 ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const char **code);
@@ -82,6 +91,8 @@ int ph_httpd_serve(struct mg_connection *conn);
 
 /* exchange.c: the Lua side; handle(app, lightuserdata ph_exchange) runs on a VM's thread. */
 int ph_httpd_handle(lua_State *L);
+/* asked.c: reads what a handler asks for from the response table on top of the stack. */
+void ph_httpd_read_stream(lua_State *L, ph_exchange *x);
 
 /* answer.c: answers that C writes itself. Return what begin_request returns: the status. */
 int ph_httpd_error(struct mg_connection *conn, int status, const char *detail, const char *extra_headers, bool close);
@@ -89,10 +100,27 @@ int ph_httpd_json(struct mg_connection *conn, int status, const char *extra_head
                   bool close);
 const char *ph_httpd_reason(int status); /* "Not Found" */
 
-/* health.c, statics.c, stream.c */
+/* health.c, statics.c */
 int ph_httpd_health(ph_httpd *server, struct mg_connection *conn);
 int ph_httpd_static(ph_httpd *server, struct mg_connection *conn, const char *path);
+
+/* watch.c, wait.c: go on with a request after its handler */
 int ph_httpd_watch(ph_exchange *x);
+int ph_httpd_wait(ph_exchange *x);
+/* The tenant whose records the stream may show; NULL = all. */
+const char *ph_httpd_tenant(const ph_exchange *x);
+/* Whether id can be a KV key: anything else is no run's id. A key needs no escaping in JSON. */
+bool ph_httpd_is_key(const char *id);
+
+/* place.c: streams are never more than leave 64 threads for other requests. False = none is free (counted as refused). */
+bool ph_httpd_take_place(ph_httpd *server);
+void ph_httpd_leave_place(ph_httpd *server);
+
+/* peer.c: the connection's socket, which CivetWeb does not show; -1 when it cannot be told. Valid as long as the
+ * request is being answered. */
+int ph_httpd_socket(const ph_exchange *x);
+/* Whether the other side has closed the connection. */
+bool ph_httpd_has_hung_up(int socket);
 
 double ph_httpd_now(void); /* monotonic seconds */
 

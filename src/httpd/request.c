@@ -132,8 +132,10 @@ static int call_app(ph_exchange *x) {
                            "content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error");
         return 500;
     }
-    if (x->is_watch)
+    if (x->stream.kind == PH_STREAM_WATCH)
         return ph_httpd_watch(x);
+    if (x->stream.kind == PH_STREAM_WAIT)
+        return ph_httpd_wait(x);
     if (!x->keep_alive)
         mg_disable_connection_keep_alive(x->conn);
     mg_write(x->conn, x->out, x->out_len);

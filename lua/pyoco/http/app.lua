@@ -25,7 +25,8 @@ local App = {}
 App.__index = App
 
 --- A log that says nothing, for specs and tools.
-local QUIET = { debug = function() end, info = function() end, warning = function() end, error = function() end }
+local QUIET = { debug = function() end, info = function() end, warning = function() end, error = function() end,
+  event = function() end }
 
 --- Makes an app without routes.
 ---@param opts table|nil { config = plain table of values, log = logger of pyoco.log, services = what handlers call }

@@ -69,17 +69,33 @@ function M.html(text) return M.text(text, 200, "text/html; charset=utf-8") end
 ---@return table response
 function M.redirect(location, status) return M.new(status or 307, { location = location }, "") end
 
---- The event stream of a run (contract 8a). C drives it; this VM is free at once. C answers 404 by itself when the
---- run does not exist, and 503 over the cap of streams: a handler need not read the run, except to check its tenant.
----@param opts table { run_id, brief = without task records, since = unix seconds, timeout_sec = 60,
----   until_terminal = boolean, last_event_id = revision that the client has seen }
----@return table response
-function M.watch(opts)
-  local stream = { stream = "watch" }
-  for _, key in ipairs { "run_id", "brief", "since", "timeout_sec", "until_terminal", "last_event_id" } do
-    stream[key] = opts[key]
+--- Copies of opts what C reads of a stream (src/httpd/asked.c).
+local function asking(stream, opts, keys)
+  for _, key in ipairs(keys) do
+    if opts[key] ~= json.null then stream[key] = opts[key] end
   end
   return setmetatable(stream, Response)
+end
+
+--- The event stream of a run (contract 8a). C drives it; this VM is free at once. C answers 404 by itself when the
+--- run does not exist or is another tenant's, and 503 over the cap of streams: a handler need not read the run.
+---@param opts table { run_id, tenant_id = the caller's (nil = may see all), brief = without task records,
+---   since = unix seconds, timeout_sec = 60, until_terminal = boolean, last_event_id = revision that it has seen }
+---@return table response
+function M.watch(opts)
+  return asking({ stream = "watch" }, opts, { "run_id", "tenant_id", "brief", "since", "timeout_sec", "until_terminal",
+    "last_event_id" })
+end
+
+--- An answer that C holds back until a run has ended; this VM is free at once. In time it is the run's snapshot with
+--- status 200 and the headers of `answer`; otherwise, or when too many streams are open, `answer` itself.
+---@param opts table { run_id, tenant_id = the caller's (nil = may see all), brief = without task records, timeout_sec,
+---   answer = response }
+---@return table response
+function M.wait(opts)
+  local answer = opts.answer
+  return asking({ stream = "wait", status = answer.status, headers = answer.headers, body = answer.body }, opts,
+    { "run_id", "tenant_id", "brief", "timeout_sec" })
 end
 
 return M

@@ -160,6 +160,12 @@ local function reader_of(source)
   end
 end
 
+--- Whether a new object may take the place of what is there.
+local function may_replace(store, name, old, opts)
+  if not opts.create or not old or old.deleted then return true end
+  return nil, ("object '%s' exists in bucket %s"):format(name, store.bucket), "conflict"
+end
+
 local function check_put(name, opts)
   local ok, message, code = metas.check_name(name)
   if ok then ok, message, code = metas.check_headers(opts.headers) end
@@ -170,7 +176,8 @@ end
 ---@param name string UTF-8, 1 to 512 bytes
 ---@param source string|fun(size:integer):string|nil, string|nil, string|nil a text, or a function that is asked for at
 ---  most `size` more bytes: gives some, nil or "" at the end, or nil, message, code
----@param opts table|nil headers (name = text), description, chunk_size (bytes, default 131072), timeout_ms
+---@param opts table|nil headers (name = text), description, chunk_size (bytes, default 131072), timeout_ms, create
+---  (true: only if there is no such object; of two who create it at once, one gets "conflict")
 ---@return table|nil info as Store:info
 ---@return string|nil message
 ---@return string|nil code "too_large" when a chunk is over the NATS server's max_payload; what the source failed with
@@ -182,6 +189,8 @@ function Store:put(name, source, opts)
   local old, nuid
   old, message, code = find(self, name) -- before any chunk: a missing bucket is told at once
   if old == nil then return nil, message, code end
+  ok, message, code = may_replace(self, name, old, opts)
+  if not ok then return nil, message, code end
   nuid, message, code = metas.nuid()
   if not nuid then return nil, message, code end
   local meta = new_meta(self, name, nuid, opts)
@@ -193,18 +202,21 @@ function Store:put(name, source, opts)
     if code == "too_large" then message = message .. "; a smaller chunk_size than " .. meta.options.max_chunk_size end
     return failed(self, name, message, code)
   end
-  return self:finish_put(meta, sum)
+  return self:finish_put(meta, sum, opts)
 end
 
 --- Writes the metadata of chunks that are stored, then removes those of the object before.
 ---@param meta table
 ---@param sum table size, chunks, digest
+---@param opts table as put
 ---@return table|nil info
 ---@return string|nil message
 ---@return string|nil code
-function Store:finish_put(meta, sum)
+function Store:finish_put(meta, sum, opts)
   meta.size, meta.chunks, meta.digest = sum.size, sum.chunks, metas.digest(sum.digest)
-  local old, message, code = replace_meta(self, meta.name, function()
+  local old, message, code = replace_meta(self, meta.name, function(now)
+    local ok, why, its_code = may_replace(self, meta.name, now, opts)
+    if not ok then return nil, why, its_code end
     meta.mtime = metas.mtime(clock.wall())
     return metas.encode(meta)
   end)
@@ -231,12 +243,16 @@ end
 
 --- Deletes an object: a marker takes the place of its metadata, the chunks go.
 ---@param name string
+---@param opts table|nil nuid: only if it is still that one
 ---@return boolean|nil done
 ---@return string|nil message
----@return string|nil code "not_found"
-function Store:delete(name)
+---@return string|nil code "not_found"; "conflict" when it is another one than nuid says
+function Store:delete(name, opts)
   local old, message, code = replace_meta(self, name, function(old)
     if not old or old.deleted then return no_object(self, name) end
+    if opts and opts.nuid and opts.nuid ~= old.nuid then
+      return failed(self, name, "it was replaced by another one", "conflict")
+    end
     local marker = {}
     for key, value in pairs(old.stored) do marker[key] = value end
     marker.deleted, marker.size, marker.chunks, marker.digest, marker.mtime = true, 0, 0, "", ""

@@ -1,6 +1,8 @@
 --- Runs: submit, read, watch, cancel (CONTRACT 7.2 to 7.10).
-local form_params = require "pyoco.routes.form_params"
+local include = require "pyoco.http.include"
 local response = require "pyoco.http.response"
+local waiting = require "pyoco.http.waiting"
+local form_params = require "pyoco.routes.form_params"
 local cancel = require "pyoco.service.cancel"
 local list = require "pyoco.service.list"
 local run = require "pyoco.service.run"
@@ -10,16 +12,6 @@ local YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["tex
 local TAG_PATTERN = "^[A-Za-z0-9_-]+$"
 local NAME_PATTERN = "^[^\0-\31\127]*$" -- no control characters: they would end in logs, terminals, subjects
 local NAME_SHOWN = "^[^\\x00-\\x1f\\x7f]*$"
-local INCLUDE = { "include", "string", list = true, doc = "`records` (or task_records, all, full) keeps task_records." }
-local RECORDS = { records = true, task_records = true, all = true, full = true }
-
---- Whether any of the values asks for task records.
-local function with_records(include)
-  for _, value in ipairs(include or {}) do
-    if RECORDS[value] then return true end
-  end
-  return false
-end
 
 local function caller(req) return req.caller or {} end
 
@@ -35,17 +27,25 @@ local function list_runs(app, req)
   return response.json_text(body)
 end
 
+--- What the header Idempotency-Key asks for.
+local function with_key(req) return { idempotency_key = req.headers["idempotency-key"] } end
+
+local function submit_flow(app, req)
+  return waiting.submitted(req, submit.flow(app, caller(req), req.body, with_key(req)))
+end
+
 local function submit_yaml(app, req)
   local params, message, code = form_params(req.body.params)
   if not params then return nil, message, code end
-  return submit.yaml(app, caller(req), { workflow = req.body.workflow.data, flow_name = req.body.flow_name,
-    tag = req.body.tag, params = params })
+  return waiting.submitted(req, submit.yaml(app, caller(req), { workflow = req.body.workflow.data,
+    flow_name = req.body.flow_name, tag = req.body.tag, params = params }, with_key(req)))
 end
 
 --- The host itself answers 404 for a run that is not there.
 local function watch(_, req)
   local query = req.query
-  return response.watch { run_id = req.params.id, brief = not with_records(query.include), since = query.since,
+  return response.watch { run_id = req.params.id, tenant_id = caller(req).tenant_id,
+    brief = not include.with_records(query.include), since = query.since,
     timeout_sec = query.timeout_sec, until_terminal = query["until"] == "terminal",
     last_event_id = tonumber(req.headers["last-event-id"]) }
 end
@@ -60,7 +60,8 @@ local function stored(content_type, read)
 end
 
 return {
-  { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name.",
+  { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name. With an Idempotency-Key header, once: "
+      .. "sent again it answers the first run, with Idempotent-Replayed: true.",
     body = {
       { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
         doc = "Name of a flow that a worker knows." },
@@ -68,9 +69,11 @@ return {
       { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
       { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
     },
-    run = function(app, req) return submit.flow(app, caller(req), req.body) end },
+    query = { waiting.QUERY, include.QUERY },
+    run = submit_flow },
 
-  { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document.",
+  { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document; Idempotency-Key as for "
+      .. "POST /runs.",
     form = {
       { "workflow", "file", required = true, doc = "The document." },
       { "flow_name", "string", required = true, pattern = NAME_PATTERN, shown = NAME_SHOWN,
@@ -79,6 +82,7 @@ return {
       { "params", "string", doc = "JSON object laid over the document's defaults." },
     },
     raw = { part = "workflow", types = YAML },
+    query = { waiting.QUERY, include.QUERY },
     run = submit_yaml },
 
   { "POST", "/check", name = "check",
@@ -104,8 +108,8 @@ return {
     },
     run = list_runs },
 
-  { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { INCLUDE },
-    run = function(app, req) return run.get(app, req.params.id, with_records(req.query.include)) end },
+  { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { include.QUERY },
+    run = function(app, req) return run.get(app, req.params.id, include.with_records(req.query.include)) end },
 
   { "GET", "/runs/:id/tasks", name = "runs.tasks", doc = "The tasks of a run, with their records.",
     run = function(app, req) return run.tasks(app, req.params.id) end },
@@ -125,7 +129,7 @@ return {
 
   { "GET", "/runs/:id/watch", name = "runs.watch", doc = "Changes of a run as server-sent events.",
     query = {
-      INCLUDE,
+      include.QUERY,
       { "since", "number", doc = "Skip snapshots older than this (unix seconds)." },
       { "timeout_sec", "integer", default = 60, ge = 1, le = 600, doc = "How long the stream lasts." },
       { "until", "string", choices = { "terminal" }, doc = "`terminal` ends the stream when the run has ended." },

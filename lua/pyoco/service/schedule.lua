@@ -85,7 +85,7 @@ function M.create(app, caller, form)
   if not record then return nil, message, code end
   record.schedule_id, record.status = crypto.uuid4(), "ACTIVE"
   record.flow_name, record.tag, record.params = request.flow_name, request.tag, request.params
-  record.workflow_yaml, record.workflow_yaml_sha256 = form.workflow, request.sha256
+  record.workflow_yaml, record.workflow_yaml_sha256 = form.workflow, request.known.sha256
   record.workflow_yaml_bytes = #form.workflow
   record.tenant_id, record.api_key_id = text_or_null(caller.tenant_id), text_or_null(caller.api_key_id)
   record.created_at, record.updated_at, record.dispatch_count = now, now, 0

@@ -6,6 +6,7 @@ local canonical = require "pyoco.flow.canonical"
 local document = require "pyoco.flow.document"
 local snapshot = require "pyoco.run.snapshot"
 local fault = require "pyoco.service.fault"
+local idempotency = require "pyoco.service.idempotency"
 local start = require "pyoco.service.start"
 
 local M = {}
@@ -20,18 +21,27 @@ local function with(target, fields)
   return target
 end
 
---- Stores snapshot and job of a run.
-local function launch(app, run, job, opts)
-  local first = with(snapshot.initial(run), opts.extra or {})
-  return (opts.run_id and start.resume or start.run)(app, first, job)
+--- Starts a run: under the id that was derived for it, or once for its Idempotency-Key, or just so.
+local function launch(app, caller, opts, wanted, make)
+  if not opts.run_id then
+    wanted.key = opts.idempotency_key
+    return idempotency.start(app, caller, wanted, make)
+  end
+  local first, job, code, errors = make(opts.run_id)
+  if not first then return nil, job, code, errors end
+  return start.resume(app, first, job)
 end
+
+--- The first snapshot of a run.
+local function initial(run, opts) return with(snapshot.initial(run), opts.extra or {}) end
 
 --- POST /runs: a run of a flow that a worker knows by name.
 ---@param app table { store, config }
 ---@param caller table { tenant_id, api_key_id } or empty
 ---@param request table { flow_name, params, tag, tags } already validated
----@param opts table|nil run_id (a derived one: the run is resumed when it exists), extra (more fields of the snapshot)
----@return table|nil { run_id, status, bundle_hash }
+---@param opts table|nil run_id (a derived one: the run is resumed when it exists), idempotency_key, extra (more fields
+---  of the snapshot)
+---@return table|nil { run_id, status, bundle_hash, replayed = true for a key that had its run }
 ---@return string|nil message
 ---@return string|nil code
 function M.flow(app, caller, request, opts)
@@ -39,12 +49,15 @@ function M.flow(app, caller, request, opts)
   local tag = request.tag
   if tag == nil or tag == json.null then tag = app.config.default_tag end
   local tags = request.tags and #request.tags > 0 and request.tags or { tag }
-  local run = start.identity(app, caller, { run_id = opts.run_id, flow_name = request.flow_name, tag = tag,
-    tags = json.array(tags), params = request.params or {} })
-  return launch(app, run, {
-    run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags, tenant_id = run.tenant_id,
-    api_key_id = run.api_key_id, params = run.params, submitted_at = run.now,
-  }, opts)
+  local params = request.params or {}
+  local wanted = { flow_name = request.flow_name,
+    request = { "flow", request.flow_name, tag, json.array(tags), params } }
+  return launch(app, caller, opts, wanted, function(run_id)
+    local run = start.identity(app, caller, { run_id = run_id, flow_name = request.flow_name, tag = tag,
+      tags = json.array(tags), params = params })
+    return initial(run, opts), { run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags,
+      tenant_id = run.tenant_id, api_key_id = run.api_key_id, params = params, submitted_at = run.now }
+  end)
 end
 
 --- Stores bytes under their hash once a minute at most.
@@ -106,11 +119,31 @@ local function overlay(defaults, params)
   return with(with({}, defaults or {}), params or {})
 end
 
+--- A run of a document that was checked.
+---@param source table { text, known = what check gave, flow_name, tag, params }
+local function run_document(app, caller, source, opts)
+  local known, tag, params = source.known, source.tag, source.params
+  local wanted = { flow_name = source.flow_name, request = { "yaml", source.flow_name, tag, known.sha256, params } }
+  return launch(app, caller, opts, wanted, function(run_id)
+    local ok, message, code = keep(app, source.text, known.sha256)
+    if ok then ok, message, code = keep(app, known.graph, known.graph_sha256) end
+    if not ok then return nil, message, code end
+    local schedule_id = opts.schedule_id or json.null
+    local run = start.identity(app, caller, { run_id = run_id, flow_name = source.flow_name, tag = tag,
+      tags = json.array { tag }, params = params, workflow_yaml_sha256 = known.sha256,
+      workflow_yaml_bytes = #source.text, graph_sha256 = known.graph_sha256, schedule_id = schedule_id })
+    return initial(run, opts), { run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags,
+      tenant_id = run.tenant_id, api_key_id = run.api_key_id, params = params, workflow_yaml = source.text,
+      workflow_yaml_sha256 = known.sha256, workflow_yaml_bytes = #source.text, schedule_id = schedule_id,
+      submitted_at = run.now }
+  end)
+end
+
 --- Checks what a document is submitted with, in the contract's order.
 ---@param app table { config }
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
----@return table|nil request { tag, flow_name, params (the document's defaults with the form's on top), sha256, graph,
----  graph_sha256 }
+---@return table|nil source { text, known = { sha256, graph, graph_sha256, doc }, flow_name, tag, params (the document's
+---  defaults with the form's on top) }
 ---@return string|nil message
 ---@return string|nil code
 ---@return table|nil errors of a document that is wrong
@@ -123,8 +156,8 @@ function M.read_yaml(app, form)
   if not known then return nil, message, code, errors end
   local flow_name = form.flow_name:match("^%s*(.-)%s*$")
   if flow_name == "" then return nil, "missing flow_name", "invalid" end
-  return { tag = tag, flow_name = flow_name, params = overlay(known.doc.defaults, form.params), sha256 = known.sha256,
-    graph = known.graph, graph_sha256 = known.graph_sha256 }
+  return { text = form.workflow, known = known, flow_name = flow_name, tag = tag,
+    params = overlay(known.doc.defaults, form.params) }
 end
 
 --- POST /runs/yaml: a run of a document.
@@ -132,30 +165,14 @@ end
 ---@param caller table
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
 ---@param opts table|nil as for flow, and schedule_id
----@return table|nil { run_id, status, bundle_hash }
+---@return table|nil as for flow
 ---@return string|nil message
 ---@return string|nil code
 ---@return table|nil errors of a document that is wrong
 function M.yaml(app, caller, form, opts)
-  opts = opts or {}
-  local request, message, code, errors = M.read_yaml(app, form)
-  if not request then return nil, message, code, errors end
-
-  local ok
-  ok, message, code = keep(app, form.workflow, request.sha256)
-  if ok then ok, message, code = keep(app, request.graph, request.graph_sha256) end
-  if not ok then return nil, message, code end
-
-  local schedule_id, tag = opts.schedule_id or json.null, request.tag
-  local run = start.identity(app, caller, { run_id = opts.run_id, flow_name = request.flow_name, tag = tag,
-    tags = json.array { tag }, params = request.params, workflow_yaml_sha256 = request.sha256,
-    workflow_yaml_bytes = #form.workflow, graph_sha256 = request.graph_sha256, schedule_id = schedule_id })
-  return launch(app, run, {
-    run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags, tenant_id = run.tenant_id,
-    api_key_id = run.api_key_id, params = run.params, workflow_yaml = form.workflow,
-    workflow_yaml_sha256 = request.sha256, workflow_yaml_bytes = #form.workflow, schedule_id = schedule_id,
-    submitted_at = run.now,
-  }, opts)
+  local source, message, code, errors = M.read_yaml(app, form)
+  if not source then return nil, message, code, errors end
+  return run_document(app, caller, source, opts or {})
 end
 
 return M

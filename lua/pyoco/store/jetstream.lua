@@ -36,7 +36,7 @@ function store:ensure()
   end
   for _, row in ipairs(resource.buckets(self.cfg)) do
     local ok
-    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history,
+    ok, message, code = kv.new(self.js, row.bucket):ensure { history = row.history, max_age_sec = row.max_age_sec,
       replicas = self.cfg.nats_replicas, direct = self.cfg.nats_replicas == 1 }
     if not ok then return nil, message, code end
   end
@@ -94,6 +94,7 @@ function M.open(conn, cfg, rpc, many)
     kv = function(bucket) return kv.new(js, bucket) end,
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
+    publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
     follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
     count = function(stream)

@@ -82,6 +82,29 @@ function kv:delete(key, revision)
   return write(self, key, "", "delete")
 end
 
+local function one_by_one(entries, write_one)
+  local results = {}
+  for i, entry in ipairs(entries) do
+    local revision, message, code = write_one(entry)
+    results[i] = revision and { revision = revision } or { message = message, code = code }
+  end
+  return results
+end
+
+--- Writes several values whose keys do not exist.
+---@param entries table[] { key, value }
+---@return table[] results { revision } or { message, code }
+function kv:create_many(entries)
+  return one_by_one(entries, function(entry) return self:create(entry[1], entry[2]) end)
+end
+
+--- Writes several values, each if its key is still at its revision.
+---@param entries table[] { key, value, revision }
+---@return table[] results { revision } or { message, code }
+function kv:update_many(entries)
+  return one_by_one(entries, function(entry) return self:update(entry[1], entry[2], entry[3]) end)
+end
+
 --- The values of some keys: place -> value, nil for what is not there.
 ---@param keys string[]
 ---@return table
@@ -164,7 +187,8 @@ function M.open(cfg)
     buckets[bucket] = buckets[bucket] or setmetatable({ entries_by_key = {}, revision = 0, tails = {} }, kv)
     return buckets[bucket]
   end
-  local self = verbs.new(cfg, {
+  local self
+  self = verbs.new(cfg, {
     kv = kv_of,
     follow = function(bucket) return follow(kv_of(bucket)) end,
     objects = function(bucket)
@@ -178,6 +202,11 @@ function M.open(cfg)
       messages[seq] = { seq = seq, subject = subject, data = data, msg_id = opts.msg_id }
       if opts.msg_id then seen[opts.msg_id] = seq end
       return { seq = seq, duplicate = false }
+    end,
+    publish_many = function(list)
+      local results = {}
+      for i, it in ipairs(list) do results[i] = self.backend.publish(it[1], it[2], it[3]) end
+      return results
     end,
     count = function(stream)
       local count, prefix = 0, (stream == cfg.dlq_stream and cfg.dlq_subject_prefix or cfg.work_subject_prefix) .. "."

@@ -20,14 +20,16 @@ end
 
 --- Key-value buckets. The workers' bucket has no age limit (CONTRACT Part A, registry).
 ---@param cfg table configuration
----@return table[] rows { bucket, history }
+---@return table[] rows { bucket, history, max_age_sec|nil }
 function M.buckets(cfg)
   return {
     { bucket = cfg.runs_bucket, history = 1 },
     { bucket = cfg.workers_bucket, history = 1 },
     { bucket = cfg.workflow_bundles_bucket, history = 1 },
+    { bucket = cfg.wheel_history_bucket, history = 1, max_age_sec = cfg.wheel_history_ttl_sec },
     { bucket = cfg.leases_bucket, history = 1 },
     { bucket = cfg.yaml_schedules_bucket, history = 5 },
+    { bucket = cfg.idempotency_bucket, history = 1, max_age_sec = cfg.idempotency_ttl_sec },
   }
 end
 
@@ -37,6 +39,7 @@ end
 function M.object_stores(cfg)
   return {
     { bucket = cfg.run_data_bucket, max_bytes = cfg.run_data_max_bytes },
+    { bucket = cfg.wheels_bucket, max_bytes = cfg.wheel_store_max_bytes },
   }
 end
 

@@ -88,6 +88,30 @@ function runs:update(snapshot, revision)
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
 
+--- Stores first snapshots, all in flight together.
+---@param snapshots table[] each with run_id
+---@return table[] results in order: { revision }, or { message, code }
+function runs:create_many(snapshots)
+  local entries, places, results = {}, {}, {}
+  for i, snapshot in ipairs(snapshots) do
+    local bytes, message, code = json.encode(snapshot, ASCII)
+    if bytes then
+      places[#places + 1] = i
+      entries[#entries + 1] = { snapshot.run_id, bytes }
+    else
+      results[i] = { message = message, code = code }
+    end
+  end
+  for n, result in ipairs(self.kv:create_many(entries)) do
+    local i = places[n]
+    results[i] = result
+    if result.revision and self.on_write then
+      self.on_write(snapshots[i].run_id, entries[n][2], result.revision)
+    end
+  end
+  return results
+end
+
 --- Removes a run's key (a submit that could not be finished).
 ---@param run_id string
 ---@param revision integer|nil only if it is still this one
@@ -136,6 +160,26 @@ function jobs:publish_raw(run_id, tag, bytes)
     { msg_id = run_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
   if not ack then return nil, message, code end
   return ack.seq
+end
+
+--- Queues jobs, all in flight together; what fails is told one by one.
+---@param list table[] jobs
+---@return table[] results in order: { seq }, or { message, code } as publish has them
+function jobs:publish_many(list)
+  local entries, places, results = {}, {}, {}
+  for i, job in ipairs(list) do
+    local bytes, message, code = json.encode(job, ASCII)
+    if bytes then
+      places[#places + 1] = i
+      entries[#entries + 1] = { self.prefix .. "." .. job.tag, bytes,
+        { msg_id = job.run_id, expect_stream = self.stream } }
+    else
+      results[i] = { message = message, code = code }
+    end
+  end
+  if #entries == 0 then return results end
+  for n, result in ipairs(self.backend.publish_many(entries, REQUEST_TIMEOUT_MS)) do results[places[n]] = result end
+  return results
 end
 
 local dlq = {}
@@ -279,8 +323,11 @@ end
 
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  wheels = "pyoco.store.wheels",
+  wheel_history = "pyoco.store.wheel_history",
   lease = "pyoco.store.lease",
   schedules = "pyoco.store.schedules",
+  idempotency = "pyoco.store.idempotency",
 }
 
 --- The verbs of one subject, for a store's __index.
@@ -299,9 +346,8 @@ end
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
----  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq},
----  hint(subject, data), count(stream) -> messages in it,
----  follow(bucket) -> a tail of the bucket (host.tail) }
+---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
+---  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's) }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end

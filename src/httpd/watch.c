@@ -52,7 +52,7 @@ static void end_of_json(char *out, size_t n) {
 }
 
 static bool send_snapshot(stream *s, const ph_change *c) {
-    const ph_watch_request *w = &s->x->watch;
+    const ph_stream_request *w = &s->x->stream;
     char head[400], tail[48];
     snprintf(head, sizeof head, "id: %llu\nevent: snapshot\ndata: {\"run_id\":\"%s\",\"snapshot\":",
              (unsigned long long)c->revision, w->run_id);
@@ -63,16 +63,16 @@ static bool send_snapshot(stream *s, const ph_change *c) {
 
 static bool send_heartbeat(stream *s) {
     char head[400], tail[48];
-    snprintf(head, sizeof head, "event: heartbeat\ndata: {\"run_id\":\"%s\",", s->x->watch.run_id);
+    snprintf(head, sizeof head, "event: heartbeat\ndata: {\"run_id\":\"%s\",", s->x->stream.run_id);
     end_of_json(tail, sizeof tail);
     return send_frame(s, head, "", 0, tail);
 }
 
-/* Sends a change unless it is older than `since`. False ends the stream: the client or the key is gone, or the run
- * has ended and that is what was waited for. */
+/* Sends a change unless it is older than `since`. False ends the stream: the client or the key is gone, or is another
+ * tenant's now, or the run has ended and that is what was waited for. */
 static bool pass_on(stream *s, const ph_change *c, double *last_sent) {
-    const ph_watch_request *w = &s->x->watch;
-    if (c->deleted)
+    const ph_stream_request *w = &s->x->stream;
+    if (c->deleted || !ph_change_is_of(c, ph_httpd_tenant(s->x)))
         return false;
     if (!(w->has_since && c->updated_at < w->since)) {
         if (!send_snapshot(s, c))
@@ -83,7 +83,7 @@ static bool pass_on(stream *s, const ph_change *c, double *last_sent) {
 }
 
 static void follow(stream *s, ph_watcher *watcher, ph_change *first) {
-    const ph_watch_request *w = &s->x->watch;
+    const ph_stream_request *w = &s->x->stream;
     double last_sent = ph_httpd_now(), end = last_sent + w->timeout_sec;
     double heartbeat = s->x->server->options.heartbeat_ms / 1000.0;
     bool seen = w->last_revision && w->last_revision == first->revision;
@@ -120,8 +120,10 @@ static int run(ph_exchange *x, ph_watcher *watcher) {
     ph_change *first = NULL;
     ph_error err = {0};
     const char *code = ph_watcher_read(watcher, READ_TIMEOUT_MS, &first, &err);
-    if (code && strcmp(code, PH_NOT_FOUND) == 0)
+    if ((code && strcmp(code, PH_NOT_FOUND) == 0) || (!code && !ph_change_is_of(first, ph_httpd_tenant(x)))) {
+        ph_change_release(first);
         return ph_httpd_error(x->conn, 404, "run not found", "", false);
+    }
     if (code)
         return ph_httpd_error(x->conn, 503,
                               strcmp(code, PH_TIMEOUT) == 0 ? "nats unavailable: TimeoutError"
@@ -142,8 +144,7 @@ static int run(ph_exchange *x, ph_watcher *watcher) {
     return 200;
 }
 
-/* KV keys: anything else can be no run's id, and needs no escaping in JSON. */
-static bool is_key(const char *id) {
+bool ph_httpd_is_key(const char *id) {
     size_t n = strlen(id);
     return n && strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/_=.") == n &&
            id[0] != '.' && id[n - 1] != '.' && !strstr(id, "..");
@@ -153,16 +154,13 @@ int ph_httpd_watch(ph_exchange *x) {
     ph_httpd *server = x->server;
     if (!server->hub)
         return ph_httpd_error(x->conn, 503, "this server follows no bucket, so it has no event streams", "", false);
-    if (!is_key(x->watch.run_id))
+    if (!ph_httpd_is_key(x->stream.run_id))
         return ph_httpd_error(x->conn, 404, "run not found", "", false);
-    bool fits = atomic_fetch_add(&server->streams, 1) < server->max_streams;
-    ph_watcher *watcher = fits ? ph_hub_watch(server->hub, x->watch.run_id) : NULL;
-    bool opened = watcher != NULL;
-    int status = opened ? run(x, watcher) : 503;
+    if (!ph_httpd_take_place(server))
+        return ph_httpd_error(x->conn, 503, "too many event streams are open, try again", RETRY, false);
+    ph_watcher *watcher = ph_hub_watch(server->hub, x->stream.run_id);
+    int status = watcher ? run(x, watcher) : ph_httpd_error(x->conn, 503, "out of memory", RETRY, false);
     ph_watcher_close(watcher);
-    atomic_fetch_sub(&server->streams, 1);
-    if (opened)
-        return status;
-    atomic_fetch_add(&server->refused, 1);
-    return ph_httpd_error(x->conn, 503, "too many event streams are open, try again", RETRY, false);
+    ph_httpd_leave_place(server);
+    return status;
 }

@@ -1,0 +1,79 @@
+/* What a handler asks for in its response table, beside or instead of an answer:
+ *   stream = "watch"   run_id, tenant_id, brief, since, timeout_sec = 60, until_terminal, last_event_id
+ *   stream = "wait"    run_id, tenant_id, brief, timeout_sec; status, headers, body: the answer when it takes longer */
+#include "httpd.h"
+#include <string.h>
+
+static bool option_bool(lua_State *L, const char *key) {
+    lua_getfield(L, -1, key);
+    bool v = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+static double option_number(lua_State *L, const char *key, double fallback) {
+    lua_getfield(L, -1, key);
+    double v = luaL_optnumber(L, -1, fallback);
+    lua_pop(L, 1);
+    return v;
+}
+
+/* Copies a text; false when there is none. */
+static bool option_text(lua_State *L, const char *key, char *out, size_t room) {
+    lua_getfield(L, -1, key);
+    size_t n = 0;
+    const char *text = luaL_optlstring(L, -1, NULL, &n);
+    if (text && n >= room)
+        luaL_error(L, "%s of a stream is too long", key);
+    if (text) /* none of ours holds a NUL: such a one is like nothing */
+        strcpy(out, strlen(text) == n ? text : "\1");
+    lua_pop(L, 1);
+    return text != NULL;
+}
+
+static void read_run(lua_State *L, ph_stream_request *r, double timeout_sec) {
+    if (!option_text(L, "run_id", r->run_id, sizeof r->run_id))
+        luaL_error(L, "a stream of a run needs its run_id");
+    r->has_tenant = option_text(L, "tenant_id", r->tenant, sizeof r->tenant);
+    r->brief = option_bool(L, "brief");
+    r->timeout_sec = option_number(L, "timeout_sec", timeout_sec);
+}
+
+static void read_watch(lua_State *L, ph_stream_request *r) {
+    r->kind = PH_STREAM_WATCH;
+    read_run(L, r, 60);
+    r->until_terminal = option_bool(L, "until_terminal");
+    r->since = option_number(L, "since", -1);
+    r->has_since = r->since >= 0;
+    double last = option_number(L, "last_event_id", 0);
+    r->last_revision = last > 0 && last < 9e15 ? (uint64_t)last : 0;
+}
+
+static void read_wait(lua_State *L, ph_stream_request *r) {
+    r->kind = PH_STREAM_WAIT;
+    read_run(L, r, 0);
+}
+
+void ph_httpd_read_stream(lua_State *L, ph_exchange *x) {
+    static const struct {
+        const char *name;
+        void (*read)(lua_State *L, ph_stream_request *r);
+    } kinds[] = {{"watch", read_watch}, {"wait", read_wait}};
+    lua_getfield(L, -1, "stream");
+    const char *name = lua_tostring(L, -1);
+    if (!name && !lua_isnil(L, -1))
+        luaL_error(L, "the stream of a response must be a name, got %s", luaL_typename(L, -1));
+    lua_pop(L, 1); /* the table keeps the name alive */
+    if (!name)
+        return;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].name, name) == 0) {
+            kinds[i].read(L, &x->stream);
+            return;
+        }
+    luaL_error(L, "unknown kind of stream '%s'; there are \"watch\" and \"wait\"", name);
+}
+
+const char *ph_httpd_tenant(const ph_exchange *x) {
+    return x->stream.has_tenant ? x->stream.tenant : NULL;
+}

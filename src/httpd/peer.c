@@ -1,0 +1,35 @@
+/* Whether a client is still there, for answers that write nothing while they wait. CivetWeb shows no socket, but a
+ * connection's two ports and addresses tell which of our descriptors it is. */
+#include "httpd.h"
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+static bool is_of(int fd, in_port_t local, in_port_t remote, struct in_addr addr) {
+    struct sockaddr_in us, them;
+    socklen_t n = sizeof us, m = sizeof them;
+    return getsockname(fd, (struct sockaddr *)&us, &n) == 0 && us.sin_family == AF_INET && us.sin_port == local &&
+           getpeername(fd, (struct sockaddr *)&them, &m) == 0 && them.sin_port == remote &&
+           them.sin_addr.s_addr == addr.s_addr;
+}
+
+int ph_httpd_socket(const ph_exchange *x) {
+    struct in_addr addr;
+    int found = -1;
+    DIR *dir = inet_pton(AF_INET, x->info->remote_addr, &addr) == 1 ? opendir("/proc/self/fd") : NULL;
+    for (struct dirent *e; dir && found < 0 && (e = readdir(dir));) {
+        int fd = *e->d_name == '.' ? -1 : atoi(e->d_name);
+        if (fd >= 0 && is_of(fd, htons((uint16_t)x->server->port), htons((uint16_t)x->info->remote_port), addr))
+            found = fd;
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+bool ph_httpd_has_hung_up(int socket) {
+    struct pollfd p = {.fd = socket, .events = POLLRDHUP};
+    return socket >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
