@@ -93,9 +93,16 @@ local function due_of(record)
   return math.max(record.next_run_at, number_or(record.lease_until, 0))
 end
 
---- What this VM knows of the schedules while its process holds the lease.
+--- What this VM knows of the schedules while its process holds the lease. not_before: when we may look at one again,
+--- after a failure or because it has just run.
 ---@return table state
 function M.new() return { agenda = new_agenda(), failures = {}, not_before = {} } end
+
+--- Puts a schedule where its record says that it belongs.
+local function plan(state, id, record)
+  local at = due_of(record)
+  state.agenda:set(id, at and math.max(at, state.not_before[id] or 0))
+end
 
 local function forget(state, id)
   state.agenda:set(id, nil)
@@ -114,7 +121,7 @@ local function follow(app, state)
     if kind == "reset" then state.agenda:clear() end
     local record = kind == "entry" and not entry.deleted and app.store.schedules:read(entry)
     if record then
-      state.agenda:set(entry.key, due_of(record))
+      plan(state, entry.key, record)
     elseif kind == "entry" then
       forget(state, entry.key)
     end
@@ -154,22 +161,24 @@ end
 
 --- Writes what became of a claim, also when somebody has changed the record meanwhile, unless it is not about the
 --- same due time any more.
-local function conclude(app, id, due, record, revision, change)
+---@param claim_of table { id, due, record, revision }
+local function conclude(app, claim_of, change)
+  local record, revision = claim_of.record, claim_of.revision
   for _ = 1, 5 do
     change(record)
     local written, message, code = app.store.schedules:update(record, revision)
     if written then return record end
     if code ~= "conflict" then return nil, message, code end
-    record, revision, code = app.store.schedules:get(id)
+    record, revision, code = app.store.schedules:get(claim_of.id)
     if not record then return nil, revision, code end
-    if record.next_run_at ~= due then return record end
+    if record.next_run_at ~= claim_of.due then return record end
   end
   return nil, "the record changes faster than it can be written", "conflict"
 end
 
 --- "invalid: invalid workflow yaml (line 3:5: ...)", as the record keeps it.
 local function error_text(message, code, errors)
-  local first = errors and errors[1]
+  local first = type(errors) == "table" and errors[1]
   if first then message = ("%s (line %s:%s: %s)"):format(message, first.line, first.column, first.message) end
   return code .. ": " .. message
 end
@@ -184,58 +193,59 @@ local function submit_run(app, record, due)
       params = params }, { run_id = M.run_id(record.schedule_id, due), schedule_id = record.schedule_id })
 end
 
---- How long to wait after a failure: longer each time.
-local function backoff(state, id)
+--- Puts a schedule off after a failure: for longer each time.
+local function put_off(app, state, id)
   local n = (state.failures[id] or 0) + 1
   state.failures[id] = n
-  return math.min(RETRY_FIRST_SEC * 2 ^ (n - 1), RETRY_MAX_SEC)
+  state.not_before[id] = app.store:now() + math.min(RETRY_FIRST_SEC * 2 ^ (n - 1), RETRY_MAX_SEC)
+  state.agenda:set(id, state.not_before[id])
 end
 
---- After a failed dispatch: the schedule says why and stays due; we try again later. A reference gateway may be sooner.
-local function failed(app, state, id, due, record, revision, text_of_error)
-  app.log:error("schedule dispatch failed", { schedule_id = id }, { message = text_of_error })
-  conclude(app, id, due, record, revision, function(current)
+--- A failed dispatch: the schedule says why and stays due; we try again later. A reference gateway may be sooner.
+local function failed(app, state, claim_of, text_of_error)
+  app.log:error("schedule dispatch failed", { schedule_id = claim_of.id }, { message = text_of_error })
+  put_off(app, state, claim_of.id)
+  conclude(app, claim_of, function(current)
     current.lease_until, current.updated_at, current.last_error = null, app.store:now(), text_of_error
   end)
-  return app.store:now() + backoff(state, id)
 end
 
---- Dispatches a schedule if it is due. Returns when to look at it again, or nil for not before it changes.
-local function dispatch(app, state, id)
-  local record, revision, code = app.store.schedules:get(id)
-  if not record then
-    if code == "not_found" then return nil end
-    return app.store:now() + backoff(state, id)
-  end
-  local at, now = due_of(record), app.store:now()
-  if not at then return nil end
-  at = math.max(at, state.not_before[id] or 0)
-  if at > now then return at end
-  local due = record.next_run_at
-  record.schedule_id = id -- the key is what it is called, whatever the record says
-  local claimed, message, errors
-  claimed, message, code = claim(app, record, revision)
-  if not claimed and code ~= "conflict" then app.log:warning("schedule cannot be claimed", { schedule_id = id,
-    reason = message }) end
-  if not claimed then return now + (code == "conflict" and CONFLICT_SEC or backoff(state, id)) end
-
-  local run
-  run, message, code, errors = submit_run(app, record, due)
-  if not run then
-    return failed(app, state, id, due, record, claimed, error_text(message, code, errors))
-  end
+--- Starts the run of a claimed schedule, and writes down that it has.
+local function run_claimed(app, state, claim_of, now)
+  local id = claim_of.id
+  local run, message, code, errors = submit_run(app, claim_of.record, claim_of.due)
+  if not run then return failed(app, state, claim_of, error_text(message, code, errors)) end
   state.failures[id], state.not_before[id] = nil, now + app.config.schedule_poll_interval_sec
   local final
-  final, message, code = conclude(app, id, due, record, claimed, function(current)
-    finalise(current, run.run_id, app.store:now())
-  end)
-  if not final then
-    if code == "not_found" then return nil end -- deleted meanwhile; its run remains
-    app.log:error("schedule dispatch failed", { schedule_id = id, run_id = run.run_id }, { message = message })
-    return app.store:now() + backoff(state, id)
+  final, message, code = conclude(app, claim_of, function(current) finalise(current, run.run_id, app.store:now()) end)
+  if final then return plan(state, id, final) end
+  if code == "not_found" then return end -- deleted meanwhile; its run remains
+  app.log:error("schedule dispatch failed", { schedule_id = id, run_id = run.run_id }, { message = message })
+  put_off(app, state, id)
+end
+
+--- Dispatches a schedule if it is due, and puts it where it is to be looked at next.
+local function dispatch(app, state, id)
+  state.agenda:set(id, nil)
+  local record, revision, code = app.store.schedules:get(id)
+  if not record then
+    if code ~= "not_found" then put_off(app, state, id) end
+    return
   end
-  local due_next = due_of(final)
-  return due_next and math.max(due_next, state.not_before[id])
+  plan(state, id, record)
+  local first, now = state.agenda.items[id], app.store:now()
+  if not first or first.at > now then return end
+  state.agenda:set(id, nil)
+  local due = record.next_run_at
+  record.schedule_id = id -- the key is what it is called, whatever the record says
+  local claimed, message
+  claimed, message, code = claim(app, record, revision)
+  if claimed then
+    return run_claimed(app, state, { id = id, due = due, record = record, revision = claimed }, now)
+  end
+  if code == "conflict" then return state.agenda:set(id, now + CONFLICT_SEC) end
+  app.log:warning("schedule cannot be claimed", { schedule_id = id, reason = message })
+  put_off(app, state, id)
 end
 
 --- One turn: takes in changes, dispatches what is due. Only for the holder of the lease.
@@ -254,8 +264,7 @@ function M.turn(app, state)
       rest(state)
       return FOLLOW_SEC
     end
-    state.agenda:set(first.id, nil)
-    state.agenda:set(first.id, dispatch(app, state, first.id))
+    dispatch(app, state, first.id)
   end
 end
 
