@@ -8,6 +8,7 @@ local CFG = {
   workflow_bundles_bucket = "pyoco_workflow_bundles", leases_bucket = "pyoco_leases",
   yaml_schedules_bucket = "pyoco_yaml_schedules",
   run_data_bucket = "pyoco_run_data",
+  auth_bucket = "pyoco_auth",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
   dlq_max_bytes = 536870912, nats_replicas = 1, wheels_bucket = "pyoco_wheels", wheel_store_max_bytes = 0,
   wheel_history_bucket = "pyoco_wheel_history", wheel_history_ttl_sec = 7776000,
@@ -124,9 +125,9 @@ return function(busted, open, close)
       store.runs.on_write = nil
       local codes = {}
       for i, result in ipairs(results) do codes[i] = result.code or "ok" end
-      assert.same({ "ok", "conflict", "invalid", "invalid", "ok", "ok" }, codes)
+      assert.same({ "ok", "conflict", "invalid", "invalid", "conflict", "ok" }, codes)
       assert.truthy(results[4].message:find("x", 1, true))
-      for _, i in ipairs { 1, 5, 6 } do
+      for _, i in ipairs { 1, 6 } do
         local bytes, revision = store.runs:get_raw(list[i].run_id)
         assert.same({ bytes, results[i].revision }, told[list[i].run_id])
         assert.equal(revision, results[i].revision)
@@ -190,6 +191,7 @@ return function(busted, open, close)
       local claims = store.idempotency:claim_many { { "a", { run_id = "1" } }, { "b", { run_id = "2" } },
         { "c", { run_id = "3" } } }
       assert.equal("conflict", claims[2].code)
+      assert.same({ [1] = { run_id = "3" }, [3] = { run_id = "r" } }, store.idempotency:get_many { "c", "x", "b" })
       local changes = store.idempotency:update_many { { "a", { run_id = "1", started = true }, claims[1].revision },
         { "c", { run_id = "3", started = true }, claims[1].revision } }
       assert(changes[1].revision)
@@ -204,6 +206,21 @@ return function(busted, open, close)
       assert.equal(crypto.sha256 "version: 1\n", sha256)
       assert.equal(sha256, store.documents:put("version: 1\n"))
       assert.equal("version: 1\n", (store.documents:get(sha256)))
+    end)
+  end)
+
+  describe("keys", function()
+    it("are kept, changed and listed", function()
+      local record = { key_id = "abcdefgh", tenant_id = "t", revoked_at = json.null }
+      assert.equal("not_found", select(3, store.keys:get_raw("abcdefgh")))
+      assert.same({}, store.keys:list())
+      assert(store.keys:create(record))
+      assert.equal("conflict", select(3, store.keys:create(record)))
+      assert.equal('{"key_id":"abcdefgh","tenant_id":"t","revoked_at":null}', (store.keys:get_raw("abcdefgh")))
+      local changed = assert(store.keys:change("abcdefgh", function(stored) stored.revoked_at = 5.5 end))
+      assert.equal(5.5, changed.revoked_at)
+      assert.same({ { key_id = "abcdefgh", record = changed } }, store.keys:list())
+      assert.equal("not_found", select(3, store.keys:change("other", function() end)))
     end)
   end)
 

@@ -7,7 +7,8 @@ local uv = require "luv"
 
 --- Modules of the host that flows and scripts of users have no use for.
 local INTERNAL = { ["host.task"] = true, ["host.slot"] = true, ["host.slots"] = true, ["host.tail"] = true,
-  ["host.readmodel"] = true, ["host.nats"] = true, ["host.httpd"] = true, ["host.process"] = true, luv = true }
+  ["host.readmodel"] = true, ["host.nats"] = true, ["host.httpd"] = true, ["host.process"] = true, luv = true,
+  ["host.mirror"] = true }
 
 --- Parses the stubs: owner -> set of names. Owners are classes; the module's table is its class.
 local function parse(text, classes)

@@ -74,16 +74,19 @@ end
 --- Sends a request and takes 2xx as success.
 ---@param method string
 ---@param path string
----@param opts table|nil { query = {{name, value}}, body, content_type, file (name for document faults) }
+---@param opts table|nil { query = {{name, value}}, body, content_type, headers, file (name for document
+---  faults), timeout_sec }
 ---@return table|nil { status, headers, body }
 ---@return string|nil message
 ---@return string|nil code "unavailable" | "timeout" | "invalid" | "not_found" | "cancelled"
 ---@return table|nil failure { shape, reason, hints, status }
 function Api:request(method, path, opts)
   opts = opts or {}
+  local headers = opts.body and { ["content-type"] = opts.content_type or "application/json" } or {}
+  for name, value in pairs(opts.headers or {}) do headers[name] = value end
   local answer, message, code = http.request {
     method = method, url = self.server .. path .. query_text(opts.query), body = opts.body,
-    headers = with_key(self, opts.body and { ["content-type"] = opts.content_type or "application/json" }),
+    headers = with_key(self, headers),
     timeout_sec = opts.timeout_sec or 30, connect_timeout_sec = 5,
   }
   if not answer then return no_connection(self.server, message, code) end

@@ -13,10 +13,14 @@ local function submitted(answer, flow_name, context)
     return 0
   end
   local run = json.decode(answer.body)
-  io.stdout:write(("%s is %s as run %s\n"):format(flow_name, run.status, run.run_id),
+  local says = answer.headers["idempotent-replayed"] and "%s was submitted with this key before, %s then, as run %s\n"
+    or "%s is %s as run %s\n"
+  io.stdout:write(says:format(flow_name, run.status, run.run_id),
     context.paint("dim", "see it run:  pyoco-host client.lua watch " .. run.run_id), "\n")
   return 0
 end
+
+local function key_header(values) return { ["idempotency-key"] = values.idempotency_key } end
 
 local function csv(text)
   local list = json.array {}
@@ -41,7 +45,8 @@ function M.submit(api, values, context)
   local body = { flow_name = values.flow_name, params = collected, tag = values.tag }
   if values.tags then body.tags = csv(values.tags) end
   local answer, why, failed, failure = api:request("POST", "/runs",
-    { body = assert(json.encode(body, { order = { "flow_name", "params", "tag", "tags" } })) })
+    { body = assert(json.encode(body, { order = { "flow_name", "params", "tag", "tags" } })),
+      headers = key_header(values) })
   if not answer then return nil, why, failed, failure end
   return submitted(answer, values.flow_name, context)
 end
@@ -55,7 +60,8 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.submit_yaml(api, values, context)
-  local answer, message, code, failure = document.post(api, "/runs/yaml", values)
+  local answer, message, code, failure = document.post(api, "/runs/yaml", values, nil,
+    { headers = key_header(values) })
   if not answer then return nil, message, code, failure end
   return submitted(answer, values.flow_name, context)
 end

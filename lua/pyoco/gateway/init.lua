@@ -4,6 +4,7 @@
 local host = require "host"
 local json = require "host.json"
 local shared = require "host.shared"
+local authenticate = require "pyoco.gateway.authenticate"
 local http_app = require "pyoco.http.app"
 local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
@@ -47,6 +48,7 @@ function M.app()
   local cfg = boot and assert(json.decode(boot)) or {}
   local app = http_app.new { config = cfg, log = new_log(cfg) }
   if boot then app.store = M.store(cfg) end
+  authenticate.mount(app)
   app:every(lease.TICK_SEC, "lease", lease.tick)
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)

@@ -2,6 +2,7 @@
 local json = require "host.json"
 local states = require "pyoco.run.states"
 local snapshot = require "pyoco.run.snapshot"
+local access = require "pyoco.service.access"
 local fault = require "pyoco.service.fault"
 
 local M = {}
@@ -19,7 +20,7 @@ EFFECT.CANCELLING = EFFECT.RUNNING
 
 --- Requests the cancellation of a run.
 ---@param app table { store }
----@param caller table { api_key_id }
+---@param caller table { tenant_id, api_key_id } or empty
 ---@param run_id string
 ---@return table|nil snapshot without task records
 ---@return string|nil message
@@ -27,10 +28,8 @@ EFFECT.CANCELLING = EFFECT.RUNNING
 function M.run(app, caller, run_id)
   for _ = 1, ATTEMPTS do
     local current, revision, code = app.store.runs:get(run_id)
-    if not current then
-      if code == "not_found" or code == "invalid" then return nil, "run not found", "not_found" end
-      return fault.of_store(revision, code)
-    end
+    if not current and code ~= "not_found" and code ~= "invalid" then return fault.of_store(revision, code) end
+    if not access.may_see(caller, current) then return nil, "run not found", "not_found" end
     if states.is_terminal(current.status) then return snapshot.brief(current) end
     local now = app.store:now()
     local at = current.cancel_requested_at

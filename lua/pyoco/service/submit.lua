@@ -35,6 +35,26 @@ end
 --- The first snapshot of a run.
 local function initial(run, opts) return with(snapshot.initial(run), opts.extra or {}) end
 
+--- What a run of a flow by its name takes: what service/idempotency wants of it, and the maker of its snapshot and job.
+---@param app table { store, config }
+---@param caller table
+---@param request table { flow_name, params, tag, tags } already validated
+---@param opts table|nil extra
+---@return table wanted { flow_name, request }
+---@return fun(run_id:string|nil):table, table make first snapshot and job
+function M.plan(app, caller, request, opts)
+  local tag = request.tag
+  if tag == nil or tag == json.null then tag = app.config.default_tag end
+  local tags = json.array(request.tags and #request.tags > 0 and request.tags or { tag })
+  local flow_name, params = request.flow_name, request.params or {}
+  return { flow_name = flow_name, request = { "flow", flow_name, tag, tags, params } }, function(run_id)
+    local run = start.identity(app, caller, { run_id = run_id, flow_name = flow_name, tag = tag, tags = tags,
+      params = params })
+    return initial(run, opts or {}), { run_id = run.run_id, flow_name = flow_name, tag = tag, tags = tags,
+      tenant_id = run.tenant_id, api_key_id = run.api_key_id, params = params, submitted_at = run.now }
+  end
+end
+
 --- POST /runs: a run of a flow that a worker knows by name.
 ---@param app table { store, config }
 ---@param caller table { tenant_id, api_key_id } or empty
@@ -46,18 +66,7 @@ local function initial(run, opts) return with(snapshot.initial(run), opts.extra 
 ---@return string|nil code
 function M.flow(app, caller, request, opts)
   opts = opts or {}
-  local tag = request.tag
-  if tag == nil or tag == json.null then tag = app.config.default_tag end
-  local tags = request.tags and #request.tags > 0 and request.tags or { tag }
-  local params = request.params or {}
-  local wanted = { flow_name = request.flow_name,
-    request = { "flow", request.flow_name, tag, json.array(tags), params } }
-  return launch(app, caller, opts, wanted, function(run_id)
-    local run = start.identity(app, caller, { run_id = run_id, flow_name = request.flow_name, tag = tag,
-      tags = json.array(tags), params = params })
-    return initial(run, opts), { run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags,
-      tenant_id = run.tenant_id, api_key_id = run.api_key_id, params = params, submitted_at = run.now }
-  end)
+  return launch(app, caller, opts, M.plan(app, caller, request, opts))
 end
 
 --- Stores bytes under their hash once a minute at most.

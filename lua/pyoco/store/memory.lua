@@ -82,27 +82,16 @@ function kv:delete(key, revision)
   return write(self, key, "", "delete")
 end
 
-local function one_by_one(entries, write_one)
-  local results = {}
-  for i, entry in ipairs(entries) do
-    local revision, message, code = write_one(entry)
-    results[i] = revision and { revision = revision } or { message = message, code = code }
-  end
-  return results
-end
-
---- Writes several values whose keys do not exist.
----@param entries table[] { key, value }
----@return table[] results { revision } or { message, code }
-function kv:create_many(entries)
-  return one_by_one(entries, function(entry) return self:create(entry[1], entry[2]) end)
-end
-
 --- Writes several values, each if its key is still at its revision.
 ---@param entries table[] { key, value, revision }
 ---@return table[] results { revision } or { message, code }
 function kv:update_many(entries)
-  return one_by_one(entries, function(entry) return self:update(entry[1], entry[2], entry[3]) end)
+  local results = {}
+  for i, entry in ipairs(entries) do
+    local revision, message, code = self:update(entry[1], entry[2], entry[3])
+    results[i] = revision and { revision = revision } or { message = message, code = code }
+  end
+  return results
 end
 
 --- The values of some keys: place -> value, nil for what is not there.

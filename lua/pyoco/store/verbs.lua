@@ -9,6 +9,9 @@ local M = {}
 local REQUEST_TIMEOUT_MS = 2000
 local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
 
+--- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
+local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
+
 --- Decodes a stored JSON object.
 local function decode(bytes, what)
   local value, message = json.decode(bytes)
@@ -88,7 +91,7 @@ function runs:update(snapshot, revision)
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
 
---- Stores first snapshots, all in flight together.
+--- Stores the first snapshots of runs that never were, not even as a marker, all in flight together.
 ---@param snapshots table[] each with run_id
 ---@return table[] results in order: { revision }, or { message, code }
 function runs:create_many(snapshots)
@@ -97,12 +100,12 @@ function runs:create_many(snapshots)
     local bytes, message, code = json.encode(snapshot, ASCII)
     if bytes then
       places[#places + 1] = i
-      entries[#entries + 1] = { snapshot.run_id, bytes }
+      entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
     else
       results[i] = { message = message, code = code }
     end
   end
-  for n, result in ipairs(self.kv:create_many(entries)) do
+  for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
     local i = places[n]
     results[i] = result
     if result.revision and self.on_write then
@@ -178,7 +181,9 @@ function jobs:publish_many(list)
     end
   end
   if #entries == 0 then return results end
-  for n, result in ipairs(self.backend.publish_many(entries, REQUEST_TIMEOUT_MS)) do results[places[n]] = result end
+  for n, result in ipairs(self.backend.publish_many(entries, many_timeout_ms(#entries))) do
+    results[places[n]] = result
+  end
   return results
 end
 
@@ -323,6 +328,7 @@ end
 
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
   lease = "pyoco.store.lease",
@@ -347,7 +353,8 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's) }
+---  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's);
+---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end

@@ -21,7 +21,8 @@ local EXIT_INTERRUPTED = 130
 local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subject_prefix", "runs_bucket",
   "workers_bucket", "workflow_bundles_bucket", "run_data_bucket", "max_run_snapshot_bytes",
   "run_heartbeat_interval_sec", "run_max_parallel", "run_max_commands", "command_grace_sec", "flow_max_iterations",
-  "artifacts_dir", "worker_allow_commands", "task_path", "workflow_yaml_max_bytes", "task_log_max_bytes" }
+  "artifacts_dir", "worker_allow_commands", "worker_flow_resolver", "task_path", "workflow_yaml_max_bytes",
+  "task_log_max_bytes" }
 
 --- The boot text of the slots.
 local function boot_text(cfg, is_direct)
