@@ -5,7 +5,8 @@ local crypto = require "host.crypto"
 local CFG = {
   work_stream = "PYOCO_WORK", work_subject_prefix = "pyoco.work", dlq_stream = "PYOCO_DLQ",
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
-  workflow_bundles_bucket = "pyoco_workflow_bundles", leases_bucket = "pyoco_leases",
+  workflow_bundles_bucket = "pyoco_workflow_bundles", run_relations_bucket = "pyoco_run_relations",
+  leases_bucket = "pyoco_leases",
   yaml_schedules_bucket = "pyoco_yaml_schedules",
   run_data_bucket = "pyoco_run_data",
   auth_bucket = "pyoco_auth",
@@ -25,6 +26,20 @@ return function(busted, open, close)
 
   busted.before_each(function() store = open(CFG) end)
   busted.after_each(function() close() end)
+
+  describe("relations", function()
+    it("keeps who started whom, by the first snapshot of each run", function()
+      local snapshot = { run_id = "c1", flow_name = "trial", root_run_id = "r1", parent_run_id = "r1", spawn_depth = 1,
+        bundle_hash = "ab", spawned_from_task = "run_child", entry_workflow = "study", status = "PENDING" }
+      assert(store.relations:put(snapshot, 12.5))
+      assert.same({ run_id = "c1", root_run_id = "r1", parent_run_id = "r1", workflow_name = "trial",
+        bundle_hash = "ab", spawned_from_task = "run_child", depth = 1, entry_workflow = "study", submitted_at = 12.5 },
+        store.relations:get("c1"))
+      assert(store.relations:delete("c1"))
+      assert.equal("not_found", select(3, store.relations:get("c1")))
+      assert.equal("invalid", select(3, store.relations:get("c 1")))
+    end)
+  end)
 
   describe("data", function()
     it("keeps what is too big for a snapshot, and says what it is", function()

@@ -3,14 +3,13 @@ local include = require "pyoco.http.include"
 local response = require "pyoco.http.response"
 local validate = require "pyoco.http.validate"
 local waiting = require "pyoco.http.waiting"
-local form_params = require "pyoco.routes.form_params"
+local forms = require "pyoco.routes.forms"
 local batch = require "pyoco.service.batch"
 local cancel = require "pyoco.service.cancel"
 local list = require "pyoco.service.list"
 local run = require "pyoco.service.run"
 local submit = require "pyoco.service.submit"
 
-local YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["text/yaml"] = true }
 local TAG_PATTERN = "^[A-Za-z0-9_-]+$"
 local NAME_PATTERN = "^[^\0-\31\127]*$" -- no control characters: they would end in logs, terminals, subjects
 local NAME_SHOWN = "^[^\\x00-\\x1f\\x7f]*$"
@@ -52,7 +51,7 @@ local function submit_batch(app, req)
 end
 
 local function submit_yaml(app, req)
-  local params, message, code = form_params(req.body.params)
+  local params, message, code = forms.params(req.body.params)
   if not params then return nil, message, code end
   return waiting.submitted(req, submit.yaml(app, caller(req), { workflow = req.body.workflow.data,
     flow_name = req.body.flow_name, tag = req.body.tag, params = params }, with_key(req)))
@@ -99,14 +98,14 @@ return {
       { "tag", "string", doc = "Which workers may take it." },
       { "params", "string", doc = "JSON object laid over the document's defaults." },
     },
-    raw = { part = "workflow", types = YAML },
+    raw = { part = "workflow", types = forms.YAML },
     query = { waiting.QUERY, include.QUERY },
     run = submit_yaml },
 
   { "POST", "/check", name = "check",
-    doc = "Check a workflow document: its graph, or all its errors. Nothing is stored.",
-    form = { { "workflow", "file", required = true, doc = "The document." } },
-    raw = { part = "workflow", types = YAML },
+    doc = "Check a workflow document or a bundle: its graphs, or all its errors. Nothing is stored.",
+    form = { { "workflow", "file", required = true, doc = "The document, or the bundle." } },
+    raw = { part = "workflow", types = forms.YAML },
     run = function(app, req) return submit.check(app, req.body.workflow.data) end },
 
   { "GET", "/runs", name = "runs.list", doc = "Runs, newest first: a list; with updated_after, cursor or "

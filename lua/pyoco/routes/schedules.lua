@@ -1,6 +1,6 @@
 --- Schedules (CONTRACT 7.11): runs of a document at a time, or again and again.
-local form_params = require "pyoco.routes.form_params"
 local response = require "pyoco.http.response"
+local forms = require "pyoco.routes.forms"
 local schedule = require "pyoco.service.schedule"
 
 local NAME_PATTERN = "^[^\0-\31\127]*$"
@@ -11,7 +11,7 @@ local function caller(req) return req.caller or {} end
 
 local function create(app, req)
   local body = req.body
-  local params, message, code = form_params(body.params)
+  local params, message, code = forms.params(body.params)
   if not params then return nil, message, code end
   return schedule.create(app, caller(req), { workflow = body.workflow.data, flow_name = body.flow_name, tag = body.tag,
     params = params, run_at = body.run_at, interval_seconds = body.interval_seconds, start_at = body.start_at })

@@ -36,21 +36,25 @@ end
 ---@return integer|nil stream sequence
 ---@return string|nil message
 ---@return string|nil code
+---@return boolean|nil is_known a message of this run was there before this call
 function M.publish(app, job)
-  local deadline = clock.monotonic() + PUBLISH_DEADLINE_SEC
-  local seq, message, code
+  local deadline, tries = clock.monotonic() + PUBLISH_DEADLINE_SEC, 0
+  local seq, message, code, is_known
   repeat
-    seq, message, code = app.store.jobs:publish(job)
+    seq, message, code, is_known = app.store.jobs:publish(job)
+    tries = tries + 1
   until seq or code ~= "timeout" or clock.monotonic() >= deadline
-  if seq then return seq end
+  if seq then return seq, nil, nil, is_known and tries == 1 end
   return fault.of_store(message, code)
 end
 
 --- What a submit answers of a run.
 ---@param snapshot table
----@return table { run_id, status, bundle_hash }
+---@return table { run_id, status, bundle_hash, entry_workflow of a bundle's run }
 function M.answer(snapshot)
-  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = null_if_nil(snapshot.bundle_hash) }
+  local entry = snapshot.entry_workflow
+  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = null_if_nil(snapshot.bundle_hash),
+    entry_workflow = entry ~= json.null and entry or nil }
 end
 
 --- Whether somebody has begun the run.

@@ -158,11 +158,15 @@ end
 ---@param run_id string|nil message id; nil for none (a republish whose first message may still be remembered)
 ---@param tag string
 ---@param bytes string
+---@return integer|nil stream sequence
+---@return string|nil message
+---@return string|nil code
+---@return boolean|nil is_known the stream has a message of this id, or had one within two minutes
 function jobs:publish_raw(run_id, tag, bytes)
   local ack, message, code = self.backend.publish(self.prefix .. "." .. tag, bytes,
     { msg_id = run_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
   if not ack then return nil, message, code end
-  return ack.seq
+  return ack.seq, nil, nil, ack.duplicate
 end
 
 --- Queues jobs, all in flight together; what fails is told one by one.
@@ -326,8 +330,15 @@ function hints:cancel(run_id)
   return self.backend.hint("pyoco.hint.cancel." .. run_id, run_id)
 end
 
+--- Tells the parent of a child run that the child has ended. Only a hint: the parent looks at the child's snapshot.
+---@param run_id string of the child
+function hints:done(run_id)
+  return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
+end
+
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  relations = "pyoco.store.relations",
   keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",

@@ -1,12 +1,17 @@
---- `params` of a form: a JSON object in a text part.
+--- What the forms of several routes share.
 local json = require "host.json"
 
---- Reads it.
+local M = {}
+
+--- Media types of a body that is the document itself.
+M.YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["text/yaml"] = true }
+
+--- `params` of a form is a JSON object in a text part.
 ---@param text string|nil
----@return table|nil params empty when there is none
+---@return table|nil
 ---@return string|nil message
----@return string|nil code "invalid"
-return function(text)
+---@return string|nil code
+function M.params(text)
   if text == nil or text == "" then return {} end
   local value, message = json.decode(text)
   if type(value) ~= "table" or json.is_array(value) then
@@ -14,3 +19,5 @@ return function(text)
   end
   return value
 end
+
+return M
