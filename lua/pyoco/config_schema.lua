@@ -218,8 +218,7 @@ local sections = {
 }
 
 --- Variables of the reference whose features come later: known, accepted, and said to have no effect.
-local later = {
-}
+local later = {}
 
 --- Rules over two options: { the fault's variable, test(cfg) -> true when fine, what to do }.
 local checks = {

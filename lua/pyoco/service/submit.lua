@@ -90,8 +90,8 @@ end
 --- Checks what a document is submitted with, in the contract's order.
 ---@param app table { config }
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
----@return table|nil source { text, known = { sha256, graph = { json, sha256 }, doc }, flow_name, tag, params (the document's
----  defaults with the form's on top) }
+---@return table|nil source { text, known = { sha256, graph = { json, sha256 }, doc }, flow_name, tag, params (the
+---  document's defaults with the form's on top) }
 ---@return string|nil message
 ---@return string|nil code
 ---@return table|nil errors of a document that is wrong
