@@ -1,5 +1,4 @@
 --- A document on its way to the gateway: the file, its flow's name, tag and parameters, as one form.
-local http = require "host.http"
 local json = require "host.json"
 local params = require "pyoco.cli.params"
 
@@ -24,7 +23,7 @@ end
 ---@param path string
 ---@param values table workflow_file, flow_name, tag, and the options of parameters
 ---@param more table[]|nil further fields { name, value }; those without a value are left out
----@param opts table|nil what api:request takes beside the body
+---@param opts table|nil what api:post_form takes beside the form
 ---@return table|nil answer
 ---@return string|nil message
 ---@return string|nil code
@@ -42,11 +41,10 @@ function M.post(api, path, values, more, opts)
   for _, field in ipairs(more or {}) do
     if field[2] ~= nil then fields[#fields + 1] = { field[1], tostring(field[2]) } end
   end
-  local body, content_type = http.multipart(fields,
-    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } })
-  local request = { body = body, content_type = content_type, file = values.workflow_file }
+  local request = { file = values.workflow_file }
   for name, value in pairs(opts or {}) do request[name] = value end
-  return api:request("POST", path, request)
+  return api:post_form(path, fields,
+    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } }, request)
 end
 
 return M
