@@ -106,6 +106,7 @@ function M.open(conn, cfg, rpc, many)
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
     mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)
       local info, message, code = js:stream_info(stream)
