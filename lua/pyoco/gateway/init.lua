@@ -8,6 +8,7 @@ local http_app = require "pyoco.http.app"
 local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
+local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
 local workers = require "pyoco.service.worker"
 
@@ -47,6 +48,7 @@ function M.app()
   local app = http_app.new { config = cfg, log = new_log(cfg) }
   if boot then app.store = M.store(cfg) end
   app:every(lease.TICK_SEC, "lease", lease.tick)
+  app.on_handled = metrics.request
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app

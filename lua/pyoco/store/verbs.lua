@@ -325,6 +325,7 @@ end
 local PARTS = {
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
   idempotency = "pyoco.store.idempotency",
 }
