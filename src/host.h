@@ -28,6 +28,7 @@
 #define PH_FORBIDDEN "forbidden"
 #define PH_TOO_LARGE "too_large"
 #define PH_UNSUPPORTED "unsupported"
+#define PH_LIMITED "limited"
 #define PH_CANCELLED "cancelled"
 #define PH_INTERNAL "internal"
 

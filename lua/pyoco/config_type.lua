@@ -56,6 +56,27 @@ local function parse_nats_url(text)
   return #urls > 0 and table.concat(urls, ",") or nil
 end
 
+--- Networks as { "10.0.0.0/8", ... }; an address alone is a network of one.
+local function parse_networks(text)
+  local list = split(text, ",")
+  for i, piece in ipairs(list) do
+    local a, b, c, d, bits = piece:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)/?(%d*)$")
+    if not a or (bits == "" and piece:sub(-1) == "/") then return nil end
+    for _, part in ipairs { a, b, c, d } do
+      if tonumber(part) > 255 then return nil end
+    end
+    if bits == "" then bits = "32" end
+    if tonumber(bits) > 32 then return nil end
+    list[i] = ("%d.%d.%d.%d/%d"):format(a, b, c, d, bits)
+  end
+  return #list > 0 and list or nil
+end
+
+M.networks = { expected = "IPv4 addresses or networks as 10.0.0.0/8, separated by commas", parse = parse_networks }
+M.short_text = { expected = "at most 512 bytes of text", parse = function(text)
+  if #text > 512 then return nil end
+  return text:find("%S") and text or "" -- blank is as not set
+end }
 M.string = { expected = "text", parse = function(text) return text end }
 M.path = { expected = "a path", parse = function(text) return text end }
 M.paths = { expected = "folders separated by colons", parse = function(text)

@@ -72,7 +72,8 @@ describe("GET /metrics for operators", function()
     world:submit { flow_name = "nap", tag = "nobody", params = { sec = 0 } }
     sample("pyoco_queue_jobs", '{tag="nobody"}', function(n) return n == 1 end)
     sample("pyoco_queue_oldest_job_age_seconds", '{tag="nobody"}', function(n) return n >= 0 and n < 60 end)
-    world:worker { "--tags", "hello" }
+    local worker = world:worker { "--tags", "hello" }
+    finally(function() worker:stop() end)
     world:wait(run_id, "COMPLETED")
     local held = world:submit { flow_name = "nap", tag = "hello", params = { sec = 1000 } }
     sample("pyoco_queue_jobs_in_hand", '{tag="hello"}', function(n) return n == 1 end)

@@ -1,8 +1,9 @@
 /* The Lua side of one request: what app:handle(req) gets, and the bytes made of what it returns.
  *
  * req = { method, path (unescaped), raw_path, query_string ("" when absent), headers {lower-case name = value},
- *         body (string), remote_addr, scheme }
- * A result is { status = 200, headers = { name = text | {text...} }, body = string }, or asks for more: asked.c.
+ *         body (string), remote_addr, scheme, derived (asked for by the call before) }
+ * A result is { status = 200, headers = { name = text | {text...} }, body = string }, or asks for more: asked.c,
+ * derive.c.
  * All output is built in memory that the exchange owns, so a Lua error leaks nothing. */
 #include "httpd.h"
 #include <ctype.h>
@@ -91,6 +92,10 @@ static void push_request(lua_State *L, const ph_exchange *x) {
     lua_setfield(L, -2, "body");
     push_headers(L, x->info);
     lua_setfield(L, -2, "headers");
+    if (x->derive.is_done) {
+        lua_pushlstring(L, (const char *)x->derive.key, sizeof x->derive.key);
+        lua_setfield(L, -2, "derived");
+    }
 }
 
 static void append_header(lua_State *L, ph_exchange *x, const char *name, int index) {
@@ -171,6 +176,11 @@ int ph_httpd_handle(lua_State *L) {
     lua_call(L, 2, 1);
     if (!lua_istable(L, -1))
         return luaL_error(L, "app:handle must return a response table, got %s", luaL_typename(L, -1));
+    if (lua_getfield(L, -1, "derive") == LUA_TTABLE) {
+        ph_httpd_read_derive(L, x);
+        return 0;
+    }
+    lua_pop(L, 1);
     ph_httpd_read_stream(L, x);
     if (x->stream.kind == PH_STREAM_NONE || x->stream.kind == PH_STREAM_WAIT)
         read_response(L, x);

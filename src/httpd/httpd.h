@@ -67,6 +67,21 @@ typedef struct ph_stream_request {
     uint64_t last_revision; /* of Last-Event-ID; 0 = none */
 } ph_stream_request;
 
+#define PH_DERIVE_ITERATIONS_MAX 10000000
+#define PH_DERIVE_NAME 128
+
+/* A key that a handler asks for (derive.c). */
+typedef struct ph_derive {
+    bool is_wanted;     /* the handler has asked */
+    bool is_done;       /* key is there, for its next call */
+    int place;          /* among those derived at once; -1 = none */
+    int iterations;
+    size_t secret_len, salt_len;
+    char secret[1024], salt[256];
+    char name[PH_DERIVE_NAME]; /* of what is derived: the same name, the same key */
+    unsigned char key[32];
+} ph_derive;
+
 /* One request and its answer. Owned by the connection thread; while ph_pool_call runs, used by the VM's thread. */
 typedef struct ph_exchange {
     ph_httpd *server;
@@ -80,6 +95,7 @@ typedef struct ph_exchange {
     size_t out_len, out_room;
     size_t fields_at, fields_len; /* the handler's own header fields within out */
     ph_stream_request stream;
+    ph_derive derive;
 } ph_exchange;
 
 ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const char **code);
@@ -93,6 +109,13 @@ int ph_httpd_serve(struct mg_connection *conn);
 int ph_httpd_handle(lua_State *L);
 /* asked.c: reads what a handler asks for from the response table on top of the stack. */
 void ph_httpd_read_stream(lua_State *L, ph_exchange *x);
+
+/* derive.c: takes what the handler has asked for, from the table on top of the stack; raises for what it cannot take. */
+void ph_httpd_read_derive(lua_State *L, ph_exchange *x);
+/* Derives it, for the handler's next call; or waits while another request derives the same. False: too many wait. */
+bool ph_httpd_derive(ph_exchange *x);
+/* After that call. */
+void ph_httpd_derive_end(ph_exchange *x);
 
 /* answer.c: answers that C writes itself. Return what begin_request returns: the status. */
 int ph_httpd_error(struct mg_connection *conn, int status, const char *detail, const char *extra_headers, bool close);

@@ -12,6 +12,7 @@
 #define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
 #define DISCARD_SEC 2.0           /* a refused body is read for so long: closing at once would reset the connection,
                                      and the client lose our answer */
+#define DERIVE_ROUNDS 8           /* keys that a handler may ask for */
 #define RETRY "retry-after: 1\r\n"
 
 static int bad_request(struct mg_connection *conn, const char *detail) {
@@ -112,8 +113,8 @@ static bool wants_keep_alive(const ph_exchange *x) {
     return strcmp(x->info->http_version, "1.1") == 0 || (connection && strcasecmp(connection, "keep-alive") == 0);
 }
 
-/* Lends a VM for the handler and writes what it made. */
-static int call_app(ph_exchange *x) {
+/* Lends a VM for the handler. 0 = it has made an answer, else the status that was answered. */
+static int call_vm(ph_exchange *x) {
     ph_httpd *server = x->server;
     char *error = NULL;
     switch (ph_pool_call(server->pool, ph_httpd_handle, x, VM_WAIT_MS, &error)) {
@@ -132,6 +133,22 @@ static int call_app(ph_exchange *x) {
                            "content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error");
         return 500;
     }
+    return 0;
+}
+
+/* Calls the handler, and again with each key that it asks for; writes what it made. */
+static int call_app(ph_exchange *x) {
+    int status = call_vm(x);
+    for (int round = 1; !status && x->derive.is_wanted; round++) {
+        if (round > DERIVE_ROUNDS || !ph_httpd_derive(x)) {
+            atomic_fetch_add(&x->server->refused, 1);
+            return ph_httpd_error(x->conn, 503, "busy: too many new keys at once, try again", RETRY, false);
+        }
+        status = call_vm(x);
+        ph_httpd_derive_end(x);
+    }
+    if (status)
+        return status;
     if (x->stream.kind == PH_STREAM_WATCH)
         return ph_httpd_watch(x);
     if (x->stream.kind == PH_STREAM_WAIT)
@@ -168,7 +185,7 @@ static int answer(ph_exchange *x) {
 int ph_httpd_serve(struct mg_connection *conn) {
     const struct mg_request_info *info = mg_get_request_info(conn);
     ph_httpd *server = info->user_data;
-    ph_exchange x = {.server = server, .conn = conn, .info = info, .path = info->local_uri_raw};
+    ph_exchange x = {.server = server, .conn = conn, .info = info, .path = info->local_uri_raw, .derive.place = -1};
     x.keep_alive = wants_keep_alive(&x) && !atomic_load(&server->stopping);
     atomic_fetch_add(&server->in_flight, 1);
     atomic_fetch_add(&server->requests, 1);

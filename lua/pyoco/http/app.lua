@@ -8,10 +8,11 @@
 ---
 --- A row: { "POST", "/runs/:id/cancel", name = "runs.cancel", doc = "One line.", run = function(app, req) ... end,
 ---   query = schema, body = schema (JSON), form = schema (multipart), raw = { part = "workflow", types = {["text/yaml"]
----   = true} } (a form that may come as its file alone), public = true (no key needed) }.
+---   = true} } (a form that may come as its file alone), public = true (needs no key) or function(app) -> boolean }.
 --- run returns a value (sent as JSON, 200), a response (pyoco.http.response), or nil, message, code [, errors].
 --- Schemas: pyoco.http.validate. What req holds: pyoco.http.pipeline.
 local clock = require "host.clock"
+local crypto = require "host.crypto"
 local json = require "host.json"
 local shared = require "host.shared"
 local nearest = require "pyoco.nearest"
@@ -25,8 +26,7 @@ local App = {}
 App.__index = App
 
 --- A log that says nothing, for specs and tools.
-local QUIET = { debug = function() end, info = function() end, warning = function() end, error = function() end,
-  event = function() end }
+local QUIET = setmetatable({}, { __index = function() return function() end end })
 
 --- Makes an app without routes.
 ---@param opts table|nil { config = plain table of values, log = logger of pyoco.log, services = what handlers call }
@@ -121,7 +121,7 @@ function App:replace(name, run)
 end
 
 --- Sets who may call: the hook runs for every row that is not public, after the request's shape was checked.
----@param fn function(app, req) -> true (after setting req.caller) | nil, message, code
+---@param fn function(app, req) -> true (after setting req.caller) | a response | nil, message, code, detail
 ---@return table app
 function App:authenticate(fn)
   self.authenticate_fn = fn
@@ -215,9 +215,14 @@ function App:simulate(opts)
   if opts.form then body, headers["content-type"] = require("host.http").multipart(opts.form[1], opts.form[2]) end
   for name, value in pairs(opts.headers or {}) do headers[name:lower()] = value end
   local method = opts.method or ((opts.json ~= nil or opts.form or opts.body) and "POST" or "GET")
-  local answer = self:handle { method = method, raw_path = raw_path, path = router.unescape(raw_path),
-    query_string = query, headers = headers, body = body, remote_addr = opts.remote_addr or "127.0.0.1",
-    scheme = "http" }
+  local function send(derived)
+    return self:handle { method = method, raw_path = raw_path, path = router.unescape(raw_path),
+      query_string = query, headers = headers, body = body, remote_addr = opts.remote_addr or "127.0.0.1",
+      scheme = "http", derived = derived }
+  end
+  local answer = send()
+  local wanted = answer.derive
+  if wanted then answer = send(crypto.pbkdf2(wanted.secret, wanted.salt, wanted.iterations, 32)) end
   if answer.body and (answer.headers["content-type"] or ""):find("^application/json") then
     answer.json = json.decode(answer.body)
   end

@@ -9,6 +9,9 @@ local M = {}
 local REQUEST_TIMEOUT_MS = 2000
 local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
 
+--- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
+local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
+
 --- Decodes a stored JSON object.
 local function decode(bytes, what)
   local value, message = json.decode(bytes)
@@ -88,7 +91,7 @@ function runs:update(snapshot, revision)
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
 
---- Stores first snapshots, all in flight together.
+--- Stores the first snapshots of runs that never were, not even as a marker, all in flight together.
 ---@param snapshots table[] each with run_id
 ---@return table[] results in order: { revision }, or { message, code }
 function runs:create_many(snapshots)
@@ -97,12 +100,12 @@ function runs:create_many(snapshots)
     local bytes, message, code = json.encode(snapshot, ASCII)
     if bytes then
       places[#places + 1] = i
-      entries[#entries + 1] = { snapshot.run_id, bytes }
+      entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
     else
       results[i] = { message = message, code = code }
     end
   end
-  for n, result in ipairs(self.kv:create_many(entries)) do
+  for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
     local i = places[n]
     results[i] = result
     if result.revision and self.on_write then
@@ -155,11 +158,15 @@ end
 ---@param run_id string|nil message id; nil for none (a republish whose first message may still be remembered)
 ---@param tag string
 ---@param bytes string
+---@return integer|nil stream sequence
+---@return string|nil message
+---@return string|nil code
+---@return boolean|nil is_known the stream has a message of this id, or had one within two minutes
 function jobs:publish_raw(run_id, tag, bytes)
   local ack, message, code = self.backend.publish(self.prefix .. "." .. tag, bytes,
     { msg_id = run_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
   if not ack then return nil, message, code end
-  return ack.seq
+  return ack.seq, nil, nil, ack.duplicate
 end
 
 --- Queues jobs, all in flight together; what fails is told one by one.
@@ -178,7 +185,9 @@ function jobs:publish_many(list)
     end
   end
   if #entries == 0 then return results end
-  for n, result in ipairs(self.backend.publish_many(entries, REQUEST_TIMEOUT_MS)) do results[places[n]] = result end
+  for n, result in ipairs(self.backend.publish_many(entries, many_timeout_ms(#entries))) do
+    results[places[n]] = result
+  end
   return results
 end
 
@@ -321,12 +330,21 @@ function hints:cancel(run_id)
   return self.backend.hint("pyoco.hint.cancel." .. run_id, run_id)
 end
 
+--- Tells the parent of a child run that the child has ended. Only a hint: the parent looks at the child's snapshot.
+---@param run_id string of the child
+function hints:done(run_id)
+  return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
+end
+
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  relations = "pyoco.store.relations",
+  keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
   queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
+  schedules = "pyoco.store.schedules",
   idempotency = "pyoco.store.idempotency",
 }
 
@@ -347,7 +365,8 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it }
+---  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's);
+---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end
