@@ -40,12 +40,12 @@ end
 describe("GET /metrics for operators", function()
   local world, gateway
 
-  setup(function()
+  before_each(function()
     world = support.world()
     world:write("nap.lua", FLOW)
     gateway = gateways.start { nats_url = world.server.url }
   end)
-  teardown(function()
+  after_each(function()
     gateway:stop()
     world:stop()
   end)
