@@ -342,6 +342,7 @@ local PARTS = {
   keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
   schedules = "pyoco.store.schedules",
   idempotency = "pyoco.store.idempotency",
