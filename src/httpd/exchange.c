@@ -1,9 +1,10 @@
 /* The Lua side of one request: what app:handle(req) gets, and the bytes made of what it returns.
  *
  * req = { method, path (unescaped), raw_path, query_string ("" when absent), headers {lower-case name = value},
- *         body (string), remote_addr, scheme }; of an upload body is "" and parts = { { head = its header lines, data }
- *         or, the file, { head, path, size, sha256 } }
- * A result is { status = 200, headers = { name = text | {text...} }, body = string }, or asks for more: asked.c.
+ *         body (string), remote_addr, scheme, derived (asked for by the call before) }; of an upload body is "" and
+ *         parts = { { head = its header lines, data } or, the file, { head, path, size, sha256 } }
+ * A result is { status = 200, headers = { name = text | {text...} }, body = string }, or asks for more: asked.c,
+ * derive.c.
  * All output is built in memory that the exchange owns, so a Lua error leaks nothing. */
 #include "httpd.h"
 #include <ctype.h>
@@ -120,6 +121,10 @@ static void push_request(lua_State *L, const ph_exchange *x) {
         push_parts(L, x->upload);
         lua_setfield(L, -2, "parts");
     }
+    if (x->derive.is_done) {
+        lua_pushlstring(L, (const char *)x->derive.key, sizeof x->derive.key);
+        lua_setfield(L, -2, "derived");
+    }
 }
 
 static void append_header(lua_State *L, ph_exchange *x, const char *name, int index) {
@@ -194,6 +199,15 @@ static void read_response(lua_State *L, ph_exchange *x) {
         append(L, x, body, n);
 }
 
+/* Whether the table on top of the stack asks for a key (derive.c). */
+static bool asks_for_key(lua_State *L, ph_exchange *x) {
+    bool asks = lua_getfield(L, -1, "derive") == LUA_TTABLE;
+    if (asks)
+        ph_httpd_read_derive(L, x);
+    lua_pop(L, 1);
+    return asks;
+}
+
 int ph_httpd_handle(lua_State *L) {
     ph_exchange *x = lua_touserdata(L, 2);
     lua_getfield(L, 1, "handle");
@@ -202,6 +216,8 @@ int ph_httpd_handle(lua_State *L) {
     lua_call(L, 2, 1);
     if (!lua_istable(L, -1))
         return luaL_error(L, "app:handle must return a response table, got %s", luaL_typename(L, -1));
+    if (asks_for_key(L, x))
+        return 0;
     ph_httpd_read_stream(L, x);
     if (x->stream.kind == PH_STREAM_NONE || x->stream.kind == PH_STREAM_WAIT || x->stream.kind == PH_STREAM_OBJECT)
         read_response(L, x);
@@ -229,6 +245,8 @@ int ph_httpd_admit(lua_State *L) {
         return 0;
     if (!lua_istable(L, -1))
         return luaL_error(L, "app:admit must return a table or nil, got %s", luaL_typename(L, -1));
+    if (asks_for_key(L, x))
+        return 0;
     if (lua_getfield(L, -1, "upload") != LUA_TTABLE) {
         lua_pop(L, 1);
         read_response(L, x);

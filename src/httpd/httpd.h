@@ -97,6 +97,21 @@ typedef struct ph_upload {
     int count;
 } ph_upload;
 
+#define PH_DERIVE_ITERATIONS_MAX 10000000
+#define PH_DERIVE_NAME 128
+
+/* A key that a handler asks for (derive.c). */
+typedef struct ph_derive {
+    bool is_wanted;     /* the handler has asked */
+    bool is_done;       /* key is there, for its next call */
+    int place;          /* among those derived at once; -1 = none */
+    int iterations;
+    size_t secret_len, salt_len;
+    char secret[1024], salt[256];
+    char name[PH_DERIVE_NAME]; /* of what is derived: the same name, the same key */
+    unsigned char key[32];
+} ph_derive;
+
 /* One request and its answer. Owned by the connection thread; while ph_pool_call runs, used by the VM's thread. */
 typedef struct ph_exchange {
     ph_httpd *server;
@@ -112,6 +127,7 @@ typedef struct ph_exchange {
     ph_stream_request stream;
     ph_upload *upload; /* owned; NULL unless the body came as one */
     bool is_continued; /* "100 Continue" was sent, so the body is coming */
+    ph_derive derive;
 } ph_exchange;
 
 ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const char **code);
@@ -128,8 +144,9 @@ int ph_httpd_refuse(ph_exchange *x, int status, const char *detail, const char *
 void ph_httpd_discard(ph_exchange *x);
 /* Asks for the body where the client waits to be asked. */
 void ph_httpd_continue(ph_exchange *x);
-/* What came of a call of the pool that gave no answer: 503, or 500. */
-int ph_httpd_no_answer(ph_exchange *x, ph_pool_result result, char *error);
+/* Lends a VM for fn(app, lightuserdata x), and again with each key that it asks for (derive.c). 0 = it has ended well,
+ * else the status that was answered: 503, or 500. */
+int ph_httpd_call(ph_exchange *x, lua_CFunction fn);
 
 /* upload.c: a form with a large file. 0 = it is none, or not for this route: go on as usual; -1 = it has come, x->upload
  * holds it; else the status that was answered. */
@@ -143,6 +160,13 @@ int ph_httpd_handle(lua_State *L);
 int ph_httpd_admit(lua_State *L);
 /* asked.c: reads what a handler asks for from the response table on top of the stack. */
 void ph_httpd_read_stream(lua_State *L, ph_exchange *x);
+
+/* derive.c: takes what the handler has asked for, from the table on top of the stack; raises for what it cannot take. */
+void ph_httpd_read_derive(lua_State *L, ph_exchange *x);
+/* Derives it, for the handler's next call; or waits while another request derives the same. False: too many wait. */
+bool ph_httpd_derive(ph_exchange *x);
+/* After that call. */
+void ph_httpd_derive_end(ph_exchange *x);
 
 /* answer.c: answers that C writes itself. Return what begin_request returns: the status. */
 int ph_httpd_error(struct mg_connection *conn, int status, const char *detail, const char *extra_headers, bool close);

@@ -11,6 +11,7 @@
 #define MAX_HEADERS 64            /* CivetWeb drops what is above without a word */
 #define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
 #define DISCARD_SEC 2.0           /* a refused body is read for so long */
+#define DERIVE_ROUNDS 8           /* keys that a handler may ask for */
 #define RETRY "retry-after: 1\r\n"
 /* Storing an upload takes seconds, and clients of the contract wait 5 s for each piece of an answer: an interim answer
  * starts that time anew. 100 is the one that every client skips; some bear only five. */
@@ -130,21 +131,6 @@ static bool wants_keep_alive(const ph_exchange *x) {
     return strcmp(x->info->http_version, "1.1") == 0 || (connection && strcasecmp(connection, "keep-alive") == 0);
 }
 
-int ph_httpd_no_answer(ph_exchange *x, ph_pool_result result, char *error) {
-    if (result == PH_POOL_BUSY) {
-        atomic_fetch_add(&x->server->refused, 1);
-        return ph_httpd_error(x->conn, 503, "busy: no handler was free within 1 s, try again", RETRY, false);
-    }
-    if (result == PH_POOL_STOPPED)
-        return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
-    ph_log("ERROR", "pyoco.http", "%s %s: %s", x->info->request_method, x->path, error);
-    free(error);
-    mg_disable_connection_keep_alive(x->conn);
-    mg_printf(x->conn, "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
-                       "content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error");
-    return 500;
-}
-
 /* Tells a client that waits for the end of a handler that somebody is there. */
 typedef struct patience {
     ph_exchange *x;
@@ -157,16 +143,50 @@ static void say_continue(void *ctx) {
         mg_write(p->x->conn, CONTINUE, strlen(CONTINUE));
 }
 
-/* Lends a VM for the handler and writes what it made. */
-static int call_app(ph_exchange *x) {
+/* Lends a VM for fn. 0 = it has ended well, else the status that was answered. */
+static int call_vm(ph_exchange *x, lua_CFunction fn) {
+    ph_httpd *server = x->server;
     char *error = NULL;
     patience p = {.x = x, .left = CONTINUES};
     ph_pool_long o = {.limit_ms = UPLOAD_LIMIT_MS, .tick_ms = CONTINUE_MS, .tick = say_continue, .tick_ctx = &p};
-    ph_pool_result result =
-        x->upload ? ph_pool_call_long(x->server->pool, ph_httpd_handle, x, UPLOAD_VM_WAIT_MS, &o, &error)
-                  : ph_pool_call(x->server->pool, ph_httpd_handle, x, VM_WAIT_MS, &error);
-    if (result != PH_POOL_OK)
-        return ph_httpd_no_answer(x, result, error);
+    switch (x->upload ? ph_pool_call_long(server->pool, fn, x, UPLOAD_VM_WAIT_MS, &o, &error)
+                      : ph_pool_call(server->pool, fn, x, VM_WAIT_MS, &error)) {
+    case PH_POOL_OK:
+        break;
+    case PH_POOL_BUSY:
+        atomic_fetch_add(&server->refused, 1);
+        return ph_httpd_error(x->conn, 503, "busy: no handler was free within 1 s, try again", RETRY, false);
+    case PH_POOL_STOPPED:
+        return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
+    case PH_POOL_RAISED:
+        ph_log("ERROR", "pyoco.http", "%s %s: %s", x->info->request_method, x->path, error);
+        free(error);
+        mg_disable_connection_keep_alive(x->conn);
+        mg_printf(x->conn, "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
+                           "content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error");
+        return 500;
+    }
+    return 0;
+}
+
+int ph_httpd_call(ph_exchange *x, lua_CFunction fn) {
+    int status = call_vm(x, fn);
+    for (int round = 1; !status && x->derive.is_wanted; round++) {
+        if (round > DERIVE_ROUNDS || !ph_httpd_derive(x)) {
+            atomic_fetch_add(&x->server->refused, 1);
+            return ph_httpd_error(x->conn, 503, "busy: too many new keys at once, try again", RETRY, false);
+        }
+        status = call_vm(x, fn);
+        ph_httpd_derive_end(x);
+    }
+    return status;
+}
+
+/* Calls the handler and writes what it made. */
+static int call_app(ph_exchange *x) {
+    int status = ph_httpd_call(x, ph_httpd_handle);
+    if (status)
+        return status;
     if (x->stream.kind == PH_STREAM_WATCH)
         return ph_httpd_watch(x);
     if (x->stream.kind == PH_STREAM_WAIT)
@@ -207,7 +227,7 @@ static int answer(ph_exchange *x) {
 int ph_httpd_serve(struct mg_connection *conn) {
     const struct mg_request_info *info = mg_get_request_info(conn);
     ph_httpd *server = info->user_data;
-    ph_exchange x = {.server = server, .conn = conn, .info = info, .path = info->local_uri_raw};
+    ph_exchange x = {.server = server, .conn = conn, .info = info, .path = info->local_uri_raw, .derive.place = -1};
     x.keep_alive = wants_keep_alive(&x) && !atomic_load(&server->stopping);
     atomic_fetch_add(&server->in_flight, 1);
     atomic_fetch_add(&server->requests, 1);

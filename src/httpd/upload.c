@@ -14,7 +14,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define VM_WAIT_MS 1000
 #define BUFFER_BYTES 262144
 #define KEPT_BYTES 65536        /* of all parts but the file, their heads included */
 #define AROUND_BYTES 1048576    /* the most that a body has beside its file */
@@ -238,12 +237,11 @@ static int pass_refusal(ph_exchange *x) {
 }
 
 static int admit(ph_exchange *x) {
-    char *error = NULL;
     bool keep_alive = x->keep_alive;
     x->keep_alive = false; /* a refusal ends the connection */
-    ph_pool_result result = ph_pool_call(x->server->pool, ph_httpd_admit, x, VM_WAIT_MS, &error);
-    if (result != PH_POOL_OK)
-        return ph_httpd_no_answer(x, result, error);
+    int status = ph_httpd_call(x, ph_httpd_admit);
+    if (status)
+        return status;
     if (x->out_len)
         return pass_refusal(x);
     x->keep_alive = keep_alive;

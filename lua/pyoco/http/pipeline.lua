@@ -149,22 +149,28 @@ local function read_body(_, req)
   if req.row.form then return read_form(req, req.row.form) end
 end
 
-local function authenticate(app, req)
-  if not app.authenticate_fn or req.row.public then return end
-  local ok, message, code = app.authenticate_fn(app, req)
-  if not ok then return response.error(err.status(code), message) end
-end
-
 --- An expected failure as its response. detail: a table beside the text, `errors` of documents; or the items of a 422.
 ---@param message string
 ---@param code string
----@param detail table|nil
+---@param detail table|nil of a 429: { retry_after = seconds }
 ---@return table response
 function M.failure(message, code, detail)
   local status = err.status(code)
   if status == 500 then return response.text("Internal Server Error", 500) end
+  if status == 429 then
+    return response.error(429, message, nil, { ["retry-after"] = ("%d"):format(detail and detail.retry_after or 1) })
+  end
   local headers = status == 503 and { ["retry-after"] = "1" } or nil
   return response.error(status, message, type(detail) == "table" and { errors = detail } or nil, headers)
+end
+
+local function authenticate(app, req)
+  local is_public = req.row.public
+  if type(is_public) == "function" then is_public = is_public(app) end
+  if not app.authenticate_fn or is_public then return end
+  local ok, message, code, detail = app.authenticate_fn(app, req)
+  if response.is(ok) then return ok end
+  if not ok then return M.failure(message, code, detail) end
 end
 
 local function run(app, req)

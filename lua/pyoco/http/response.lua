@@ -77,6 +77,12 @@ local function asking(stream, opts, keys)
   return setmetatable(stream, Response)
 end
 
+--- Asks for PBKDF2-HMAC-SHA256 of 32 bytes, which costs too much to hold this VM: the handler is called again with it
+--- as req.derived. When another request has meanwhile asked for the same name, it is called again without.
+---@param opts table { secret, salt, iterations, name }
+---@return table response
+function M.derive(opts) return setmetatable({ derive = opts }, Response) end
+
 --- The event stream of a run (contract 8a). C drives it; this VM is free at once. C answers 404 by itself when the
 --- run does not exist or is another tenant's, and 503 over the cap of streams: a handler need not read the run.
 ---@param opts table { run_id, tenant_id = the caller's (nil = may see all), brief = without task records,
