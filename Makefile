@@ -18,7 +18,7 @@ OPT      := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 endif
 LUV_LIB  := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4-luv.a
 CFLAGS   += $(CSTD) $(WARN) $(OPT) -fPIC -pthread -iquote src $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)) \
-            -DPH_VERSION='"$(VERSION)"' -DPH_SHARE='"$(PREFIX)/share/pyoco-host"'
+            -DPH_VERSION='"$(VERSION)"'
 LDLIBS   := $(LUV_LIB) $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldl -lm -pthread
 LDFLAGS  += $(filter -fsanitize=%,$(OPT)) -rdynamic
 
@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one peer lint format asan tsan bench fuzz night install clean
+.PHONY: FORCE help deps build docs up test one peer lint format asan tsan bench fuzz night install uninstall clean
 
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -142,12 +142,30 @@ $(BUILD)/bench/%: $(BUILD)/obj/spec/bench/%.o $(BUILD)/obj/spec/bench/common.o
 $(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
 .SECONDARY: # objects are kept, so that nothing is compiled twice
 
-install: build ## into PREFIX (/usr/local): the program, its Lua, the pages
-	install -D -m 755 $(HOST) $(DESTDIR)$(PREFIX)/bin/pyoco-host
-	for f in $(MODULES); do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/lib/pyoco-host/host/$$(basename $$f); done
-	mkdir -p $(DESTDIR)$(PREFIX)/share/pyoco-host
-	cp -r lua flows www $(DESTDIR)$(PREFIX)/share/pyoco-host/
-	install -D -m 644 docs/reference/flow.schema.json $(DESTDIR)$(PREFIX)/share/pyoco-host/schemas/flow.json
+SHORT := pyoco-client pyoco-server pyoco-worker pyoco-server-admin
+TO    = $(DESTDIR)$(PREFIX)
+
+install: build ## into PREFIX (/usr/local): the program, its Lua, the pages, short names, completion, systemd units
+	install -D -m 755 $(HOST) $(TO)/bin/pyoco-host
+	for name in $(SHORT); do ln -sf pyoco-host $(TO)/bin/$$name; done
+	for f in $(MODULES); do install -D -m 644 $$f $(TO)/lib/pyoco-host/host/$$(basename $$f); done
+	rm -rf $(TO)/share/pyoco-host
+	mkdir -p $(TO)/share/pyoco-host $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions \
+	  $(TO)/share/fish/vendor_completions.d $(TO)/lib/systemd/system
+	cp -r lua flows www $(TO)/share/pyoco-host/
+	install -D -m 644 docs/reference/flow.schema.json $(TO)/share/pyoco-host/schemas/flow.json
+	$(HOST) lua/completion.lua bash pyoco-host > $(TO)/share/bash-completion/completions/pyoco-host
+	for name in $(SHORT); do \
+	  $(HOST) lua/completion.lua bash $$name > $(TO)/share/bash-completion/completions/$$name; \
+	  $(HOST) lua/completion.lua zsh $$name > $(TO)/share/zsh/site-functions/_$$name; \
+	  $(HOST) lua/completion.lua fish $$name > $(TO)/share/fish/vendor_completions.d/$$name.fish; done
+	for f in docs/systemd/*; do sed 's|@PREFIX@|$(PREFIX)|' $$f > $(TO)/lib/systemd/system/$$(basename $$f); done
+
+uninstall: # take away what `make install` with the same PREFIX has put there
+	for name in pyoco-host $(SHORT); do rm -f $(TO)/bin/$$name $(TO)/share/bash-completion/completions/$$name \
+	  $(TO)/share/zsh/site-functions/_$$name $(TO)/share/fish/vendor_completions.d/$$name.fish; done
+	for f in docs/systemd/*; do rm -f $(TO)/lib/systemd/system/$$(basename $$f); done
+	rm -rf $(TO)/lib/pyoco-host $(TO)/share/pyoco-host
 
 clean: ## remove build/
 	rm -rf build

@@ -11,8 +11,8 @@ describe("err", function()
       assert.truthy(row.doc)
     end
     table.sort(names)
-    assert.equal("cancelled conflict forbidden internal invalid not_found timeout too_large unauthorized unavailable"
-      .. " unsupported", table.concat(names, " "))
+    assert.equal("cancelled conflict forbidden internal invalid limited not_found timeout "
+      .. "too_large unauthorized unavailable unsupported", table.concat(names, " "))
   end)
 
   it("takes an unknown code as a bug of ours", function()

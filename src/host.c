@@ -12,6 +12,7 @@
 
 static char exe_path[PATH_MAX];
 static char home_path[PATH_MAX];
+static const char *command;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static bool is_file(const char *path) {
@@ -25,7 +26,8 @@ static bool holds_library(const char *dir) {
     return is_file(path);
 }
 
-/* PYOCO_HOME if set; else the nearest folder above the program that holds lua/pyoco; else the share folder. */
+/* PYOCO_HOME if set; else the nearest folder above the program that holds the library: a checkout, or the
+ * share folder of an installation, wherever that was moved to. Empty when there is none. */
 static void find_self(void) {
     ssize_t n = readlink("/proc/self/exe", exe_path, sizeof exe_path - 1);
     exe_path[n > 0 ? n : 0] = '\0';
@@ -35,13 +37,18 @@ static void find_self(void) {
             snprintf(home_path, sizeof home_path, "%s", env);
         return;
     }
-    snprintf(home_path, sizeof home_path, "%s", exe_path);
-    for (char *slash = strrchr(home_path, '/'); slash && slash != home_path; slash = strrchr(home_path, '/')) {
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%s", exe_path);
+    for (char *slash = strrchr(dir, '/'); slash; slash = strrchr(dir, '/')) {
         *slash = '\0';
-        if (holds_library(home_path))
-            return;
+        const char *formats[] = {"%s", "%s/share/pyoco-host"};
+        for (int i = 0; i < 2; i++) {
+            if (snprintf(home_path, sizeof home_path, formats[i], dir) < (int)sizeof home_path &&
+                holds_library(home_path))
+                return;
+        }
     }
-    snprintf(home_path, sizeof home_path, "%s", PH_SHARE);
+    home_path[0] = '\0';
 }
 
 const char *ph_exe(void) {
@@ -54,20 +61,24 @@ const char *ph_home(void) {
     return home_path;
 }
 
+void ph_set_command(const char *name) {
+    command = name;
+}
+
+const char *ph_command(void) {
+    return command;
+}
+
 bool ph_find_script(const char *name, char *out, size_t n, ph_error *err) {
-    const char *formats[] = {"%s", "%s/lua/%s", PH_SHARE "/lua/%s"};
     snprintf(out, n, "%s", name);
     if (is_file(out))
         return true;
-    snprintf(out, n, formats[1], ph_home(), name);
-    if (name[0] != '/' && is_file(out))
-        return true;
-    snprintf(out, n, "%s/lua/%s", PH_SHARE, name);
+    snprintf(out, n, "%s/lua/%s", ph_home(), name);
     if (name[0] != '/' && is_file(out))
         return true;
     snprintf(err->text, sizeof err->text,
-             "script %s not found: looked for ./%s, %s/lua/%s and %s/lua/%s; check the name or set PYOCO_HOME",
-             name, name, ph_home(), name, PH_SHARE, name);
+             "script %s not found: looked for ./%s and %s/lua/%s; check the name or set PYOCO_HOME", name,
+             name, ph_home(), name);
     return false;
 }
 

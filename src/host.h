@@ -28,6 +28,7 @@
 #define PH_FORBIDDEN "forbidden"
 #define PH_TOO_LARGE "too_large"
 #define PH_UNSUPPORTED "unsupported"
+#define PH_LIMITED "limited"
 #define PH_CANCELLED "cancelled"
 #define PH_INTERNAL "internal"
 
@@ -45,7 +46,11 @@ void ph_class(lua_State *L, const char *name, const luaL_Reg *methods, const lua
 const char *ph_exe(void);  /* absolute path of this program */
 const char *ph_home(void); /* folder that holds lua/, flows/, www/ : PYOCO_HOME, the checkout, or the share folder */
 
-/* Finds a script as given, then in PYOCO_HOME/lua, then in the installed share folder's lua/.
+/* The short name by which the user called this program ("pyoco-client"); NULL for pyoco-host. Set once, by main. */
+void ph_set_command(const char *name);
+const char *ph_command(void);
+
+/* Finds a script as given, then in ph_home()/lua.
  * Writes the path to out (size n). Returns false, with every place tried in err, when there is none. */
 bool ph_find_script(const char *name, char *out, size_t n, ph_error *err);
 

@@ -17,9 +17,13 @@ static const char *const help_text =
     "  gateway.lua  HTTP API and dashboard\n"
     "  worker.lua   pulls jobs by tag and runs their flows\n"
     "  client.lua   command line: new, check, run (no server needed); submit, watch, get, cancel\n"
+    "  admin.lua    API keys, wheels, old runs, the effective configuration\n"
+    "  server.lua   the command line of pyoco-server: gateway, with NATS and a worker if wanted\n"
     "  test.lua     runs specs of your flows and tasks (busted)\n"
     "\n"
-    "A script is looked up as given, then in PYOCO_HOME/lua, then in " PH_SHARE "/lua.\n"
+    "A script is looked up as given, then in PYOCO_HOME/lua, which is found\n"
+    "from the place of this program when it is not set. Installed, there are short names: pyoco-client,\n"
+    "pyoco-server, pyoco-worker, pyoco-server-admin.\n"
     "Any Lua 5.4 script of yours runs with the same modules (require \"host.json\", require \"pyoco\").\n";
 
 static int complain(const char *text) {
@@ -69,8 +73,33 @@ static int run(const char *script, const char *code, int argc, char **argv) {
     return rc;
 }
 
+/* Names of links to this program that stand for one of its scripts. */
+static const char *const short_names[][2] = {
+    {"pyoco-client", "client.lua"},
+    {"pyoco-server", "server.lua"},
+    {"pyoco-worker", "worker.lua"},
+    {"pyoco-server-admin", "admin.lua"},
+};
+
+/* The path of the script that the program's own name stands for; false for its full name. Never one of the
+ * current folder: who types a short name means the program's own script. */
+static bool script_of_name(const char *argv0, char *path, size_t n) {
+    const char *slash = strrchr(argv0, '/'), *name = slash ? slash + 1 : argv0;
+    for (size_t i = 0; i < sizeof short_names / sizeof *short_names; i++) {
+        if (strcmp(name, short_names[i][0]) == 0) {
+            ph_set_command(name);
+            snprintf(path, n, "%s/lua/%s", ph_home(), short_names[i][1]);
+            return true;
+        }
+    }
+    return false;
+}
+
 int main(int argc, char **argv) {
     ph_signals_init();
+    char own_script[4096];
+    if (argc > 0 && script_of_name(argv[0], own_script, sizeof own_script))
+        return run(own_script, NULL, argc - 1, argv + 1);
     if (argc < 2) {
         fputs(help_text, stderr);
         return 1;

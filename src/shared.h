@@ -11,5 +11,7 @@ void ph_shared_each(const char *prefix, void (*fn)(void *ctx, const char *key, c
 
 /* Sets a key to a text, or with NULL deletes it. Any thread. */
 void ph_shared_set(const char *key, const char *value);
+/* The same with len bytes. */
+void ph_shared_put(const char *key, const char *value, size_t len);
 
 #endif

@@ -6,6 +6,7 @@
 ---@field role string "script"|"slot"|"http"|"service"
 ---@field exe string path of the program
 ---@field home string folder that has lua/ and flows/
+---@field command string|false the short name by which the user called this program, as "pyoco-client"
 ---@field script string path of the script
 local M = {}
 

@@ -1,10 +1,12 @@
 --- THE table of options: the only place where one is spelled. `.env`, environment, flags, checks, `--help` and
 --- docs/reference/config.md are derived from it (pyoco.config, pyoco.cli.args, pyoco.config_doc).
 ---
---- A row is { name, type, default, env=, flag=, min=, max=, choices=, unit=, secret=, env_only=, doc= }.
+--- A row is { name, type, default, env=, also=, flag=, min=, max=, choices=, unit=, secret=, env_only=, doc= }.
 ---   name      the field of cfg that programs read
 ---   env       the variable; a row without env and flag is a constant of the contract
+---   also      another variable that means the same; env wins
 ---   flag      of a boolean: takes no value and means true
+---   off_flag  of a boolean: the flag that means false
 ---   env_only  read from the process environment only, never from .env
 ---   min, max  refused outside, with variable, value and range
 --- Types are the keys of pyoco.config_type. Times are seconds and sizes bytes, as the names say.
@@ -40,10 +42,18 @@ local sections = {
     { "runs_bucket", "name", "pyoco_runs", env = "PYOCO_RUNS_KV_BUCKET", doc = "Bucket of the run snapshots." },
     { "workflow_bundles_bucket", "name", "pyoco_workflow_bundles", env = "PYOCO_WORKFLOW_BUNDLES_KV_BUCKET",
       doc = "Bucket of submitted documents and compiled graphs, by SHA-256." },
+    { "run_relations_bucket", "name", "pyoco_run_relations", env = "PYOCO_RUN_RELATIONS_KV_BUCKET",
+      doc = "Bucket of who started whom among the runs of bundles." },
+    { "idempotency_bucket", "name", "pyoco_idempotency", env = "PYOCO_IDEMPOTENCY_KV_BUCKET",
+      doc = "Bucket of what submits with an Idempotency-Key have begun." },
+    { "idempotency_ttl_sec", "number", 86400, env = "PYOCO_IDEMPOTENCY_TTL_SEC", min = 60,
+      doc = "How long an Idempotency-Key is remembered. Used when the bucket is created." },
     { "run_data_bucket", "name", "pyoco_run_data", env = "PYOCO_RUN_DATA_BUCKET",
       doc = "Object store of what is too big for a snapshot: outputs and logs of tasks." },
     { "run_data_max_bytes", "integer", 0, env = "PYOCO_RUN_DATA_MAX_BYTES", min = 0,
       doc = "Most bytes kept there; 0 = no limit. Used when it is created." },
+    { "yaml_schedules_bucket", "name", "pyoco_yaml_schedules", env = "PYOCO_YAML_SCHEDULES_KV_BUCKET",
+      doc = "Bucket of the schedules." },
     { "wheels_bucket", "name", "pyoco_wheels", env = "PYOCO_WHEEL_OBJECT_STORE_BUCKET",
       doc = "Object store of the wheels." },
     { "wheel_store_max_bytes", "integer", 0, env = "PYOCO_WHEEL_STORE_MAX_BYTES", min = 0,
@@ -54,6 +64,7 @@ local sections = {
       doc = "History older than this goes; 0 = never. Used when the bucket is created." },
     { "leases_bucket", "name", "pyoco_leases", env = "PYOCO_LEASES_KV_BUCKET",
       doc = "Bucket that says which gateway does the periodic duties." },
+    { "auth_bucket", "name", "pyoco_auth", env = "PYOCO_AUTH_KV_BUCKET", doc = "Bucket of the API keys." },
     { "workers_bucket", "name", "pyoco_workers", env = "PYOCO_WORKERS_KV_BUCKET", doc = "Bucket of the workers." },
     { "workers_ttl_sec", "number", 15, env = "PYOCO_WORKERS_KV_TTL_SEC",
       doc = "Accepted and ignored: our bucket of workers has no age limit." },
@@ -81,12 +92,32 @@ local sections = {
       doc = "Lua VMs that answer requests; 0 = two for each core, from 4 to 16." },
     { "http_max_body_bytes", "integer", 2097152, env = "PYOCO_HTTP_MAX_BODY_BYTES", min = 1024,
       doc = "A larger request body is refused (413)." },
-    { "http_auth_mode", "choice", "none", env = "PYOCO_HTTP_AUTH_MODE", choices = { "none" },
-      doc = "Only `none` in this version: there are no API keys yet." },
+    { "http_max_uploads", "integer", 4, env = "PYOCO_HTTP_MAX_UPLOADS", min = 1, max = 64,
+      doc = "Large uploads (wheels) at once; more are refused (503). Each takes room in the spool folder." },
+    { "http_spool_dir", "path", "/var/tmp", env = "PYOCO_HTTP_SPOOL_DIR",
+      doc = "Where large uploads are kept while they arrive: a disk, no tmpfs." },
+    { "http_auth_mode", "choice", "none", env = "PYOCO_HTTP_AUTH_MODE", choices = { "none", "api_key" },
+      doc = "api_key: callers need a key (admin.lua api-key create) and see only what is their tenant's." },
+    { "auth_pepper", "short_text", nil, env = "PYOCO_AUTH_PEPPER", secret = true,
+      doc = "Mixed into what is stored of each key; keys made without it, or with another, do not fit." },
+    { "auth_failures_max", "integer", 20, env = "PYOCO_AUTH_FAILURES_MAX", min = 1, max = 1000000,
+      doc = "Wrong keys that one address may send in a minute; then 429. Keys known to be right still pass." },
+    { "http_trusted_proxies", "networks", nil, env = "PYOCO_HTTP_TRUSTED_PROXIES",
+      doc = "Proxies whose X-Forwarded-For says who calls; none = the header is ignored." },
+    { "metrics_public", "boolean", false, env = "PYOCO_METRICS_PUBLIC",
+      doc = "Whether /metrics needs no key." },
+    { "wheel_max_bytes", "integer", 536870912, env = "PYOCO_WHEEL_MAX_BYTES",
+      doc = "A larger wheel is refused (413); 0 or less = no limit." },
     { "workflow_yaml_max_bytes", "integer", 262144, env = "PYOCO_WORKFLOW_YAML_MAX_BYTES", min = 0,
       doc = "A larger workflow document is refused (413)." },
+    { "workflow_bundle_max_bytes", "integer", 262144, env = "PYOCO_WORKFLOW_BUNDLE_MAX_BYTES", min = 0,
+      doc = "A larger bundle of workflows is refused (413)." },
+    { "spawn_requires_approval", "boolean", true, env = "PYOCO_SPAWN_REQUIRES_APPROVAL",
+      doc = "Whether a bundle whose entry workflow spawns runs waits for somebody's approval." },
     { "dashboard_lang", "string", "auto", env = "PYOCO_DASHBOARD_LANG", flag = "--dashboard-lang",
       doc = "Language of the pages: values that begin with ja or en; anything else = the server's locale." },
+    { "schedule_poll_interval_sec", "number", 1, env = "PYOCO_SCHEDULE_POLL_INTERVAL_SEC", min = 0.2, max = 3600,
+      doc = "One schedule runs at most this often; a third of the time that a dispatch may take (3 s at least)." },
     { "lease_ttl_sec", "number", 4, env = "PYOCO_LEASE_TTL_SEC", min = 1, max = 300,
       doc = "A gateway silent for this long loses the periodic duties to another." },
     { "workers_retention_sec", "number", 604800, env = "PYOCO_WORKERS_RETENTION_SEC", min = 60,
@@ -103,6 +134,22 @@ local sections = {
       doc = "On a stop, runs in hand may take this long before they are handed back." },
     { "task_path", "paths", { "flows" }, env = "PYOCO_TASK_PATH", flag = "--task-path",
       doc = "Folders of flows and task modules, separated by colons; replaces the default." },
+    { "wheel_sync_enabled", "boolean", false, env = "PYOCO_WHEEL_SYNC_ENABLED", flag = "--wheel-sync",
+      off_flag = "--no-wheel-sync", doc = "Whether it installs wheels of the registry, and runs what is in them." },
+    { "wheel_sync_dir", "path", ".pyoco/wheels", env = "PYOCO_WHEEL_SYNC_DIR", flag = "--wheel-sync-dir",
+      doc = "Where wheels are installed; a second worker that shares it uses the folder <worker id> in it." },
+    { "wheel_sync_interval_sec", "number", 10, env = "PYOCO_WHEEL_SYNC_INTERVAL_SEC",
+      flag = "--wheel-sync-interval-sec", min = 0.1, doc = "How often it looks for new and removed wheels." },
+    { "wheel_install_timeout_sec", "number", 180, env = "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC",
+      flag = "--wheel-install-timeout-sec", min = 1, doc = "Longest time that one wheel may take to install." },
+    { "wheel_unpacked_max_bytes", "integer", 1073741824, env = "PYOCO_WHEEL_UNPACKED_MAX_BYTES", min = 1,
+      doc = "A wheel that unpacks to more is refused." },
+    { "wheel_max_ratio", "number", 200, env = "PYOCO_WHEEL_MAX_RATIO", min = 1,
+      doc = "A wheel that unpacks to more than this many times its size is refused; the first 16 MiB are free." },
+    { "wheel_max_entries", "integer", 10000, env = "PYOCO_WHEEL_MAX_ENTRIES", min = 1, max = 65534,
+      doc = "A wheel of more files and folders is refused." },
+    { "worker_flow_resolver", "resolver", nil, env = "PYOCO_WORKER_FLOW_RESOLVER", flag = "--flow-resolver",
+      doc = "FILE.lua or FILE.lua:NAME: a Lua function that gives a flow for a name; asked before the folders." },
     { "worker_heartbeat_interval_sec", "number", 5, env = "PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC", min = 0.1,
       doc = "How often a worker says that it lives." },
     { "worker_disconnect_timeout_sec", "number", 20, env = "PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC",
@@ -135,6 +182,19 @@ local sections = {
       doc = "Where tasks' artifacts that are files go, as <folder>/<run_id>/<task>/<name>." },
     { "worker_allow_commands", "boolean", false, env = "PYOCO_WORKER_ALLOW_COMMANDS", flag = "--allow-commands",
       doc = "Lets tasks of submitted documents run commands (`run:`) on this worker." },
+    { "worker_max_waiting", "integer", 32, env = "PYOCO_WORKER_MAX_WAITING", min = 0, max = 1024,
+      doc = "Runs that only wait for child runs, and give their places back meanwhile; further ones keep theirs." },
+    { "spawn_max_child_runs", "integer", 100, env = "PYOCO_SPAWN_MAX_CHILD_RUNS",
+      doc = "Child runs that one run may spawn; 0 or less = no limit." },
+    { "spawn_max_parallel_child_runs", "integer", 8, env = "PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS",
+      doc = "Child runs of one run that may be there at once; one more fails its task. 0 or less = no limit." },
+    { "spawn_child_tag", "tag", nil, env = "PYOCO_SPAWN_CHILD_TAG",
+      doc = "Tag of child runs; none = their parent's." },
+    { "spawn_timeout_sec", "number", 3600, env = "PYOCO_SPAWN_TIMEOUT_SEC",
+      also = "PYOCO_SPAWN_CHILD_WAIT_TIMEOUT_SEC",
+      doc = "How long a task waits for the run that it spawned, which goes on after that; 0 or less = for ever." },
+    { "spawn_poll_interval_sec", "number", 0.2, env = "PYOCO_SPAWN_POLL_INTERVAL_SEC", min = 0.05,
+      doc = "How often it looks; our workers tell each other of an end at once." },
     { "run_memory_max_bytes", "integer", 536870912, env = "PYOCO_RUN_MEMORY_MAX_BYTES", min = 33554432,
       doc = "Memory that the Lua code of one run may use." },
   },
@@ -162,14 +222,7 @@ local sections = {
 }
 
 --- Variables of the reference whose features come later: known, accepted, and said to have no effect.
-local later = {
-  "PYOCO_RUN_RELATIONS_KV_BUCKET", "PYOCO_YAML_SCHEDULES_KV_BUCKET", "PYOCO_AUTH_KV_BUCKET", "PYOCO_AUTH_PEPPER",
-  "PYOCO_WHEEL_OBJECT_STORE_BUCKET", "PYOCO_WHEEL_MAX_BYTES", "PYOCO_WHEEL_SYNC_ENABLED", "PYOCO_WHEEL_SYNC_DIR",
-  "PYOCO_WHEEL_SYNC_INTERVAL_SEC", "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC", "PYOCO_WHEEL_HISTORY_KV_BUCKET",
-  "PYOCO_WHEEL_HISTORY_TTL_SEC", "PYOCO_WORKFLOW_BUNDLE_MAX_BYTES", "PYOCO_SCHEDULE_POLL_INTERVAL_SEC",
-  "PYOCO_SPAWN_REQUIRES_APPROVAL", "PYOCO_SPAWN_MAX_CHILD_RUNS", "PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS",
-  "PYOCO_SPAWN_CHILD_TAG", "PYOCO_SPAWN_TIMEOUT_SEC", "PYOCO_SPAWN_POLL_INTERVAL_SEC",
-}
+local later = {}
 
 --- Rules over two options: { the fault's variable, test(cfg) -> true when fine, what to do }.
 local checks = {

@@ -56,6 +56,27 @@ local function parse_nats_url(text)
   return #urls > 0 and table.concat(urls, ",") or nil
 end
 
+--- Networks as { "10.0.0.0/8", ... }; an address alone is a network of one.
+local function parse_networks(text)
+  local list = split(text, ",")
+  for i, piece in ipairs(list) do
+    local a, b, c, d, bits = piece:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)/?(%d*)$")
+    if not a or (bits == "" and piece:sub(-1) == "/") then return nil end
+    for _, part in ipairs { a, b, c, d } do
+      if tonumber(part) > 255 then return nil end
+    end
+    if bits == "" then bits = "32" end
+    if tonumber(bits) > 32 then return nil end
+    list[i] = ("%d.%d.%d.%d/%d"):format(a, b, c, d, bits)
+  end
+  return #list > 0 and list or nil
+end
+
+M.networks = { expected = "IPv4 addresses or networks as 10.0.0.0/8, separated by commas", parse = parse_networks }
+M.short_text = { expected = "at most 512 bytes of text", parse = function(text)
+  if #text > 512 then return nil end
+  return text:find("%S") and text or "" -- blank is as not set
+end }
 M.string = { expected = "text", parse = function(text) return text end }
 M.path = { expected = "a path", parse = function(text) return text end }
 M.paths = { expected = "folders separated by colons", parse = function(text)
@@ -87,6 +108,10 @@ end }
 M.subject = { expected = "subject tokens of letters, digits, _ and -, joined by dots", parse = function(text)
   text = trim(text)
   return text:match("^[%w_-][%w_.-]*$") and not text:find("..", 1, true) and text:sub(-1) ~= "." and text or nil
+end }
+M.resolver = { expected = "FILE.lua or FILE.lua:NAME", parse = function(text)
+  text = trim(text)
+  return (text:match("%.lua$") or text:match("%.lua:[%a_][%w_]*$")) and text or nil
 end }
 M.slots = { expected = "a number from 1 to 256, or one for each tag as gpu=1,cpu=8", parse = parse_slots }
 M.nats_url = { expected = "addresses like nats://host:4222, separated by commas", parse = parse_nats_url }

@@ -14,6 +14,7 @@ M.codes = {
   forbidden = { status = 403, ack = "ack", doc = "the key, or the caller, may not do this" },
   too_large = { status = 413, ack = "ack", doc = "over a limit" },
   unsupported = { status = 415, ack = "ack", doc = "a form that we do not take" },
+  limited = { status = 429, ack = "nak", doc = "asked too often; the answer says when to try again" },
   cancelled = { status = 409, ack = "ack", doc = "stopped on request" },
   internal = { status = 500, ack = "ack", doc = "a bug of ours; the log has the traceback" },
 }

@@ -5,11 +5,15 @@ local crypto = require "host.crypto"
 local CFG = {
   work_stream = "PYOCO_WORK", work_subject_prefix = "pyoco.work", dlq_stream = "PYOCO_DLQ",
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
-  workflow_bundles_bucket = "pyoco_workflow_bundles", leases_bucket = "pyoco_leases",
+  workflow_bundles_bucket = "pyoco_workflow_bundles", run_relations_bucket = "pyoco_run_relations",
+  leases_bucket = "pyoco_leases",
+  yaml_schedules_bucket = "pyoco_yaml_schedules",
   run_data_bucket = "pyoco_run_data",
+  auth_bucket = "pyoco_auth",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
   dlq_max_bytes = 536870912, nats_replicas = 1, wheels_bucket = "pyoco_wheels", wheel_store_max_bytes = 0,
   wheel_history_bucket = "pyoco_wheel_history", wheel_history_ttl_sec = 7776000,
+  idempotency_bucket = "pyoco_idempotency", idempotency_ttl_sec = 86400,
 }
 
 --- Declares the suite.
@@ -22,6 +26,20 @@ return function(busted, open, close)
 
   busted.before_each(function() store = open(CFG) end)
   busted.after_each(function() close() end)
+
+  describe("relations", function()
+    it("keeps who started whom, by the first snapshot of each run", function()
+      local snapshot = { run_id = "c1", flow_name = "trial", root_run_id = "r1", parent_run_id = "r1", spawn_depth = 1,
+        bundle_hash = "ab", spawned_from_task = "run_child", entry_workflow = "study", status = "PENDING" }
+      assert(store.relations:put(snapshot, 12.5))
+      assert.same({ run_id = "c1", root_run_id = "r1", parent_run_id = "r1", workflow_name = "trial",
+        bundle_hash = "ab", spawned_from_task = "run_child", depth = 1, entry_workflow = "study", submitted_at = 12.5 },
+        store.relations:get("c1"))
+      assert(store.relations:delete("c1"))
+      assert.equal("not_found", select(3, store.relations:get("c1")))
+      assert.equal("invalid", select(3, store.relations:get("c 1")))
+    end)
+  end)
 
   describe("data", function()
     it("keeps what is too big for a snapshot, and says what it is", function()
@@ -109,6 +127,29 @@ return function(busted, open, close)
       assert(store.runs:create(run))
     end)
 
+    it("are created many at once, each with its own result", function()
+      local deleted = { run_id = crypto.uuid4() }
+      assert(store.runs:delete(deleted.run_id, (assert(store.runs:create(deleted)))))
+      local there = { run_id = crypto.uuid4() }
+      assert(store.runs:create(there))
+      local told = {}
+      store.runs.on_write = function(revision) told[revision] = true end
+      local list = { { run_id = crypto.uuid4(), n = 1 }, there, { run_id = "a b" },
+        { run_id = crypto.uuid4(), x = 0 / 0 }, deleted, { run_id = crypto.uuid4(), n = 2 } }
+      local results = store.runs:create_many(list)
+      store.runs.on_write = nil
+      local codes = {}
+      for i, result in ipairs(results) do codes[i] = result.code or "ok" end
+      assert.same({ "ok", "conflict", "invalid", "invalid", "conflict", "ok" }, codes)
+      assert.truthy(results[4].message:find("x", 1, true))
+      for _, i in ipairs { 1, 6 } do
+        local _, revision = store.runs:get_raw(list[i].run_id)
+        assert.is_true(told[revision])
+        assert.equal(revision, results[i].revision)
+      end
+      assert.same({}, store.runs:create_many {})
+    end)
+
     it("have ids from NATS's alphabet", function()
       for _, id in ipairs { "a b", "a*", ".a", "a.", "ä" } do
         local value, _, code = store.runs:get(id)
@@ -133,12 +174,68 @@ return function(busted, open, close)
     end)
   end)
 
+  describe("jobs", function()
+    it("are queued many at once, each once under its message id", function()
+      local list = {}
+      for i = 1, 3 do list[i] = { run_id = crypto.uuid4(), tag = "default", flow_name = "f" } end
+      list[4] = { run_id = crypto.uuid4(), tag = "default", params = { x = 0 / 0 } }
+      local first, again = store.jobs:publish_many(list), store.jobs:publish_many(list)
+      for i = 1, 3 do assert.equal(assert(first[i].seq), again[i].seq) end
+      assert.equal("invalid", first[4].code)
+      assert.same({}, store.jobs:publish_many {})
+    end)
+  end)
+
+  describe("idempotency", function()
+    it("keeps one record for each key, changed from the revision that was read", function()
+      local record = { run_id = "r1", fingerprint = "f" }
+      local revision = assert(store.idempotency:claim("k1", record))
+      assert.equal("conflict", select(3, store.idempotency:claim("k1", { run_id = "r2" })))
+      assert.same({ record, revision }, { store.idempotency:get "k1" })
+      record.started = true
+      local marked = assert(store.idempotency:update("k1", record, revision))
+      assert.equal("conflict", select(3, store.idempotency:update("k1", record, revision)))
+      assert.equal("conflict", select(3, store.idempotency:delete("k1", revision)))
+      assert(store.idempotency:delete("k1", marked))
+      assert.equal("not_found", select(3, store.idempotency:get "k1"))
+      assert(store.idempotency:claim("k1", record))
+    end)
+
+    it("claims and changes many at once", function()
+      assert(store.idempotency:claim("b", { run_id = "r" }))
+      local claims = store.idempotency:claim_many { { "a", { run_id = "1" } }, { "b", { run_id = "2" } },
+        { "c", { run_id = "3" } } }
+      assert.equal("conflict", claims[2].code)
+      assert.same({ [1] = { run_id = "3" }, [3] = { run_id = "r" } }, store.idempotency:get_many { "c", "x", "b" })
+      local changes = store.idempotency:update_many { { "a", { run_id = "1", started = true }, claims[1].revision },
+        { "c", { run_id = "3", started = true }, claims[1].revision } }
+      assert(changes[1].revision)
+      assert.equal("conflict", changes[2].code)
+      assert.is_true(store.idempotency:get("a").started)
+    end)
+  end)
+
   describe("documents", function()
     it("live under their own hash and may be stored twice", function()
       local sha256 = assert(store.documents:put("version: 1\n"))
       assert.equal(crypto.sha256 "version: 1\n", sha256)
       assert.equal(sha256, store.documents:put("version: 1\n"))
       assert.equal("version: 1\n", (store.documents:get(sha256)))
+    end)
+  end)
+
+  describe("keys", function()
+    it("are kept, changed and listed", function()
+      local record = { key_id = "abcdefgh", tenant_id = "t", revoked_at = json.null }
+      assert.equal("not_found", select(3, store.keys:get_raw("abcdefgh")))
+      assert.same({}, store.keys:list())
+      assert(store.keys:create(record))
+      assert.equal("conflict", select(3, store.keys:create(record)))
+      assert.equal('{"key_id":"abcdefgh","tenant_id":"t","revoked_at":null}', (store.keys:get_raw("abcdefgh")))
+      local changed = assert(store.keys:change("abcdefgh", function(stored) stored.revoked_at = 5.5 end))
+      assert.equal(5.5, changed.revoked_at)
+      assert.same({ { key_id = "abcdefgh", record = changed } }, store.keys:list())
+      assert.equal("not_found", select(3, store.keys:change("other", function() end)))
     end)
   end)
 
@@ -155,23 +252,7 @@ return function(busted, open, close)
   end)
 
   require "spec.contract.wheels"(busted, function() return store end)
-  describe("lease", function()
-    it("has one holder, and says since when the server knows of it", function()
-      assert.equal("not_found", select(3, store.lease:get()))
-      local first = assert(store.lease:take({ holder = "a" }))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" })))
-      local record, revision, created = store.lease:get()
-      assert.same({ holder = "a" }, record)
-      assert.equal(first, revision)
-      assert.is_true(math.abs(created - store:now()) < 60)
-      local second = assert(store.lease:take({ holder = "a" }, first))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" }, first)))
-      assert.equal("conflict", select(3, store.lease:release(first)))
-      assert(store.lease:release(second))
-      assert.equal("not_found", select(3, store.lease:get()))
-      assert(store.lease:take { holder = "b" })
-    end)
-  end)
+  require "spec.contract.duties"(busted, function() return store end)
 
   it("takes dead letters and hints", function()
     assert(store.dlq:publish("default", { reason = "invalid_job" }))

@@ -6,8 +6,8 @@ local M = {}
 
 --- Error codes that may cross as the third value of a failure (INTERFACES; host.h and err.lua hold the same).
 M.codes = {}
-for code in ([[invalid not_found conflict timeout unavailable unauthorized forbidden too_large unsupported cancelled
-  internal]]):gmatch("%S+") do
+for code in ([[invalid not_found conflict timeout unavailable unauthorized forbidden too_large unsupported limited
+  cancelled internal]]):gmatch("%S+") do
   M.codes[code] = true
 end
 

@@ -13,7 +13,9 @@ function M.new(settings)
   for name, value in pairs(settings or {}) do cfg[name] = value end
   local app = http_app.new { config = cfg }
   app.store = memory.open(cfg)
-  for _, name in ipairs { "page", "status", "runs", "workers", "schemas", "metrics" } do
+  require("pyoco.gateway.authenticate").mount(app)
+  for _, name in ipairs { "page", "status", "runs", "bundles", "schedules", "workers", "wheels", "schemas",
+    "metrics" } do
     app:mount(require("pyoco.routes." .. name))
   end
   return app

@@ -1,5 +1,6 @@
 /* host: facts about this process and VM.
  *   host.version, host.role, host.exe, host.home, host.script   strings
+ *   host.command                 "pyoco-client": the short name that the user called; false for pyoco-host
  *   host.boot() -> string|nil    what the parent VM handed over
  *   host.memory() -> integer     bytes in use by this VM
  *   host.find_script(name) -> path | nil, message, "not_found"
@@ -44,6 +45,11 @@ int luaopen_host(lua_State *L) {
     lua_setfield(L, -2, "exe");
     lua_pushstring(L, ph_home());
     lua_setfield(L, -2, "home");
+    if (ph_command())
+        lua_pushstring(L, ph_command());
+    else
+        lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "command");
     lua_getfield(L, LUA_REGISTRYINDEX, "host.role");
     lua_setfield(L, -2, "role");
     lua_getfield(L, LUA_REGISTRYINDEX, "host.script");

@@ -169,20 +169,26 @@ static bool delete(const char *key) {
     return e != NULL;
 }
 
-void ph_shared_set(const char *key, const char *value) {
+void ph_shared_put(const char *key, const char *value, size_t len) {
     if (!value) {
         delete(key);
         return;
     }
     entry *e = calloc(1, sizeof *e + strlen(key) + 1);
-    char *text = strdup(value);
+    char *text = malloc(len + 1);
     if (!e || !text)
         abort();
+    memcpy(text, value, len);
+    text[len] = '\0';
     strcpy(e->key, key);
     e->type = LUA_TSTRING;
     e->text = text;
-    e->len = strlen(value);
+    e->len = len;
     store(e, false);
+}
+
+void ph_shared_set(const char *key, const char *value) {
+    ph_shared_put(key, value, value ? strlen(value) : 0);
 }
 
 static int l_shared_delete(lua_State *L) {

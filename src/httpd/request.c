@@ -12,9 +12,16 @@
 #define MAX_HEADERS 64            /* CivetWeb drops what is above without a word */
 #define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
 #define WARMING_SEC 2.0           /* for lists to become complete after a start */
-#define DISCARD_SEC 2.0           /* a refused body is read for so long: closing at once would reset the connection,
-                                     and the client lose our answer */
+#define DISCARD_SEC 2.0           /* a refused body is read for so long */
+#define DERIVE_ROUNDS 8           /* keys that a handler may ask for */
 #define RETRY "retry-after: 1\r\n"
+/* Storing an upload takes seconds, and clients of the contract wait 5 s for each piece of an answer: an interim answer
+ * starts that time anew. 100 is the one that every client skips; some bear only five. */
+#define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
+#define CONTINUES 4
+#define CONTINUE_MS 4000
+#define UPLOAD_VM_WAIT_MS 10000 /* the file is here already */
+#define UPLOAD_LIMIT_MS 1800000 /* what is stuck ends by itself, NATS having time limits of its own */
 
 static int bad_request(struct mg_connection *conn, const char *detail) {
     return ph_httpd_error(conn, 400, detail, "", true);
@@ -47,19 +54,36 @@ static int check_head(struct mg_connection *conn, const struct mg_request_info *
     return 0;
 }
 
-static int too_large(ph_exchange *x) {
-    char detail[120], buf[4096];
-    snprintf(detail, sizeof detail, "body too large, the limit is %zu bytes", x->server->options.max_body_bytes);
-    ph_httpd_error(x->conn, 413, detail, "", true);
-    double last = ph_httpd_now() + DISCARD_SEC;
-    while (ph_httpd_now() < last && mg_read(x->conn, buf, sizeof buf) > 0)
-        ;
-    return 413;
-}
-
 static bool expects_continue(const ph_exchange *x) {
     const char *expect = mg_get_header(x->conn, "Expect");
     return expect && strcasecmp(expect, "100-continue") == 0 && strcmp(x->info->http_version, "1.1") == 0;
+}
+
+void ph_httpd_continue(ph_exchange *x) {
+    if (expects_continue(x) && !x->is_continued)
+        mg_write(x->conn, CONTINUE, strlen(CONTINUE));
+    x->is_continued = true;
+}
+
+void ph_httpd_discard(ph_exchange *x) {
+    char buf[4096];
+    if (expects_continue(x) && !x->is_continued) /* it has sent nothing, and will not */
+        return;
+    double last = ph_httpd_now() + DISCARD_SEC;
+    while (ph_httpd_now() < last && mg_read(x->conn, buf, sizeof buf) > 0)
+        ;
+}
+
+int ph_httpd_refuse(ph_exchange *x, int status, const char *detail, const char *extra_headers) {
+    ph_httpd_error(x->conn, status, detail, extra_headers, true);
+    ph_httpd_discard(x);
+    return status;
+}
+
+static int too_large(ph_exchange *x) {
+    char detail[120];
+    snprintf(detail, sizeof detail, "body too large, the limit is %zu bytes", x->server->options.max_body_bytes);
+    return ph_httpd_refuse(x, 413, detail, "");
 }
 
 /* Reads the body whole. 0 = fine, else the status that was answered. */
@@ -69,14 +93,9 @@ static int read_body(ph_exchange *x) {
     size_t limit = x->server->options.max_body_bytes;
     if (declared <= 0 && !chunked)
         return 0;
-    bool expects = expects_continue(x);
-    if (declared > 0 && (unsigned long long)declared > limit) {
-        if (expects) /* it has sent nothing yet */
-            return ph_httpd_error(x->conn, 413, "body too large", "", true);
+    if (declared > 0 && (unsigned long long)declared > limit)
         return too_large(x);
-    }
-    if (expects)
-        mg_write(x->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    ph_httpd_continue(x);
     size_t room = declared > 0 ? (size_t)declared : 8192;
     double last = ph_httpd_now() + BODY_LIMIT_SEC;
     if (!(x->body = malloc(room + 1)))
@@ -132,6 +151,8 @@ static int write_answer(ph_exchange *x) {
         return ph_httpd_wait(x);
     case PH_STREAM_EVENTS:
         return ph_httpd_events(x);
+    case PH_STREAM_OBJECT:
+        return ph_httpd_object(x);
     case PH_STREAM_NONE:
         break;
     }
@@ -141,11 +162,26 @@ static int write_answer(ph_exchange *x) {
     return 200;
 }
 
-/* Lends a VM for the handler, and answers. */
-static int call_app(ph_exchange *x, bool may_ask_again) {
+/* Tells a client that waits for the end of a handler that somebody is there. */
+typedef struct patience {
+    ph_exchange *x;
+    int left;
+} patience;
+
+static void say_continue(void *ctx) {
+    patience *p = ctx;
+    if (p->left-- > 0 && strcmp(p->x->info->http_version, "1.1") == 0)
+        mg_write(p->x->conn, CONTINUE, strlen(CONTINUE));
+}
+
+/* Lends a VM for fn. 0 = it has ended well, else the status that was answered. */
+static int call_vm(ph_exchange *x, lua_CFunction fn) {
     ph_httpd *server = x->server;
     char *error = NULL;
-    switch (ph_pool_call(server->pool, ph_httpd_handle, x, VM_WAIT_MS, &error)) {
+    patience p = {.x = x, .left = CONTINUES};
+    ph_pool_long o = {.limit_ms = UPLOAD_LIMIT_MS, .tick_ms = CONTINUE_MS, .tick = say_continue, .tick_ctx = &p};
+    switch (x->upload ? ph_pool_call_long(server->pool, fn, x, UPLOAD_VM_WAIT_MS, &o, &error)
+                      : ph_pool_call(server->pool, fn, x, VM_WAIT_MS, &error)) {
     case PH_POOL_OK:
         break;
     case PH_POOL_BUSY:
@@ -161,11 +197,33 @@ static int call_app(ph_exchange *x, bool may_ask_again) {
                            "content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error");
         return 500;
     }
-    if (!may_ask_again || !wait_for_runs(x))
+    return 0;
+}
+
+int ph_httpd_call(ph_exchange *x, lua_CFunction fn) {
+    int status = call_vm(x, fn);
+    for (int round = 1; !status && x->derive.is_wanted; round++) {
+        if (round > DERIVE_ROUNDS || !ph_httpd_derive(x)) {
+            atomic_fetch_add(&x->server->refused, 1);
+            return ph_httpd_error(x->conn, 503, "busy: too many new keys at once, try again", RETRY, false);
+        }
+        status = call_vm(x, fn);
+        ph_httpd_derive_end(x);
+    }
+    return status;
+}
+
+/* Calls the handler, and once more when it has come too early for lists; answers. */
+static int call_app(ph_exchange *x) {
+    int status = ph_httpd_call(x, ph_httpd_handle);
+    if (status)
+        return status;
+    if (!wait_for_runs(x))
         return write_answer(x);
     x->out_len = 0;
     ph_httpd_free_stream(&x->stream);
-    return call_app(x, false);
+    status = ph_httpd_call(x, ph_httpd_handle);
+    return status ? status : write_answer(x);
 }
 
 static bool starts_with(const char *text, const char *prefix) {
@@ -187,14 +245,16 @@ static int answer(ph_exchange *x) {
         return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
     if (reads && server->options.static_dir && starts_with(x->path, "/static/"))
         return ph_httpd_static(server, x->conn, x->path + strlen("/static/"));
-    status = read_body(x);
-    return status ? status : call_app(x, true);
+    status = ph_httpd_receive(x);
+    if (status == 0)
+        status = read_body(x);
+    return status > 0 ? status : call_app(x);
 }
 
 int ph_httpd_serve(struct mg_connection *conn) {
     const struct mg_request_info *info = mg_get_request_info(conn);
     ph_httpd *server = info->user_data;
-    ph_exchange x = {.server = server, .conn = conn, .info = info, .path = info->local_uri_raw};
+    ph_exchange x = {.server = server, .conn = conn, .info = info, .path = info->local_uri_raw, .derive.place = -1};
     x.keep_alive = wants_keep_alive(&x) && !atomic_load(&server->stopping);
     atomic_fetch_add(&server->in_flight, 1);
     atomic_fetch_add(&server->requests, 1);
@@ -202,6 +262,7 @@ int ph_httpd_serve(struct mg_connection *conn) {
     free(x.body);
     free(x.out);
     ph_httpd_free_stream(&x.stream);
+    ph_httpd_upload_free(&x);
     atomic_fetch_sub(&server->in_flight, 1);
     return status;
 }

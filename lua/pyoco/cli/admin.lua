@@ -5,6 +5,8 @@ local program = require "pyoco.cli.program"
 
 local M = {}
 
+local JSON_OUTPUT = { "--output", choices = { "json" }, doc = "JSON also on a terminal." }
+
 --- The program. `run` is { module, function }, loaded when the command is used. The function is called with an app
 --- { config, origins, store } as services take it; `store` is there, connected and with its resources made, for rows
 --- with `uses_store`.
@@ -15,9 +17,34 @@ M.program = {
   config = { "nats_url" },
   groups = { ["api-key"] = "API keys of the gateway.", runs = "Stored runs.", wheel = "Packages of flows and tasks." },
   commands = {
+    { "api-key create", doc = "Make a key. It is shown this once.", run = { "admin_keys", "create" }, uses_store = true,
+      options = { { "--tenant", required = true, metavar = "<tenant>",
+        doc = "Whose key it is: its holder sees the runs of this tenant only." }, JSON_OUTPUT } },
+    { "api-key list", doc = "List keys, newest first.", run = { "admin_keys", "list" }, uses_store = true,
+      options = { { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." } } },
+    { "api-key revoke", doc = "Make a key useless, at once and for good.", run = { "admin_keys", "revoke" },
+      uses_store = true,
+      options = { { "--key-id", required = true, metavar = "<key-id>",
+        doc = "The part of a key between pyoco_ and its dot." }, JSON_OUTPUT } },
     { "config", doc = "Show the effective value of every option, and where it comes from.",
       run = { "admin_config", "show" },
       options = { { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." } } },
+    { "wheel build", doc = "Pack a folder of flows and task modules as a wheel for workers.",
+      run = { "admin_wheel", "build" },
+      options = {
+        { "DIR", doc = "The folder; its wheel.lua says what the wheel is called." },
+        { "--out", default = ".", metavar = "<folder>", doc = "Where the wheel goes." },
+        { "--name", doc = "Instead of wheel.lua's." },
+        { "--version", doc = "Instead of wheel.lua's." },
+        { "--tags", metavar = "<lua-abi-platform>",
+          doc = "Default: lua54-none-any; with C modules, this machine's." },
+      } },
+    { "wheel inspect", doc = "Show what is in a wheel, and what workers make of it.",
+      run = { "admin_wheel", "inspect" },
+      options = {
+        { "FILE", doc = "A *.whl file." },
+        { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." },
+      } },
   },
 }
 

@@ -9,7 +9,7 @@ local ORDER = { "name", "variable", "flag", "value", "from", "secret" }
 
 --- A value as text; secrets only as whether they are set, addresses without their password.
 local function shown(row, value)
-  if row.secret then return value == nil and "not set" or "set" end
+  if row.secret then return (value == nil or value == "") and "not set" or "set" end
   if value == nil then return "not set" end
   if type(value) ~= "table" then return config.public(value) end
   if #value > 0 then return table.concat(value, row[2] == "paths" and ":" or ",") end

@@ -9,6 +9,7 @@
 --- further fields are the caller's. A name of two words is a verb of a group, as "api-key create"; the program's
 --- `groups` then has a line of documentation for each first word.
 local argparse = require "argparse"
+local host = require "host"
 local config = require "pyoco.config"
 local nearest = require "pyoco.nearest"
 local types = require "pyoco.config_type"
@@ -57,7 +58,8 @@ local function config_option(name)
   local row = config.row(name)
   local default = type(row[3]) == "table" and table.concat(row[3], ":") or row[3]
   local doc = ("%s Default: %s (%s)."):format(row.doc, default == nil and "none" or default, row.env)
-  return { row.flag, doc = doc, is_switch = row[2] == "boolean", metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
+  return { row.flag, doc = doc, is_switch = row[2] == "boolean", off = row.off_flag,
+    metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
 end
 
 --- Group and verb of a command's name; nil and the name when it has no group.
@@ -73,14 +75,15 @@ local function add_command(parent, name, doc)
   return command
 end
 
-local function build(program)
-  local parser = argparse(program.name, program.doc, program.epilog):add_help(false)
+local function build(program, called)
+  local parser = argparse(called or host.command or program.name, program.doc, program.epilog):add_help(false)
     :help_max_width(100):usage_max_width(90):help_description_margin(30)
   parser:flag("-h --help", "Show this help.")
   for _, name in ipairs(program.config or {}) do
     local option = config_option(name)
     if option.is_switch then
       parser:flag(option[1], option.doc):target("config_" .. name)
+      if option.off then parser:flag(option.off, "Undoes it."):target("config_" .. name):action "store_false" end
     else
       parser:option(option[1], option.doc):target("config_" .. name):argname(option.metavar)
     end
@@ -180,6 +183,16 @@ function M.parse(program, argv)
   end
   if result.verb then result.command, result.verb = result.command .. " " .. result.verb, nil end
   return result
+end
+
+--- The completion script of a program for a shell.
+---@param program table
+---@param name string how the user calls the program
+---@param shell string "bash" | "zsh" | "fish"
+---@return string
+function M.completion(program, name, shell)
+  local parser = build(program, name)
+  return parser["get_" .. shell .. "_complete"](parser)
 end
 
 --- Rows of a program for documentation: { {flag, doc} ... } for each command.

@@ -1,4 +1,5 @@
 --- The start of every program with a command line: arguments, help, configuration, and their errors.
+local host = require "host"
 local args = require "pyoco.cli.args"
 local config = require "pyoco.config"
 local output = require "pyoco.cli.output"
@@ -15,7 +16,8 @@ local M = {}
 function M.start(program, argv)
   local values, message, _, usage = args.parse(program, argv)
   if not values then
-    output.fail("arguments", message, { ("`pyoco-host %s --help` lists what there is"):format(program.name) }, usage)
+    output.fail("arguments", message,
+      { ("`%s --help` lists what there is"):format(host.command or "pyoco-host " .. program.name) }, usage)
     return nil, 1
   end
   if values.help then

@@ -79,7 +79,8 @@ local function serve(cfg)
   return require("host.httpd").serve {
     script = host.script, boot = assert(json.encode(cfg)), host = cfg.http_host, port = cfg.http_port,
     threads = cfg.http_threads, vms = cfg.http_vms > 0 and cfg.http_vms or nil,
-    max_body_bytes = cfg.http_max_body_bytes, static_dir = host.home .. "/www", runs_bucket = cfg.runs_bucket,
+    max_body_bytes = cfg.http_max_body_bytes, max_uploads = cfg.http_max_uploads, spool_dir = cfg.http_spool_dir,
+    static_dir = host.home .. "/www", runs_bucket = cfg.runs_bucket,
   }
 end
 
@@ -116,18 +117,28 @@ local function catch_signals()
   return signals
 end
 
---- Everything that is started, started; nil and what is wrong otherwise, with nothing left behind.
-local function start(cfg, log)
-  local link, message = new_link(cfg, log)
-  if not link then return nil, message end
-  link.check()
-  local model, server
-  model, message = require("host.readmodel").start { bucket = cfg.runs_bucket }
-  if model then server, message = serve(cfg) end
-  if server then return { link = link, model = model, server = server } end
-  if model then model:stop() end
-  link.close()
-  return nil, message
+--- Starts everything, into `running`; nil and what is wrong when a part does not start.
+local function start(cfg, log, running)
+  local message
+  running.link, message = new_link(cfg, log)
+  if not running.link then return nil, message end
+  running.link.check()
+  running.model, message = require("host.readmodel").start { bucket = cfg.runs_bucket }
+  if not running.model then return nil, message end
+  if cfg.http_auth_mode == "api_key" then
+    running.keys, message = running.link.store:mirror(cfg.auth_bucket)
+    if not running.keys then return nil, message end
+  end
+  running.server, message = serve(cfg)
+  return running.server, message
+end
+
+--- Ends what runs, in the right order.
+local function stop(running)
+  if running.server then running.server:stop(DRAIN_SEC) end
+  if running.keys then running.keys:stop() end
+  if running.model then running.model:stop() end
+  if running.link then running.link.close() end
 end
 
 --- The whole life of the process.
@@ -140,8 +151,10 @@ function M.run(argv)
   local log = gateway.new_log(cfg)
   for _, warning in ipairs(warnings) do log:warning(warning) end
   local signals = catch_signals()
-  local running, message = start(cfg, log)
-  if not running then
+  local running = {}
+  local started, message = start(cfg, log, running)
+  if not started then
+    stop(running)
     signals.close()
     io.stderr:write("gateway.lua: ", message, "\n")
     return 1

@@ -122,6 +122,7 @@ local function raw_parts(req, part_name, kind)
 end
 
 local function form_parts(req)
+  if req.parts then return multipart.received(req.parts) end
   local kind, header = content_type(req)
   if req.raw_body == "" and not kind then return {} end
   if kind == "multipart/form-data" then return multipart.parse(req.raw_body, header) end
@@ -148,22 +149,28 @@ local function read_body(_, req)
   if req.row.form then return read_form(req, req.row.form) end
 end
 
-local function authenticate(app, req)
-  if not app.authenticate_fn or req.row.public then return end
-  local ok, message, code = app.authenticate_fn(app, req)
-  if not ok then return response.error(err.status(code), message) end
-end
-
 --- An expected failure as its response. detail: a table beside the text, `errors` of documents; or the items of a 422.
 ---@param message string
 ---@param code string
----@param detail table|nil
+---@param detail table|nil of a 429: { retry_after = seconds }
 ---@return table response
 function M.failure(message, code, detail)
   local status = err.status(code)
   if status == 500 then return response.text("Internal Server Error", 500) end
+  if status == 429 then
+    return response.error(429, message, nil, { ["retry-after"] = ("%d"):format(detail and detail.retry_after or 1) })
+  end
   local headers = status == 503 and { ["retry-after"] = "1" } or nil
   return response.error(status, message, type(detail) == "table" and { errors = detail } or nil, headers)
+end
+
+local function authenticate(app, req)
+  local is_public = req.row.public
+  if type(is_public) == "function" then is_public = is_public(app) end
+  if not app.authenticate_fn or is_public then return end
+  local ok, message, code, detail = app.authenticate_fn(app, req)
+  if response.is(ok) then return ok end
+  if not ok then return M.failure(message, code, detail) end
 end
 
 local function run(app, req)
@@ -193,6 +200,27 @@ M.steps = {
   { "authenticate", authenticate },
   { "run", run },
 }
+
+local AROUND_BYTES = 1048576 -- the most that a body has beside its file
+
+--- Whether a request whose body has not been read may come as an upload: its file on disk, whatever its size. The key
+--- is asked for here already: strangers get no disk.
+---@param app table
+---@param req table made by M.request; its body is not there
+---@return table|nil { upload = { part, boundary, max_bytes (0 = no limit), too_large = text } }, or a response that
+---  refuses it; nil when the route takes none
+function M.admit(app, req)
+  give_id(app, req)
+  if route(app, req) or not req.row.upload then return nil end
+  local refusal = same_site(app, req) or read_query(app, req) or authenticate(app, req)
+  if refusal then return refusal end
+  local upload = req.row.upload
+  local boundary = multipart.boundary(select(2, content_type(req)))
+  if not boundary then return response.error(422, "multipart body: the content-type has no boundary") end
+  local max, declared = math.max(0, app.config[upload.max]), tonumber(req.headers["content-length"])
+  if max > 0 and declared and declared > max + AROUND_BYTES then return response.error(413, upload.too_large) end
+  return { upload = { part = upload.part, boundary = boundary, max_bytes = max, too_large = upload.too_large } }
+end
 
 --- Runs the steps. Raises what they raise.
 ---@param app table

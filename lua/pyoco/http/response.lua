@@ -77,6 +77,12 @@ local function asking(stream, opts, keys)
   return setmetatable(stream, Response)
 end
 
+--- Asks for PBKDF2-HMAC-SHA256 of 32 bytes, which costs too much to hold this VM: the handler is called again with it
+--- as req.derived. When another request has meanwhile asked for the same name, it is called again without.
+---@param opts table { secret, salt, iterations, name }
+---@return table response
+function M.derive(opts) return setmetatable({ derive = opts }, Response) end
+
 --- The event stream of a run (contract 8a). C drives it; this VM is free at once. C answers 404 by itself when the
 --- run does not exist or is another tenant's, and 503 over the cap of streams: a handler need not read the run.
 ---@param opts table { run_id, tenant_id = the caller's (nil = may see all), brief = without task records,
@@ -88,8 +94,8 @@ function M.watch(opts)
 end
 
 --- The event stream of all runs' changes (src/httpd/events.c says what it sends). C drives it; this VM is free at once.
----@param opts table { tenant_id = the caller's (nil = may see all), status, flow, tag, schedule_id, workflow_yaml_sha256,
----   q (texts; "" = any), timeout_sec = 60, last_event_id = text of the header, counts = boolean }
+---@param opts table { tenant_id = the caller's (nil = may see all), status, flow, tag, schedule_id,
+---   workflow_yaml_sha256, q (texts; "" = any), timeout_sec = 60, last_event_id = text of the header, counts = boolean }
 ---@return table response
 function M.events(opts)
   return asking({ stream = "events" }, opts, { "tenant_id", "status", "flow", "tag", "schedule_id",
@@ -105,6 +111,15 @@ function M.wait(opts)
   local answer = opts.answer
   return asking({ stream = "wait", status = answer.status, headers = answer.headers, body = answer.body }, opts,
     { "run_id", "tenant_id", "brief", "timeout_sec" })
+end
+
+--- An answer whose body is an object of the Object Store, of any size. C reads and sends it piece by piece; this VM is
+--- free at once. C answers by itself when the bytes cannot be read: 503, or 409 when it was replaced meanwhile.
+---@param opts table { object = source (pyoco.nats.objects), headers, status = 200 }
+---@return table response
+function M.object(opts)
+  return asking({ stream = "object", status = opts.status or 200, headers = opts.headers }, opts.object,
+    { "bucket", "nuid", "size", "chunks", "sha256", "is_direct" })
 end
 
 return M

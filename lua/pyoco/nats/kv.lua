@@ -149,6 +149,29 @@ function Bucket:create(key, value, opts)
   return nil, ("key %s of bucket %s exists"):format(key, self.bucket), "conflict", WRONG_LAST_SEQUENCE
 end
 
+--- Writes several values, each if its key's last revision is the given one (0: it never had any, not even a marker),
+--- all in flight together.
+---@param entries table[] { key, value, revision }
+---@param timeout_ms integer|nil for all together
+---@return table[] results in order: { revision }, or { message, code ("conflict"), err_code }
+function Bucket:update_many(entries, timeout_ms)
+  local list, places, results = {}, {}, {}
+  for i, entry in ipairs(entries) do
+    local ok, message, code = M.check_key(entry[1])
+    if ok then
+      places[#places + 1] = i
+      list[#list + 1] = { self.prefix .. entry[1], entry[2], { expect_last_subject_seq = entry[3] } }
+    else
+      results[i] = { message = message, code = code }
+    end
+  end
+  if #list == 0 then return results end
+  for n, result in ipairs((self.js:publish_many(list, timeout_ms))) do
+    results[places[n]] = result.seq and { revision = result.seq } or result
+  end
+  return results
+end
+
 --- Deletes a key: a marker replaces the value. A key that is not there gets a marker too.
 ---@param key string
 ---@param revision integer|nil only if the last revision is this one

@@ -25,7 +25,8 @@ return {
       { "counts", "boolean", doc = "With the number of runs by status, whatever the filters: at the start, then once a "
         .. "second at most." },
       { "timeout_sec", "integer", default = 60, ge = 1, le = 3600, doc = "How long the stream lasts." },
-      { "last_event_id", "string", max_length = 60, doc = "As the header Last-Event-ID, for clients that cannot send it." },
+      { "last_event_id", "string", max_length = 60,
+        doc = "As the header Last-Event-ID, for clients that cannot send it." },
     },
     run = events },
 }

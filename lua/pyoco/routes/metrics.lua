@@ -4,6 +4,7 @@ local response = require "pyoco.http.response"
 
 return {
   { "GET", "/metrics", name = "metrics", doc = "Counts for Prometheus.",
+    public = function(app) return app.config.metrics_public end,
     run = function(app)
       local text, message, code = metrics.text(app)
       if not text then return nil, message, code end

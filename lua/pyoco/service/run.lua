@@ -1,6 +1,7 @@
---- Reading one run: snapshot, tasks, graph, source.
+--- Reading one run: snapshot, tasks, graph, source. A run that the caller may not see is as if it were not there.
 local json = require "host.json"
 local snapshot = require "pyoco.run.snapshot"
+local access = require "pyoco.service.access"
 local worker = require "pyoco.service.worker"
 local fault = require "pyoco.service.fault"
 
@@ -9,10 +10,10 @@ local M = {}
 local DATA_MAX_BYTES = 64 << 20 -- an answer is made in memory
 
 --- The stored snapshot, or the contract's words for why not.
-local function fetch(app, run_id)
+local function fetch(app, caller, run_id)
   local current, message, code = app.store.runs:get(run_id)
-  if current then return current end
-  if code == "not_found" or code == "invalid" then return nil, "run not found", "not_found" end
+  if current and access.may_see(caller, current) then return current end
+  if current or code == "not_found" or code == "invalid" then return nil, "run not found", "not_found" end
   return fault.of_store(message, code)
 end
 
@@ -34,23 +35,25 @@ end
 
 --- GET /runs/{id}.
 ---@param app table { store, config }
+---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@param with_records boolean keep task_records
 ---@return table|nil snapshot
 ---@return string|nil message
 ---@return string|nil code "not_found" | "unavailable"
-function M.get(app, run_id, with_records)
-  local current, message, code = fetch(app, run_id)
+function M.get(app, caller, run_id, with_records)
+  local current, message, code = fetch(app, caller, run_id)
   if not current then return nil, message, code end
   return enrich(app, with_records and current or snapshot.brief(current))
 end
 
 --- GET /runs/{id}/tasks.
 ---@param app table
+---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@return table|nil
-function M.tasks(app, run_id)
-  local current, message, code = fetch(app, run_id)
+function M.tasks(app, caller, run_id)
+  local current, message, code = fetch(app, caller, run_id)
   if not current then return nil, message, code end
   return {
     run_id = current.run_id, flow_name = current.flow_name, status = current.status,
@@ -76,8 +79,8 @@ end
 
 --- A kind of data of one task: what `read(record)` makes of its record, or the object store's when the snapshot had
 --- no room for records.
-local function of_task(app, run_id, task, kind, read)
-  local current, message, code = fetch(app, run_id)
+local function of_task(app, caller, run_id, task, kind, read)
+  local current, message, code = fetch(app, caller, run_id)
   if not current then return nil, message, code end
   local record = (current.task_records or {})[task]
   if record then
@@ -93,13 +96,14 @@ end
 --- GET /runs/{id}/tasks/{task}/output: the task's output as JSON, from its record or, when it was too big for the
 --- snapshot, from the object store.
 ---@param app table
+---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@param task string
 ---@return string|nil bytes
 ---@return string|nil message "run not found" | "task not found" | "not known yet"
 ---@return string|nil code
-function M.output(app, run_id, task)
-  return of_task(app, run_id, task, "output", function(record)
+function M.output(app, caller, run_id, task)
+  return of_task(app, caller, run_id, task, "output", function(record)
     if record.state ~= "SUCCEEDED" then return nil, "not known yet", "not_found" end
     return json.encode(record.output == nil and json.null or record.output)
   end)
@@ -107,20 +111,21 @@ end
 
 --- GET /runs/{id}/tasks/{task}/log: all that the task has said; its last 4 KB while it runs, or when no more was kept.
 ---@param app table
+---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@param task string
 ---@return string|nil text
 ---@return string|nil message "run not found" | "task not found" | "not known yet"
 ---@return string|nil code
-function M.log(app, run_id, task)
-  return of_task(app, run_id, task, "log", function(record)
+function M.log(app, caller, run_id, task)
+  return of_task(app, caller, run_id, task, "log", function(record)
     return type(record.log_tail) == "string" and record.log_tail or ""
   end)
 end
 
 --- A stored document that a field of the snapshot points to.
-local function document(app, run_id, fields)
-  local current, message, code = fetch(app, run_id)
+local function document(app, caller, run_id, fields)
+  local current, message, code = fetch(app, caller, run_id)
   if not current then return nil, message, code end
   for _, field in ipairs(fields) do
     if type(current[field]) == "string" then
@@ -135,22 +140,24 @@ end
 
 --- GET /runs/{id}/graph: the compiled graph as it was stored (canonical JSON).
 ---@param app table
+---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@return string|nil bytes
 ---@return string|nil message "run not found" | "not known yet"
 ---@return string|nil code
-function M.graph(app, run_id)
-  return document(app, run_id, { "graph_sha256" })
+function M.graph(app, caller, run_id)
+  return document(app, caller, run_id, { "graph_sha256" })
 end
 
 --- GET /runs/{id}/source: the document or the Lua file that ran.
 ---@param app table
+---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@return string|nil bytes
 ---@return string|nil message
 ---@return string|nil code
-function M.source(app, run_id)
-  return document(app, run_id, { "source_sha256", "workflow_yaml_sha256" })
+function M.source(app, caller, run_id)
+  return document(app, caller, run_id, { "source_sha256", "workflow_yaml_sha256", "bundle_hash" })
 end
 
 return M

@@ -1,6 +1,7 @@
 --- The store on NATS JetStream: the only module that opens NATS.
 --- It knows connections, streams and buckets; what they mean to a run is in store/verbs.lua.
 local clock = require "host.clock"
+local mirror = require "host.mirror"
 local nats = require "host.nats"
 local jetstream = require "pyoco.nats.jetstream"
 local kv = require "pyoco.nats.kv"
@@ -70,10 +71,25 @@ function store:knows_time()
   return self.conn:clock_offset() ~= nil
 end
 
+--- Keeps a copy of a bucket in this process, for all its VMs (the backend's `mirrored`).
+---@param bucket string
+---@return table|nil mirror with stop(), to be called before the connection ends
+---@return string|nil message
+---@return string|nil code
+function store:mirror(bucket)
+  return mirror.start(self.conn, bucket)
+end
+
 --- Whether NATS is usable now.
 ---@return string "connected" | "reconnecting" | "closed"
 function store:status()
   return self.conn:status()
+end
+
+--- Facts about the connection.
+---@return table { url, server_id, max_payload, reconnects = times that it was made anew }
+function store:connection()
+  return self.conn:info()
 end
 
 --- Ends the connection. A shared one is ended by the VM that opened it only.
@@ -94,7 +110,11 @@ function M.open(conn, cfg, rpc, many)
     kv = function(bucket) return kv.new(js, bucket) end,
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
+    publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    queues = function(...) return require("pyoco.nats.queues").list(js, ...) end,
+    follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
+    mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)
       local info, message, code = js:stream_info(stream)
       if not info then return nil, message, code end

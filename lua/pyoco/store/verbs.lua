@@ -3,11 +3,14 @@
 --- Every verb answers a value, or nil, message, code (pyoco.err). Revisions are KV revisions.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local REQUEST_TIMEOUT_MS = 2000
-local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
+
+--- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
+local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
 
 --- Decodes a stored JSON object.
 local function decode(bytes, what)
@@ -74,7 +77,7 @@ end
 --- create_raw of a table.
 ---@param snapshot table with run_id
 function runs:create(snapshot)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:create_raw(snapshot.run_id, bytes)
 end
@@ -83,9 +86,31 @@ end
 ---@param snapshot table with run_id
 ---@param revision integer
 function runs:update(snapshot, revision)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:update_raw(snapshot.run_id, bytes, revision)
+end
+
+--- Stores the first snapshots of runs that never were, not even as a marker, all in flight together.
+---@param snapshots table[] each with run_id
+---@return table[] results in order: { revision }, or { message, code }
+function runs:create_many(snapshots)
+  local entries, places, results = {}, {}, {}
+  for i, snapshot in ipairs(snapshots) do
+    local bytes, message, code = wire.snapshot(snapshot)
+    if bytes then
+      places[#places + 1] = i
+      entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
+    else
+      results[i] = { message = message, code = code }
+    end
+  end
+  for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
+    local i = places[n]
+    results[i] = result
+    if result.revision and self.on_write then self.on_write(result.revision) end
+  end
+  return results
 end
 
 --- Removes a run's key (a submit that could not be finished).
@@ -122,7 +147,7 @@ jobs.__index = jobs
 ---@return string|nil message
 ---@return string|nil code "timeout": unknown fate, publish again; "too_large"; "unavailable"
 function jobs:publish(job)
-  local bytes, message, code = json.encode(job, ASCII)
+  local bytes, message, code = wire.job(job)
   if not bytes then return nil, message, code end
   return self:publish_raw(job.run_id, job.tag, bytes)
 end
@@ -131,11 +156,37 @@ end
 ---@param run_id string|nil message id; nil for none (a republish whose first message may still be remembered)
 ---@param tag string
 ---@param bytes string
+---@return integer|nil stream sequence
+---@return string|nil message
+---@return string|nil code
+---@return boolean|nil is_known the stream has a message of this id, or had one within two minutes
 function jobs:publish_raw(run_id, tag, bytes)
   local ack, message, code = self.backend.publish(self.prefix .. "." .. tag, bytes,
     { msg_id = run_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
   if not ack then return nil, message, code end
-  return ack.seq
+  return ack.seq, nil, nil, ack.duplicate
+end
+
+--- Queues jobs, all in flight together; what fails is told one by one.
+---@param list table[] jobs
+---@return table[] results in order: { seq }, or { message, code } as publish has them
+function jobs:publish_many(list)
+  local entries, places, results = {}, {}, {}
+  for i, job in ipairs(list) do
+    local bytes, message, code = wire.job(job)
+    if bytes then
+      places[#places + 1] = i
+      entries[#entries + 1] = { self.prefix .. "." .. job.tag, bytes,
+        { msg_id = job.run_id, expect_stream = self.stream } }
+    else
+      results[i] = { message = message, code = code }
+    end
+  end
+  if #entries == 0 then return results end
+  for n, result in ipairs(self.backend.publish_many(entries, many_timeout_ms(#entries))) do
+    results[places[n]] = result
+  end
+  return results
 end
 
 local dlq = {}
@@ -145,7 +196,7 @@ dlq.__index = dlq
 ---@param token string last token of the subject: the job's tag
 ---@param body table CONTRACT 11.2
 function dlq:publish(token, body)
-  local bytes, message, code = json.encode(body, ASCII)
+  local bytes, message, code = wire.letter(body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
     { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
@@ -179,7 +230,7 @@ end
 ---@param record table with worker_id
 ---@return integer|nil revision
 function workers:put(record)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:put(record.worker_id, bytes)
 end
@@ -188,20 +239,29 @@ end
 ---@param record table with worker_id
 ---@param revision integer
 function workers:update(record, revision)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:update(record.worker_id, bytes, revision)
 end
 
+--- Removes a record.
+---@param worker_id string
+---@param revision integer only if it is still this one
+function workers:delete(worker_id, revision)
+  return self.kv:delete(worker_id, revision)
+end
+
 --- All records; one that cannot be read is left out.
----@return table[]|nil list of { key, record, created (server's unix seconds) }
+---@return table[]|nil list of { key, record, revision, created (server's unix seconds) }
 function workers:list()
   local entries, message, code = self.kv:entries()
   if not entries then return nil, message, code end
   local list = {}
   for _, entry in ipairs(entries) do
     local record = decode(entry.value, entry.key)
-    if record then list[#list + 1] = { key = entry.key, record = record, created = entry.created } end
+    if record then
+      list[#list + 1] = { key = entry.key, record = record, revision = entry.revision, created = entry.created }
+    end
   end
   return list
 end
@@ -277,11 +337,22 @@ function hints:cancel(run_id)
   return self.backend.hint("pyoco.hint.cancel." .. run_id, run_id)
 end
 
+--- Tells the parent of a child run that the child has ended. Only a hint: the parent looks at the child's snapshot.
+---@param run_id string of the child
+function hints:done(run_id)
+  return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
+end
+
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  relations = "pyoco.store.relations",
+  keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
+  schedules = "pyoco.store.schedules",
+  idempotency = "pyoco.store.idempotency",
 }
 
 --- The verbs of one subject, for a store's __index.
@@ -300,8 +371,9 @@ end
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
----  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq},
----  hint(subject, data), count(stream) -> messages in it }
+---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
+---  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's);
+---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end

@@ -3,16 +3,12 @@ local clock = require "host.clock"
 local host = require "host"
 local json = require "host.json"
 local uv = require "luv"
-local interrupt = require "pyoco.cli.interrupt"
 local output = require "pyoco.cli.output"
 local program = require "pyoco.cli.program"
-local services = require "pyoco.up.services"
+local keep = require "pyoco.up.keep"
 local text = require "pyoco.cli.text"
-local wait = require "pyoco.up.wait"
 
 local M = {}
-
-local STOP_SEC = 10 -- for each part, beyond what the worker's runs may take
 
 M.program = {
   name = "up.lua",
@@ -61,55 +57,6 @@ local function printer(up)
   end
 end
 
---- Stops one child: asked first, killed when it does not go, or when the user asks again.
-local function stop_child(up, child, seconds)
-  if child.exited then return end
-  up.say("stopping %s ...", child.name)
-  child:signal "sigterm"
-  up.interrupt.seen = false -- from here on a signal means: at once
-  wait.until_true(function() return child.exited or up.interrupt.seen end, seconds)
-  if not child.exited then
-    local why = up.interrupt.seen and "" or (": it did not stop within %.0f s"):format(seconds)
-    up.say("%s is killed%s", child.name, why)
-    child:signal "sigkill"
-    wait.until_true(function() return child.exited end, 10)
-  end
-end
-
---- Stops everything, the newest first: worker, gateway, NATS.
-local function stop_all(up)
-  up.stopping = true
-  for i = #up.children, 1, -1 do
-    local child = up.children[i]
-    stop_child(up, child, STOP_SEC + (child.name == "worker" and up.cfg.worker_drain_sec or 0))
-  end
-  wait.until_true(function() return uv.loop_alive() == false end, 0.2)
-  for _, child in ipairs(up.children) do child:close() end
-end
-
---- Is up.lua at work in this data folder already? Two nats-servers on one store would destroy it.
-local function claim(dir)
-  uv.fs_mkdir(dir, 493) -- rwxr-xr-x; that it exists is fine, and any other trouble shows below
-  local path = dir .. "/up.pid"
-  local file = io.open(path)
-  local pid = file and math.tointeger(tonumber(file:read("a"))) or nil
-  if file then file:close() end
-  local command = pid and io.open(("/proc/%d/cmdline"):format(pid))
-  local line = command and command:read("a") or ""
-  if command then command:close() end
-  if line:find("up.lua", 1, true) and pid ~= math.tointeger(uv.os_getpid()) then
-    local text_format = "up.lua is at work in %s already (process %d); stop it, or use another --data-dir"
-    return nil, text_format:format(dir, pid), "conflict"
-  end
-  local mine, message = io.open(path, "w")
-  if not mine then
-    return nil, ("cannot write in %s: %s; choose another --data-dir"):format(dir, message), "unavailable"
-  end
-  mine:write(math.tointeger(uv.os_getpid()), "\n")
-  mine:close()
-  return path
-end
-
 --- The program as a user types it: short when it lies below the current folder.
 local function command_name()
   local here = uv.cwd() .. "/"
@@ -141,50 +88,11 @@ local function run_demo(up)
   end
 end
 
---- Starts the parts in order. Returns nil, message, code when one of them fails.
-local function start_all(up)
-  for _, name in ipairs { "nats", "gateway", "worker" } do
-    local fine, message, code = services[name](up)
-    if not fine then return nil, message, code end
-    if up.is_stopping() then return true end
-  end
-  return true
-end
-
-local function new_up(cfg, values, origins)
-  local up = { cfg = cfg, origins = origins, flags = values.flags, nats_port = values.nats_port, children = {},
-    ready_sec = values.ready_sec, demo = values.demo,
-    interrupt = interrupt.catch(), default_slots = math.min(cores(), 4),
-    paint = output.painter(output.is_terminal(1) and cfg.no_color == nil) }
-  function up.say(format, ...)
-    io.stdout:write(format:format(...), "\n")
-    io.stdout:flush()
-  end
-  function up.is_stopping() return up.interrupt.seen or up.dead end
-  function up.on_exit(child)
-    if not up.stopping then up.dead = up.dead or child end
-  end
-  up.on_line = printer(up)
-  return up
-end
-
---- Keeps the parts together until a signal or a death. Gives the exit code.
-local function serve(up, started_at)
-  local fine, message = start_all(up)
-  if not fine then
-    if not up.interrupt.seen then io.stderr:write("up.lua: ", message, "\n") end
-    return 1
-  end
-  if not up.is_stopping() then
-    up.say("ready in %s", output.duration(clock.monotonic() - started_at))
-    if up.demo then run_demo(up) end
-  end
+--- What a person who waits for it sees once all is ready.
+local function greet(up, seconds)
+  up.say("ready in %s", output.duration(seconds))
+  if up.demo then run_demo(up) end
   if not up.is_stopping() then say_next(up) end
-  while not up.is_stopping() do uv.run("once") end
-  if up.interrupt.seen then return 130 end
-  io.stderr:write(("up.lua: the %s %s; everything is stopped. Logs: %s\n"):format(up.dead.name, up.dead:ending(),
-    up.cfg.data_dir))
-  return 1
 end
 
 --- Runs up.lua.
@@ -194,19 +102,16 @@ function M.main(argv)
   local started_at = clock.monotonic()
   local cfg, values, origins = program.start(M.program, argv)
   if not cfg then return values end
-  local pid_file, message = claim(cfg.data_dir)
-  if not pid_file then
-    io.stderr:write("up.lua: ", message, "\n")
-    return 1
-  end
-  local up = new_up(cfg, values, origins)
-  local fine, code = xpcall(serve, debug.traceback, up, started_at)
-  if not fine then io.stderr:write("up.lua: ", code, "\n") end
-  stop_all(up)
-  up.interrupt.close()
-  os.remove(pid_file)
-  if fine and code == 130 then up.say("all stopped") end
-  return fine and code or 1
+  local up = keep.new { parts = { "nats", "gateway", "worker" }, cfg = cfg, origins = origins, flags = values.flags,
+    nats_port = values.nats_port, ready_sec = values.ready_sec, demo = values.demo, on_ready = greet,
+    default_slots = math.min(cores(), 4), paint = output.painter(output.is_terminal(1) and cfg.no_color == nil),
+    say = function(format, ...)
+      io.stdout:write(format:format(...), "\n")
+      io.stdout:flush()
+    end,
+    fail = function(message) io.stderr:write("up.lua: ", message, "\n") end }
+  up.on_line = printer(up)
+  return keep.run(up, started_at)
 end
 
 return M

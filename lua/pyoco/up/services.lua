@@ -28,6 +28,7 @@ end
 local function note_line(note) return note and "\n         " .. note or "" end
 
 local function start(up, name, script, arguments, env)
+  for variable, value in pairs(up.env or {}) do env[variable] = value end
   return child.start { name = name, death_signal = "sigkill", log_path = up.cfg.data_dir .. "/" .. name .. ".log",
     command = { host.exe, script, table.unpack(arguments) }, env = env, on_exit = up.on_exit,
     on_line = up.on_line(name) }
@@ -66,9 +67,10 @@ function M.nats(up)
     up.say("NATS     %s (%s)", require("pyoco.config").public(up.nats_url), up.origins.nats_url)
     return true
   end
-  local server, message, code = nats.start { port = up.nats_port, store_dir = up.cfg.data_dir .. "/nats",
-    log_path = up.cfg.data_dir .. "/nats.log", on_exit = up.on_exit, is_stopping = up.is_stopping,
-    ready_sec = up.ready_sec }
+  local server, message, code = nats.start { host = up.nats_host, port = up.nats_port, exact = up.nats_exact,
+    http_port = up.nats_http_port, store_dir = up.cfg.data_dir .. "/nats",
+    log_path = up.cfg.data_dir .. "/nats.log",
+    on_exit = up.on_exit, is_stopping = up.is_stopping, ready_sec = up.ready_sec }
   if not server then return nil, message, code end
   table.insert(up.children, server.child)
   up.nats_url = server.url
@@ -108,7 +110,8 @@ function M.gateway(up)
   local reachable = up.cfg.http_host == "0.0.0.0" and "127.0.0.1" or up.cfg.http_host
   up.server_url = ("http://%s:%d"):format(reachable, number)
   local fine, why, kind = ready(up, started, function()
-    local answer = http.request { url = up.server_url .. "/ready", timeout_sec = 2, connect_timeout_sec = 1 }
+    local answer = http.request { url = up.server_url .. (up.ready_path or "/ready"), timeout_sec = 2,
+      connect_timeout_sec = 1 }
     local said = answer and json.decode(answer.body)
     return answer and answer.status == 200, type(said) == "table" and said.detail or nil
   end)
@@ -131,6 +134,7 @@ function M.worker(up)
   local slots = up.origins.worker_slots == "default" and tostring(up.default_slots)
   local arguments = { "--worker-id", up.cfg.worker_id, "--tags", table.concat(up.cfg.worker_tags, ","),
     table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path", "worker_allow_commands" })) }
+  if up.flow_resolver then table.move({ "--flow-resolver", up.flow_resolver }, 1, 2, #arguments + 1, arguments) end
   local since = clock.wall() - 0.5
   local started, message, code = start(up, "worker", "worker.lua", arguments, { PYOCO_NATS_URL = up.nats_url,
     PYOCO_WORKER_SLOTS = slots or nil, PYOCO_TASK_PATH = examples_path(up) })

@@ -30,15 +30,25 @@ function M.read(job)
   return { message = message }
 end
 
+--- A Lua flow by its name.
+local function named_flow(name, roots, globals, resolver)
+  if resolver then
+    local flow, message, code = require("pyoco.flow.resolver").flow(resolver, name, roots, globals)
+    if flow or code ~= "not_found" then return flow, message, code end
+  end
+  return load.flow(name, roots, { globals = globals })
+end
+
 --- Builds the flow.
 ---@param job table
 ---@param document table|nil what `read` returned
 ---@param roots string[] task roots
 ---@param globals table|nil more globals for flow files
+---@param resolver string|nil the operator's own resolver, asked first (pyoco.flow.resolver)
 ---@return table|nil flow object
 ---@return string|nil message the run's error
 ---@return string|nil code "not_found" (no such flow) | "invalid" (it cannot be built)
-function M.flow(job, document, roots, globals)
+function M.flow(job, document, roots, globals, resolver)
   if document and document.message then return nil, document.message, "invalid" end
   local opts, code = { globals = globals }, nil
   local ok, flow, message = engine.guard(function()
@@ -46,7 +56,7 @@ function M.flow(job, document, roots, globals)
     if document then
       found, text, code = load.document(document.doc, roots, opts)
     else
-      found, text, code = load.flow(job.flow_name, roots, opts)
+      found, text, code = named_flow(job.flow_name, roots, globals, resolver)
     end
     return found, text
   end)

@@ -9,10 +9,12 @@ local host = require "host"
 
 local M = {}
 
-local PROGRAM = {
+--- The command line (also what --help shows).
+M.PROGRAM = {
   name = "worker.lua", doc = "Pulls jobs by tag and runs their flows.",
   config = { "worker_tags", "worker_id", "worker_slots", "nats_url", "worker_drain_sec", "task_path",
-    "worker_allow_commands" },
+    "worker_flow_resolver", "worker_allow_commands", "wheel_sync_enabled", "wheel_sync_dir",
+    "wheel_sync_interval_sec", "wheel_install_timeout_sec" },
   options = {
     { "--run-once", flag = true, doc = "Take one job at most, then exit." },
     { "--poll-timeout", type = "number", min = 0, default = 1.0, metavar = "<sec>",
@@ -26,7 +28,7 @@ local PROGRAM = {
 ---@return table|integer spec, or the exit code
 function M.main(spec, ...)
   if host.role ~= "script" then return spec end
-  local cfg, values, _, warnings = require("pyoco.cli.program").start(PROGRAM, { ... })
+  local cfg, values, _, warnings = require("pyoco.cli.program").start(M.PROGRAM, { ... })
   if not cfg then return values end
   return require("pyoco.worker.program").run(cfg, values, warnings)
 end

@@ -9,6 +9,7 @@ local rpc = require "pyoco.nats.rpc"
 local stores = require "pyoco.store.jetstream"
 local async = require "pyoco.worker.async"
 local consumer = require "pyoco.worker.consumer"
+local memory = require "pyoco.worker.memory"
 local registries = require "pyoco.worker.registry"
 local supervisors = require "pyoco.worker.supervisor"
 
@@ -21,7 +22,8 @@ local EXIT_INTERRUPTED = 130
 local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subject_prefix", "runs_bucket",
   "workers_bucket", "workflow_bundles_bucket", "run_data_bucket", "max_run_snapshot_bytes",
   "run_heartbeat_interval_sec", "run_max_parallel", "run_max_commands", "command_grace_sec", "flow_max_iterations",
-  "artifacts_dir", "worker_allow_commands", "task_path", "workflow_yaml_max_bytes", "task_log_max_bytes" }
+  "artifacts_dir", "worker_allow_commands", "worker_flow_resolver", "task_path", "workflow_yaml_max_bytes",
+  "task_log_max_bytes" }
 
 --- The boot text of the slots.
 local function boot_text(cfg, is_direct)
@@ -81,6 +83,7 @@ local function new_registry(cfg, store, clock_offset)
   return registries.new {
     workers = store.workers, wall = clock.wall, after = async.after, go = async.go,
     now = function() return clock.wall() + clock_offset() end,
+    memory = function() return memory.tree(math.tointeger(uv.os_getpid())) end,
     record = { worker_id = cfg.worker_id, instance_id = (crypto.uuid4():gsub("-", "")),
       tags = json.array { table.unpack(cfg.worker_tags) }, slots = cfg.worker_slots, version = host.version,
       host = uv.os_gethostname(), pid = math.tointeger(uv.os_getpid()) },
