@@ -5,6 +5,7 @@
 ---   name      the field of cfg that programs read
 ---   env       the variable; a row without env and flag is a constant of the contract
 ---   flag      of a boolean: takes no value and means true
+---   off_flag  of a boolean: the flag that means false
 ---   env_only  read from the process environment only, never from .env
 ---   min, max  refused outside, with variable, value and range
 --- Types are the keys of pyoco.config_type. Times are seconds and sizes bytes, as the names say.
@@ -118,6 +119,20 @@ local sections = {
       doc = "On a stop, runs in hand may take this long before they are handed back." },
     { "task_path", "paths", { "flows" }, env = "PYOCO_TASK_PATH", flag = "--task-path",
       doc = "Folders of flows and task modules, separated by colons; replaces the default." },
+    { "wheel_sync_enabled", "boolean", false, env = "PYOCO_WHEEL_SYNC_ENABLED", flag = "--wheel-sync",
+      off_flag = "--no-wheel-sync", doc = "Whether it installs wheels of the registry, and runs what is in them." },
+    { "wheel_sync_dir", "path", ".pyoco/wheels", env = "PYOCO_WHEEL_SYNC_DIR", flag = "--wheel-sync-dir",
+      doc = "Where wheels are installed; a second worker that shares it uses the folder <worker id> in it." },
+    { "wheel_sync_interval_sec", "number", 10, env = "PYOCO_WHEEL_SYNC_INTERVAL_SEC",
+      flag = "--wheel-sync-interval-sec", min = 0.1, doc = "How often it looks for new and removed wheels." },
+    { "wheel_install_timeout_sec", "number", 180, env = "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC",
+      flag = "--wheel-install-timeout-sec", min = 1, doc = "Longest time that one wheel may take to install." },
+    { "wheel_unpacked_max_bytes", "integer", 1073741824, env = "PYOCO_WHEEL_UNPACKED_MAX_BYTES", min = 1,
+      doc = "A wheel that unpacks to more is refused." },
+    { "wheel_max_ratio", "number", 200, env = "PYOCO_WHEEL_MAX_RATIO", min = 1,
+      doc = "A wheel that unpacks to more than this many times its size is refused; the first 16 MiB are free." },
+    { "wheel_max_entries", "integer", 10000, env = "PYOCO_WHEEL_MAX_ENTRIES", min = 1, max = 65534,
+      doc = "A wheel of more files and folders is refused." },
     { "worker_flow_resolver", "resolver", nil, env = "PYOCO_WORKER_FLOW_RESOLVER", flag = "--flow-resolver",
       doc = "FILE.lua or FILE.lua:NAME: a Lua function that gives a flow for a name; asked before the folders." },
     { "worker_heartbeat_interval_sec", "number", 5, env = "PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC", min = 0.1,
@@ -181,8 +196,7 @@ local sections = {
 --- Variables of the reference whose features come later: known, accepted, and said to have no effect.
 local later = {
   "PYOCO_RUN_RELATIONS_KV_BUCKET", "PYOCO_YAML_SCHEDULES_KV_BUCKET",
-  "PYOCO_WHEEL_OBJECT_STORE_BUCKET", "PYOCO_WHEEL_MAX_BYTES", "PYOCO_WHEEL_SYNC_ENABLED", "PYOCO_WHEEL_SYNC_DIR",
-  "PYOCO_WHEEL_SYNC_INTERVAL_SEC", "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC", "PYOCO_WHEEL_HISTORY_KV_BUCKET",
+  "PYOCO_WHEEL_OBJECT_STORE_BUCKET", "PYOCO_WHEEL_MAX_BYTES", "PYOCO_WHEEL_HISTORY_KV_BUCKET",
   "PYOCO_WHEEL_HISTORY_TTL_SEC", "PYOCO_WORKFLOW_BUNDLE_MAX_BYTES", "PYOCO_SCHEDULE_POLL_INTERVAL_SEC",
   "PYOCO_SPAWN_REQUIRES_APPROVAL", "PYOCO_SPAWN_MAX_CHILD_RUNS", "PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS",
   "PYOCO_SPAWN_CHILD_TAG", "PYOCO_SPAWN_TIMEOUT_SEC", "PYOCO_SPAWN_POLL_INTERVAL_SEC",

@@ -29,6 +29,22 @@ M.program = {
     { "config", doc = "Show the effective value of every option, and where it comes from.",
       run = { "admin_config", "show" },
       options = { { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." } } },
+    { "wheel build", doc = "Pack a folder of flows and task modules as a wheel for workers.",
+      run = { "admin_wheel", "build" },
+      options = {
+        { "DIR", doc = "The folder; its wheel.lua says what the wheel is called." },
+        { "--out", default = ".", metavar = "<folder>", doc = "Where the wheel goes." },
+        { "--name", doc = "Instead of wheel.lua's." },
+        { "--version", doc = "Instead of wheel.lua's." },
+        { "--tags", metavar = "<lua-abi-platform>",
+          doc = "Default: lua54-none-any; with C modules, this machine's." },
+      } },
+    { "wheel inspect", doc = "Show what is in a wheel, and what workers make of it.",
+      run = { "admin_wheel", "inspect" },
+      options = {
+        { "FILE", doc = "A *.whl file." },
+        { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." },
+      } },
   },
 }
 

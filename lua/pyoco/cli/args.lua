@@ -58,7 +58,8 @@ local function config_option(name)
   local row = config.row(name)
   local default = type(row[3]) == "table" and table.concat(row[3], ":") or row[3]
   local doc = ("%s Default: %s (%s)."):format(row.doc, default == nil and "none" or default, row.env)
-  return { row.flag, doc = doc, is_switch = row[2] == "boolean", metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
+  return { row.flag, doc = doc, is_switch = row[2] == "boolean", off = row.off_flag,
+    metavar = "<" .. row.flag:gsub("^%-+", "") .. ">" }
 end
 
 --- Group and verb of a command's name; nil and the name when it has no group.
@@ -82,6 +83,7 @@ local function build(program, called)
     local option = config_option(name)
     if option.is_switch then
       parser:flag(option[1], option.doc):target("config_" .. name)
+      if option.off then parser:flag(option.off, "Undoes it."):target("config_" .. name):action "store_false" end
     else
       parser:option(option[1], option.doc):target("config_" .. name):argname(option.metavar)
     end

@@ -1,0 +1,104 @@
+--- The text files of a wheel's dist-info folder: `Name: value` lines with a body (METADATA, WHEEL), rows of RECORD,
+--- sections of entry_points.txt. Read leniently: what is wrong with them is their checker's to say.
+local M = {}
+
+--- Reads `Name: value` lines up to the first empty line.
+---@param text string
+---@return table fields lower-case name -> list of values, in order
+---@return string body what stands after the empty line
+function M.parse(text)
+  local fields, last, at = {}, nil, 1
+  text = text:gsub("\r\n", "\n")
+  for line, next_at in text:gmatch("([^\n]*)\n?()") do
+    if line == "" then
+      at = next_at
+      break
+    end
+    local name, value = line:match("^([%w_-]+):%s*(.-)%s*$")
+    if name then
+      last = fields[name:lower()] or {}
+      fields[name:lower()] = last
+      last[#last + 1] = value
+    elseif last and line:find("^%s") then -- a value that goes on
+      last[#last] = last[#last] .. "\n" .. line:match("^%s*(.-)%s*$")
+    end
+    at = next_at
+  end
+  return fields, text:sub(at)
+end
+
+--- Writes fields and a body.
+---@param fields table[] list of { name, value }; one whose value is nil or "" is left out
+---@param body string|nil
+---@return string
+function M.format(fields, body)
+  local lines = {}
+  for _, field in ipairs(fields) do
+    local value = field[2] and field[2]:gsub("%s*\n%s*", " ") or ""
+    if value ~= "" then lines[#lines + 1] = ("%s: %s\n"):format(field[1], value) end
+  end
+  if body and body ~= "" then lines[#lines + 1] = "\n" .. body end
+  return table.concat(lines)
+end
+
+--- The fields of a line of comma-separated values; nil when it is not well formed.
+local function csv_fields(line)
+  local fields, at = {}, 1
+  line = line:gsub('""', "\0") -- a quote inside of quotes
+  while true do
+    local value, stop = line:match('^"([^"]*)"()', at)
+    if not value then value, stop = line:match('^([^,"]*)()', at) end
+    fields[#fields + 1] = value:gsub("\0", '"') .. ""
+    if stop > #line then return fields end
+    if line:sub(stop, stop) ~= "," then return nil end
+    at = stop + 1
+  end
+end
+
+--- Reads a RECORD: rows of path, hash and size.
+---@param text string
+---@return table rows path -> { algorithm, digest, size (number|nil) }; algorithm is nil when the row has no hash
+---@return string[] faults lines that cannot be read, and paths that come twice
+function M.record(text)
+  local rows, faults = {}, {}
+  for line in text:gmatch("[^\r\n]+") do
+    local fields = csv_fields(line)
+    local path = fields and #fields == 3 and fields[1]
+    if not path or path == "" then
+      faults[#faults + 1] = ("RECORD has a line that is not path,hash,size: %s"):format(line:sub(1, 100))
+    elseif rows[path] then
+      faults[#faults + 1] = ("RECORD names %s twice"):format(path)
+    else
+      local algorithm, digest = fields[2]:match("^([%w_]+)=([%w_=-]+)$")
+      rows[path] = { algorithm = algorithm, digest = digest and digest:match("^(.-)=*$"), size = tonumber(fields[3]) }
+    end
+  end
+  return rows, faults
+end
+
+--- A path as a field of RECORD.
+---@param path string
+---@return string
+function M.quote(path)
+  return path:find('[,"]') and '"' .. path:gsub('"', '""') .. '"' or path
+end
+
+--- Reads entry_points.txt.
+---@param text string
+---@return table groups list of { name, { { key, value }, ... } }
+function M.entry_points(text)
+  local groups, group = {}, nil
+  for line in text:gmatch("[^\r\n]+") do
+    local section = line:match("^%s*%[(.-)%]%s*$")
+    local key, value = line:match("^%s*([^#;=][^=]-)%s*=%s*(.-)%s*$")
+    if section then
+      group = { section, {} }
+      groups[#groups + 1] = group
+    elseif key and group then
+      table.insert(group[2], { key, value })
+    end
+  end
+  return groups
+end
+
+return M
