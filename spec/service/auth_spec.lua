@@ -30,6 +30,7 @@ describe("api keys", function()
 
   --- Refused as the contract says, and logged once with the reason.
   local function refused(key, reason, key_id)
+    lines = {}
     local answer = ask(key)
     assert.same({ 403, { detail = "invalid api key" } }, { answer.status, answer.json })
     local line = table.remove(lines)
