@@ -86,6 +86,7 @@ local function warn_unknown(env, file, warnings)
   local known, names = {}, {}
   each_row(function(row)
     if row.env then known[row.env], names[#names + 1] = "ours", row.env end
+    if row.also then known[row.also] = "ours" end
   end)
   for _, name in ipairs(schema.later) do known[name] = "later" end
   for source, values in pairs { environment = env, [file.path or ".env"] = file.values } do
@@ -105,11 +106,15 @@ end
 
 --- The text or value given for a row, and where it comes from: flag, environment, .env or nothing.
 local function given(row, flags, env, file)
-  local name = row.env
   if row.flag and flags[row[1]] ~= nil then return flags[row[1]], "flag " .. row.flag end
-  if name and env[name] and env[name] ~= "" then return env[name], "environment " .. name end
-  local value = name and not row.env_only and file.values[name]
-  if value and value ~= "" then return value, ("%s:%d %s"):format(file.path, file.lines[name], name) end
+  local names = { row.env, row.env and row.also }
+  for _, name in ipairs(names) do
+    if env[name] and env[name] ~= "" then return env[name], "environment " .. name end
+  end
+  for _, name in ipairs(row.env_only and {} or names) do
+    local value = file.values[name]
+    if value and value ~= "" then return value, ("%s:%d %s"):format(file.path, file.lines[name], name) end
+  end
   return nil, "default"
 end
 

@@ -28,7 +28,9 @@ function M.markdown()
     out[#out + 1] = TABLE:format(section[2])
     for _, row in ipairs(section[3]) do
       out[#out + 1] = ("| %s | %s | %s | %s | %s%s%s |\n"):format(row.env and cell(row.env) or row[1] .. " (fixed)",
-        cell(row.flag), cell(row[3]), config.expected(row), row.doc, row.secret and " Secret." or "",
+        cell(row.flag), cell(row[3]), config.expected(row), row.doc,
+        (row.also and (" Also read: `%s`."):format(row.also) or "")
+        .. (row.secret and " Secret." or ""),
         row.env_only and " Not read from `.env`." or "")
     end
   end

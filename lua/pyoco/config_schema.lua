@@ -1,9 +1,10 @@
 --- THE table of options: the only place where one is spelled. `.env`, environment, flags, checks, `--help` and
 --- docs/reference/config.md are derived from it (pyoco.config, pyoco.cli.args, pyoco.config_doc).
 ---
---- A row is { name, type, default, env=, flag=, min=, max=, choices=, unit=, secret=, env_only=, doc= }.
+--- A row is { name, type, default, env=, also=, flag=, min=, max=, choices=, unit=, secret=, env_only=, doc= }.
 ---   name      the field of cfg that programs read
 ---   env       the variable; a row without env and flag is a constant of the contract
+---   also      another variable that means the same; env wins
 ---   flag      of a boolean: takes no value and means true
 ---   off_flag  of a boolean: the flag that means false
 ---   env_only  read from the process environment only, never from .env
@@ -41,6 +42,8 @@ local sections = {
     { "runs_bucket", "name", "pyoco_runs", env = "PYOCO_RUNS_KV_BUCKET", doc = "Bucket of the run snapshots." },
     { "workflow_bundles_bucket", "name", "pyoco_workflow_bundles", env = "PYOCO_WORKFLOW_BUNDLES_KV_BUCKET",
       doc = "Bucket of submitted documents and compiled graphs, by SHA-256." },
+    { "run_relations_bucket", "name", "pyoco_run_relations", env = "PYOCO_RUN_RELATIONS_KV_BUCKET",
+      doc = "Bucket of who started whom among the runs of bundles." },
     { "idempotency_bucket", "name", "pyoco_idempotency", env = "PYOCO_IDEMPOTENCY_KV_BUCKET",
       doc = "Bucket of what submits with an Idempotency-Key have begun." },
     { "idempotency_ttl_sec", "number", 86400, env = "PYOCO_IDEMPOTENCY_TTL_SEC", min = 60,
@@ -49,6 +52,8 @@ local sections = {
       doc = "Object store of what is too big for a snapshot: outputs and logs of tasks." },
     { "run_data_max_bytes", "integer", 0, env = "PYOCO_RUN_DATA_MAX_BYTES", min = 0,
       doc = "Most bytes kept there; 0 = no limit. Used when it is created." },
+    { "yaml_schedules_bucket", "name", "pyoco_yaml_schedules", env = "PYOCO_YAML_SCHEDULES_KV_BUCKET",
+      doc = "Bucket of the schedules." },
     { "wheels_bucket", "name", "pyoco_wheels", env = "PYOCO_WHEEL_OBJECT_STORE_BUCKET",
       doc = "Object store of the wheels." },
     { "wheel_store_max_bytes", "integer", 0, env = "PYOCO_WHEEL_STORE_MAX_BYTES", min = 0,
@@ -101,8 +106,14 @@ local sections = {
       doc = "A larger wheel is refused (413); 0 or less = no limit." },
     { "workflow_yaml_max_bytes", "integer", 262144, env = "PYOCO_WORKFLOW_YAML_MAX_BYTES", min = 0,
       doc = "A larger workflow document is refused (413)." },
+    { "workflow_bundle_max_bytes", "integer", 262144, env = "PYOCO_WORKFLOW_BUNDLE_MAX_BYTES", min = 0,
+      doc = "A larger bundle of workflows is refused (413)." },
+    { "spawn_requires_approval", "boolean", true, env = "PYOCO_SPAWN_REQUIRES_APPROVAL",
+      doc = "Whether a bundle whose entry workflow spawns runs waits for somebody's approval." },
     { "dashboard_lang", "string", "auto", env = "PYOCO_DASHBOARD_LANG", flag = "--dashboard-lang",
       doc = "Language of the pages: values that begin with ja or en; anything else = the server's locale." },
+    { "schedule_poll_interval_sec", "number", 1, env = "PYOCO_SCHEDULE_POLL_INTERVAL_SEC", min = 0.2, max = 3600,
+      doc = "One schedule runs at most this often; a third of the time that a dispatch may take (3 s at least)." },
     { "lease_ttl_sec", "number", 4, env = "PYOCO_LEASE_TTL_SEC", min = 1, max = 300,
       doc = "A gateway silent for this long loses the periodic duties to another." },
     { "workers_retention_sec", "number", 604800, env = "PYOCO_WORKERS_RETENTION_SEC", min = 60,
@@ -167,6 +178,19 @@ local sections = {
       doc = "Where tasks' artifacts that are files go, as <folder>/<run_id>/<task>/<name>." },
     { "worker_allow_commands", "boolean", false, env = "PYOCO_WORKER_ALLOW_COMMANDS", flag = "--allow-commands",
       doc = "Lets tasks of submitted documents run commands (`run:`) on this worker." },
+    { "worker_max_waiting", "integer", 32, env = "PYOCO_WORKER_MAX_WAITING", min = 0, max = 1024,
+      doc = "Runs that only wait for child runs, and give their places back meanwhile; further ones keep theirs." },
+    { "spawn_max_child_runs", "integer", 100, env = "PYOCO_SPAWN_MAX_CHILD_RUNS",
+      doc = "Child runs that one run may spawn; 0 or less = no limit." },
+    { "spawn_max_parallel_child_runs", "integer", 8, env = "PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS",
+      doc = "Child runs of one run that may be there at once; one more fails its task. 0 or less = no limit." },
+    { "spawn_child_tag", "tag", nil, env = "PYOCO_SPAWN_CHILD_TAG",
+      doc = "Tag of child runs; none = their parent's." },
+    { "spawn_timeout_sec", "number", 3600, env = "PYOCO_SPAWN_TIMEOUT_SEC",
+      also = "PYOCO_SPAWN_CHILD_WAIT_TIMEOUT_SEC",
+      doc = "How long a task waits for the run that it spawned, which goes on after that; 0 or less = for ever." },
+    { "spawn_poll_interval_sec", "number", 0.2, env = "PYOCO_SPAWN_POLL_INTERVAL_SEC", min = 0.05,
+      doc = "How often it looks; our workers tell each other of an end at once." },
     { "run_memory_max_bytes", "integer", 536870912, env = "PYOCO_RUN_MEMORY_MAX_BYTES", min = 33554432,
       doc = "Memory that the Lua code of one run may use." },
   },
@@ -194,13 +218,7 @@ local sections = {
 }
 
 --- Variables of the reference whose features come later: known, accepted, and said to have no effect.
-local later = {
-  "PYOCO_RUN_RELATIONS_KV_BUCKET", "PYOCO_YAML_SCHEDULES_KV_BUCKET",
-  "PYOCO_WHEEL_OBJECT_STORE_BUCKET", "PYOCO_WHEEL_MAX_BYTES", "PYOCO_WHEEL_HISTORY_KV_BUCKET",
-  "PYOCO_WHEEL_HISTORY_TTL_SEC", "PYOCO_WORKFLOW_BUNDLE_MAX_BYTES", "PYOCO_SCHEDULE_POLL_INTERVAL_SEC",
-  "PYOCO_SPAWN_REQUIRES_APPROVAL", "PYOCO_SPAWN_MAX_CHILD_RUNS", "PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS",
-  "PYOCO_SPAWN_CHILD_TAG", "PYOCO_SPAWN_TIMEOUT_SEC", "PYOCO_SPAWN_POLL_INTERVAL_SEC",
-}
+local later = {}
 
 --- Rules over two options: { the fault's variable, test(cfg) -> true when fine, what to do }.
 local checks = {

@@ -16,6 +16,7 @@ local ALONE = {
   { name = "vm", module = "spec.bench.vm" },
   { name = "exec", module = "spec.bench.exec" },
   { name = "list", module = "spec.bench.list" },
+  { name = "batch", module = "spec.bench.batch" },
   { name = "objects", module = "spec.bench.objects" },
 }
 

@@ -162,6 +162,33 @@ describe("host.http", function()
     assert.equal("invalid", code)
   end)
 
+  it("hands over what has come of an answer that is still coming", function()
+    local uv = require "luv"
+    local open
+    local other = require("spec.support.http_server").start(function(request)
+      open = request
+      return { stays_open = true, stream = true, headers = { ["x-a"] = "b", ["content-length"] = "6" }, body = "one" }
+    end)
+    finally(function()
+      http.close()
+      other.stop()
+    end)
+    local got
+    local transfer = http.start({ url = other.url }, function(answer) got = answer end)
+    assert.same({ "", 0, {} }, { transfer:take() })
+    local chunk, status, headers = "", nil, nil
+    while chunk == "" do
+      uv.run("once")
+      chunk, status, headers = transfer:take()
+    end
+    assert.same({ "one", 200, "b" }, { chunk, status, headers["x-a"] })
+    assert.equal("", (transfer:take()))
+    open.send "two"
+    while not got do uv.run("once") end
+    assert.equal("two", got.body)
+    assert.is_nil(transfer:take())
+  end)
+
   serves("names the option that is wrong", function()
     assert.error_matches(function() http.request {} end, "url is missing")
     assert.error_matches(function() http.request { url = url, body = {} } end, "body must be text, got table")

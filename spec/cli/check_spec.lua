@@ -182,17 +182,34 @@ return pyoco.flow("in", pyoco.task("a", function(b) end, { inputs = { total = 1 
     assert.same({ { name = "good", tasks = 2 } }, json.decode(good).flows)
   end)
 
-  it("goes on after a file of a folder that cannot be read, and says what a bundle is", function()
+  it("goes on after a file of a folder that cannot be read", function()
     assert(uv.fs_symlink("/nonexistent/flow", dir .. "/gone.lua"))
     write("good.yaml", GOOD)
-    write("pack.yaml", "workflows: {main: {flow: {graph: a}, tasks: {a: {callable: 'm:f'}}}}\n"
-      .. "submit: {entry_workflow: main}\n")
     write("bytes.yaml", "\255\0")
     local got = check "."
     assert.equal(1, got.code)
     holds(got.stdout, "./gone.lua: error: ./gone.lua: No such file", "✔ ./good.yaml",
-      "./pack.yaml:1:1: error: this is a bundle of workflows", "./bytes.yaml:1:1: error: the text is not UTF-8",
-      "4 files, 1 flow, 3 errors")
+      "./bytes.yaml:1:1: error: the text is not UTF-8",
+      "3 files, 1 flow, 2 errors")
+  end)
+
+  it("checks bundles: each workflow is a flow, and what is wrong has its place", function()
+    write("m.lua", "return { f = function(x) return x end }\n")
+    local BUNDLE = "workflows:\n  main:\n    flow: {graph: a >> b}\n"
+      .. "    tasks: {a: {callable: 'm:f'}, b: {spawn: trial}}\n"
+      .. "  trial:\n    flow: {graph: c}\n    tasks: {c: {callable: 'm:f', inputs: {y: 1}}}\n"
+      .. "submit: {entry_workflow: main, inputs: {x: 1}}\n"
+    write("pack.yaml", BUNDLE)
+    local got = check "pack.yaml"
+    assert.equal(0, got.code, got.stdout .. got.stderr)
+    holds(got.stdout, "pack.yaml  flow main: 2 tasks", "flow trial: 1 task", "spawns trial", "params: x=1",
+      "pack.yaml:7:42: warning: task 'c': its function has no parameter 'y'")
+    write("pack.yaml", (BUNDLE:gsub("spawn: trial", "spawn: trail"):gsub("m:f', inputs", "m:g', inputs")))
+    got = check "pack.yaml"
+    assert.equal(1, got.code)
+    holds(got.stdout, "pack.yaml:4:46: error: no workflow is called 'trail'", "did you mean trial?")
+    write("pack.yaml", (BUNDLE:gsub("m:f', inputs", "m:g', inputs")))
+    holds(check("pack.yaml").stdout, "pack.yaml:7:27: error: task 'c': callable 'm:g': module 'm' has no function 'g'")
   end)
 
   it("says what it was not given", function()

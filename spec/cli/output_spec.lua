@@ -2,7 +2,7 @@
 local json = require "host.json"
 local output = require "pyoco.cli.output"
 local params = require "pyoco.cli.params"
-local sse = require "pyoco.cli.sse"
+local sse = require "pyoco.client.sse"
 local text = require "pyoco.cli.text"
 local tmp = require "spec.support.tmp"
 

@@ -5,7 +5,9 @@ local crypto = require "host.crypto"
 local CFG = {
   work_stream = "PYOCO_WORK", work_subject_prefix = "pyoco.work", dlq_stream = "PYOCO_DLQ",
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
-  workflow_bundles_bucket = "pyoco_workflow_bundles", leases_bucket = "pyoco_leases",
+  workflow_bundles_bucket = "pyoco_workflow_bundles", run_relations_bucket = "pyoco_run_relations",
+  leases_bucket = "pyoco_leases",
+  yaml_schedules_bucket = "pyoco_yaml_schedules",
   run_data_bucket = "pyoco_run_data",
   auth_bucket = "pyoco_auth",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
@@ -24,6 +26,20 @@ return function(busted, open, close)
 
   busted.before_each(function() store = open(CFG) end)
   busted.after_each(function() close() end)
+
+  describe("relations", function()
+    it("keeps who started whom, by the first snapshot of each run", function()
+      local snapshot = { run_id = "c1", flow_name = "trial", root_run_id = "r1", parent_run_id = "r1", spawn_depth = 1,
+        bundle_hash = "ab", spawned_from_task = "run_child", entry_workflow = "study", status = "PENDING" }
+      assert(store.relations:put(snapshot, 12.5))
+      assert.same({ run_id = "c1", root_run_id = "r1", parent_run_id = "r1", workflow_name = "trial",
+        bundle_hash = "ab", spawned_from_task = "run_child", depth = 1, entry_workflow = "study", submitted_at = 12.5 },
+        store.relations:get("c1"))
+      assert(store.relations:delete("c1"))
+      assert.equal("not_found", select(3, store.relations:get("c1")))
+      assert.equal("invalid", select(3, store.relations:get("c 1")))
+    end)
+  end)
 
   describe("data", function()
     it("keeps what is too big for a snapshot, and says what it is", function()
@@ -124,9 +140,9 @@ return function(busted, open, close)
       store.runs.on_write = nil
       local codes = {}
       for i, result in ipairs(results) do codes[i] = result.code or "ok" end
-      assert.same({ "ok", "conflict", "invalid", "invalid", "ok", "ok" }, codes)
+      assert.same({ "ok", "conflict", "invalid", "invalid", "conflict", "ok" }, codes)
       assert.truthy(results[4].message:find("x", 1, true))
-      for _, i in ipairs { 1, 5, 6 } do
+      for _, i in ipairs { 1, 6 } do
         local bytes, revision = store.runs:get_raw(list[i].run_id)
         assert.same({ bytes, results[i].revision }, told[list[i].run_id])
         assert.equal(revision, results[i].revision)
@@ -190,6 +206,7 @@ return function(busted, open, close)
       local claims = store.idempotency:claim_many { { "a", { run_id = "1" } }, { "b", { run_id = "2" } },
         { "c", { run_id = "3" } } }
       assert.equal("conflict", claims[2].code)
+      assert.same({ [1] = { run_id = "3" }, [3] = { run_id = "r" } }, store.idempotency:get_many { "c", "x", "b" })
       local changes = store.idempotency:update_many { { "a", { run_id = "1", started = true }, claims[1].revision },
         { "c", { run_id = "3", started = true }, claims[1].revision } }
       assert(changes[1].revision)
@@ -235,23 +252,7 @@ return function(busted, open, close)
   end)
 
   require "spec.contract.wheels"(busted, function() return store end)
-  describe("lease", function()
-    it("has one holder, and says since when the server knows of it", function()
-      assert.equal("not_found", select(3, store.lease:get()))
-      local first = assert(store.lease:take({ holder = "a" }))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" })))
-      local record, revision, created = store.lease:get()
-      assert.same({ holder = "a" }, record)
-      assert.equal(first, revision)
-      assert.is_true(math.abs(created - store:now()) < 60)
-      local second = assert(store.lease:take({ holder = "a" }, first))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" }, first)))
-      assert.equal("conflict", select(3, store.lease:release(first)))
-      assert(store.lease:release(second))
-      assert.equal("not_found", select(3, store.lease:get()))
-      assert(store.lease:take { holder = "b" })
-    end)
-  end)
+  require "spec.contract.duties"(busted, function() return store end)
 
   it("takes dead letters and hints", function()
     assert(store.dlq:publish("default", { reason = "invalid_job" }))

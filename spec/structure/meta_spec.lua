@@ -53,6 +53,15 @@ local function names_of(class)
   return sorted(names)
 end
 
+--- Names of an object's methods.
+local function methods_of(object)
+  local names = {}
+  for name in pairs(getmetatable(object)) do
+    if name:sub(1, 1) ~= "_" then names[name] = true end
+  end
+  return sorted(names)
+end
+
 --- A local that a function uses, or one that those which it calls use.
 local function upvalue(fn, wanted)
   local seen, queue = { [fn] = true }, { fn }
@@ -83,7 +92,7 @@ describe("the stubs", function()
   end)
 
   it("name the functions and fields of every module that users require", function()
-    local modules = { "pyoco", "pyoco.testing", "host" }
+    local modules = { "pyoco", "pyoco.testing", "pyoco.client.http", "host" }
     local preload = source.read("src/bind/preload.c") .. source.read("Makefile"):match("LOADABLE%s*:=([^\n]*)")
       :gsub("(%w+)", '{"host.%1", }')
     for name in preload:gmatch('{"(host%.%w+)"') do
@@ -93,6 +102,11 @@ describe("the stubs", function()
     for _, name in ipairs(modules) do
       assert.same(sorted(require(name)), names_of(name), name)
     end
+  end)
+
+  it("name the methods of clients", function()
+    local http = require("pyoco.client.http").new("http://127.0.0.1:1")
+    assert.same(methods_of(http), names_of "pyoco.client.http.Client")
   end)
 
   it("have a file for no other module", function()

@@ -9,8 +9,10 @@
  *     codes: "invalid" (URL), "unavailable" (no connection, or it broke), "timeout", "too_large", "cancelled" (Ctrl-C).
  *   close()   closes the connections that this VM has kept
  *   start(options, done) -> transfer   the same on the VM's event loop (luv's): returns at once; done(answer), or
- *         done(nil, message, code), is called once, from the loop. Options as above but for on_*. transfer:stop()
- *         ends it without a call. The message does not name the URL, since that may hold a password.
+ *         done(nil, message, code, what had come), is called once, from the loop. Options as above but for on_*. transfer:stop()
+ *         ends it without a call. transfer:take() -> body bytes that have come so far (each is given once), status
+ *         (0: none yet), headers; nil once the transfer has ended: done's answer has the rest of the body.
+ *         The message does not name the URL, since that may hold a password.
  *   multipart(fields, files) -> body, content_type
  *     fields: list of { name, value }; files: list of { name, filename = , content_type = , data = }, in that order.
  * Connections are kept per VM and used again. Only http and https. In a script VM Ctrl-C (SIGINT) during a request

@@ -100,6 +100,10 @@ static int dispatch(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, e->t);
     lua_getiuservalue(L, 2, 1);
     int n = push_outcome(L, e->t, e->rc);
+    if (n > 1) { /* a failure: what had come before it */
+        lua_pushlstring(L, e->t->answer.body_len ? e->t->answer.body : "", e->t->answer.body_len);
+        n++;
+    }
     release(e->t);
     lua_call(L, n, 0);
     return 0;
@@ -306,6 +310,24 @@ static int l_transfer_stop(lua_State *L) {
     return 0;
 }
 
+/* transfer:take() -> bytes that have come and were not taken yet, status (0: none yet), headers; nil once it has
+ * ended: done has the rest. */
+static int l_transfer_take(lua_State *L) {
+    transfer *t = luaL_checkudata(L, 1, TRANSFER);
+    if (!t->is_active)
+        return 0;
+    long status = 0;
+    curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+    lua_pushlstring(L, t->answer.body_len ? t->answer.body : "", t->answer.body_len);
+    t->client->held -= t->answer.body_len;
+    t->answer.body_len = 0;
+    lua_pushinteger(L, status);
+    lua_pushcfunction(L, ph_answer_headers);
+    lua_pushlightuserdata(L, &t->answer);
+    lua_call(L, 1, 1);
+    return 3;
+}
+
 static int l_transfer_gc(lua_State *L) {
     release(lua_touserdata(L, 1));
     return 0;
@@ -318,9 +340,11 @@ static transfer *new_transfer(lua_State *L, loop_client *c) {
     if (luaL_newmetatable(L, TRANSFER)) {
         lua_pushcfunction(L, l_transfer_gc);
         lua_setfield(L, -2, "__gc");
-        lua_newtable(L);
+        lua_createtable(L, 0, 2);
         lua_pushcfunction(L, l_transfer_stop);
         lua_setfield(L, -2, "stop");
+        lua_pushcfunction(L, l_transfer_take);
+        lua_setfield(L, -2, "take");
         lua_setfield(L, -2, "__index");
     }
     lua_setmetatable(L, -2);

@@ -32,10 +32,14 @@ local M = {}
 ---@return string? code "invalid"|"unavailable"|"timeout"|"too_large"|"cancelled"
 function M.request(request) end
 
---- The same on the VM's event loop: returns at once, done is called once.
+--- A request on the event loop. take() gives what has come of the body so far, each byte once, the status (0: none
+--- yet) and the headers; nil once it has ended. stop() ends it without a call of done.
+---@alias host.http.Transfer { stop: fun(self), take: fun(self): string?, integer?, table<string, string>? }
+
+--- The same on the VM's event loop: returns at once, done is called once, with what was not taken before.
 ---@param request host.http.Request without on_headers, on_data and on_idle
 ---@param done fun(response: host.http.Response?, message: string?, code: string?)
----@return { stop: fun(self) } transfer
+---@return host.http.Transfer transfer
 function M.start(request, done) end
 
 --- Closes the connections that this VM has kept.

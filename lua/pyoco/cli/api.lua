@@ -1,8 +1,7 @@
---- The gateway as a command line sees it. Failures carry, as fourth value, what output.fail needs:
---- { shape, reason, hints }.
-local http = require "host.http"
+--- The gateway as a command line sees it: pyoco.client.transport, whose failures carry as fourth value what output.fail
+--- needs: { shape, reason, hints, status }.
 local json = require "host.json"
-local sse = require "pyoco.cli.sse"
+local transport = require "pyoco.client.transport"
 
 local M = {}
 
@@ -20,23 +19,8 @@ local HINTS = {
   [503] = "NATS or the gateway is not ready; try again in a moment, and look at GET /ready",
 }
 
-local function encode_component(text)
-  return (tostring(text):gsub("[^%w%-_.~]", function(char) return ("%%%02X"):format(char:byte()) end))
-end
-
 --- A path segment, escaped: ids come from the command line.
----@param id string
----@return string
-function M.segment(id) return encode_component(id) end
-
---- "?a=1&b=2" from a list of { name, value }; nil values are left out.
-local function query_text(query)
-  local parts = {}
-  for _, pair in ipairs(query or {}) do
-    if pair[2] ~= nil then parts[#parts + 1] = pair[1] .. "=" .. encode_component(pair[2]) end
-  end
-  return #parts > 0 and "?" .. table.concat(parts, "&") or ""
-end
+M.segment = transport.segment
 
 --- Lines for the faults of a document: "FILE:LINE:COLUMN: message".
 local function document_hints(body, file)
@@ -48,47 +32,43 @@ local function document_hints(body, file)
   return hints
 end
 
---- Turns an answer that is no success into a failure.
-local function refused(answer, method, path, file)
-  local reason = ("HTTP %d %s %s: %s"):format(answer.status, method, path, answer.body)
-  local hints = document_hints(answer.body, file)
-  hints[#hints + 1] = HINTS[answer.status] or "the gateway's log says more"
-  local code = answer.status == 404 and "not_found" or answer.status == 422 and "invalid" or "unavailable"
-  return nil, reason, code, { shape = "http", reason = reason, hints = hints, status = answer.status }
-end
-
-local function no_connection(server, message, code)
+--- Passes an answer on; gives a failure its shape and hints.
+local function shaped(self, file, answer, message, code, failure)
+  if answer then return answer end
   if code == "cancelled" then return nil, message, code end
-  return nil, message, code, { shape = code == "invalid" and "arguments" or "connection", reason = message,
-    hints = { ("is the gateway at %s running? Start everything with `pyoco-host up.lua`, or name another address "
-      .. "with --server URL or PYOCO_SERVER_URL"):format(server) } }
-end
-
---- Adds the key, if there is one, to the headers of a request.
-local function with_key(self, headers)
-  headers = headers or {}
-  if self.key then headers[self.key_header] = self.key end
-  return headers
+  if not failure then
+    return nil, message, code, { shape = code == "invalid" and "arguments" or "connection", reason = message,
+      hints = { ("is the gateway at %s running? Start everything with `pyoco-host up.lua`, or name another address "
+        .. "with --server URL or PYOCO_SERVER_URL"):format(self.transport.base_url) } }
+  end
+  local hints = document_hints(failure.body, file)
+  hints[#hints + 1] = HINTS[failure.status] or "the gateway's log says more"
+  return nil, message, code, { shape = "http", reason = message, hints = hints, status = failure.status }
 end
 
 --- Sends a request and takes 2xx as success.
 ---@param method string
 ---@param path string
----@param opts table|nil { query = {{name, value}}, body, content_type, file (name for document faults) }
+---@param opts table|nil as transport's, and file (name for document faults)
 ---@return table|nil { status, headers, body }
 ---@return string|nil message
----@return string|nil code "unavailable" | "timeout" | "invalid" | "not_found" | "cancelled"
+---@return string|nil code
 ---@return table|nil failure { shape, reason, hints, status }
 function Api:request(method, path, opts)
-  opts = opts or {}
-  local answer, message, code = http.request {
-    method = method, url = self.server .. path .. query_text(opts.query), body = opts.body,
-    headers = with_key(self, opts.body and { ["content-type"] = opts.content_type or "application/json" }),
-    timeout_sec = opts.timeout_sec or 30, connect_timeout_sec = 5,
-  }
-  if not answer then return no_connection(self.server, message, code) end
-  if answer.status < 200 or answer.status > 299 then return refused(answer, method, path, opts.file) end
-  return answer
+  return shaped(self, opts and opts.file, self.transport:request(method, path, opts))
+end
+
+--- Posts a form.
+---@param path string
+---@param fields table list of { name, text }
+---@param files table list of { name, filename, content_type, data }
+---@param opts table|nil as request
+---@return table|nil answer
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function Api:post_form(path, fields, files, opts)
+  return shaped(self, opts and opts.file, self.transport:post_form(path, fields, files, opts))
 end
 
 --- Follows an event stream until it ends, on_event returns false, or it breaks.
@@ -101,27 +81,14 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function Api:stream(path, query, on_event, on_idle)
-  local feed, status, body = sse.reader(on_event), 200, {}
-  local answer, message, code = http.request {
-    url = self.server .. path .. query_text(query), headers = with_key(self, { accept = "text/event-stream" }),
-    timeout_sec = 0, connect_timeout_sec = 5,
-    on_headers = function(got) status = got end,
-    on_data = function(chunk)
-      if status == 200 then return feed(chunk) end
-      body[#body + 1] = chunk
-    end,
-    on_idle = on_idle, idle_ms = 100,
-  }
-  if not answer then return no_connection(self.server, message, code) end
-  answer.body = table.concat(body)
-  if answer.status ~= 200 then return refused(answer, "GET", path) end
-  return answer
+  return shaped(self, nil, self.transport:stream(path, query, on_event, on_idle))
 end
 
 ---@param cfg table server_url, api_key, api_key_header
 ---@return table
 function M.new(cfg)
-  return setmetatable({ server = cfg.server_url, key = cfg.api_key, key_header = cfg.api_key_header }, Api)
+  return setmetatable({ transport = transport.new(cfg.server_url,
+    { api_key = cfg.api_key, api_key_header = cfg.api_key_header }) }, Api)
 end
 
 return M

@@ -24,6 +24,9 @@ local PARAMS = {
     doc = "One parameter; its value is JSON if it parses, else text. May be repeated; wins over the others." },
 }
 
+local KEY = { "--idempotency-key", metavar = "<key>",
+  doc = "Sent again with the same key within a day, the submit answers the first run and starts no other." }
+
 local function with_params(...)
   local rows, has_output = { ... }, false
   for _, row in ipairs(rows) do has_output = has_output or row[1] == "--output" end
@@ -31,6 +34,8 @@ local function with_params(...)
   if not has_output then rows[#rows + 1] = JSON_OUTPUT end
   return rows
 end
+
+local SCHEDULE_ID = { "--schedule-id", required = true, metavar = "<id>", doc = "Id of the schedule." }
 
 local function with_lists(...)
   local rows = { table.unpack(LISTS) }
@@ -49,12 +54,33 @@ M.program = {
       options = with_params(
         { "--flow-name", default = "main", doc = "Name of the flow." },
         { "--tag", doc = "Which workers may run it; the gateway's default tag if not given." },
-        { "--tags", doc = "Labels of the run, separated by commas." }) },
+        { "--tags", doc = "Labels of the run, separated by commas." }, KEY) },
     { "submit-yaml", doc = "Run a YAML document.", run = { "submit", "submit_yaml" },
       options = with_params(
         { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },
         { "--flow-name", required = true, doc = "Name of the run's flow." },
-        { "--tag", required = true, doc = "Which workers may run it." }) },
+        { "--tag", required = true, doc = "Which workers may run it." }, KEY) },
+    { "schedule-yaml", doc = "Run a YAML document at a time, or again and again.", run = { "schedules", "create" },
+      options = with_params(
+        { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },
+        { "--flow-name", required = true, doc = "Name of the runs' flow." },
+        { "--tag", required = true, doc = "Which workers may run it." },
+        { "--run-at", metavar = "<time>", doc = "Once, at this time: 2026-12-24T18:00:00+09:00." },
+        { "--interval-seconds", type = "number", doc = "Again and again, so many seconds apart." },
+        { "--start-at", metavar = "<time>", doc = "With --interval-seconds: the first time." }) },
+    { "schedules", doc = "List the schedules, those that run next first.", run = { "schedules", "list" },
+      options = { JSON_OUTPUT } },
+    { "schedule-runs", doc = "List the runs of a schedule, newest first.", run = { "schedules", "runs" },
+      options = { SCHEDULE_ID,
+        { "--limit", type = "integer", min = 1, max = 200, doc = "At most so many; 50 if not given." },
+        { "--records", flag = true, doc = "Whole snapshots, with the records of their tasks." }, JSON_OUTPUT } },
+    { "schedule-delete", doc = "Remove a schedule; its runs remain.", run = { "schedules", "delete" },
+      options = { SCHEDULE_ID, JSON_OUTPUT } },
+    { "submit-batch", doc = "Run many flows that the workers know by their names; prints a result for each.",
+      run = { "submit_batch", "run" },
+      options = {
+        { "FILE", doc = "Runs, an object on each line or in one JSON array: flow_name, params, tag, tags, "
+          .. "idempotency_key. - is standard input." }, JSON_OUTPUT } },
     { "check", doc = "Say what is wrong with flow files, and draw their graphs. Needs no gateway.",
       run = { "check", "run" }, is_local = true, needs = { "file", "workflow_file" },
       options = {

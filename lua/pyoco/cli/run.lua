@@ -22,6 +22,7 @@ end
 
 --- The flow that is meant, out of those of the file.
 local function choose(found, name)
+  name = name or found.entry
   local names = {}
   for i, flow in ipairs(found.flows) do
     if flow.name == name or (not name and #found.flows == 1) then return flow end

@@ -115,14 +115,6 @@ local function read_lua(found, roots, globals, text)
   end
 end
 
---- The error for a bundle of workflows, which is no single flow.
-local function bundle_error(text)
-  local root = require("host.yaml").decode(text, { duplicate = "last" })
-  if type(root) ~= "table" or root.workflows == nil or root.flow ~= nil then return nil end
-  return { line = 1, column = 1, message = "this is a bundle of workflows: this version neither checks nor runs those",
-    hint = "the JSON Schema checks its keys; write each workflow as a document of its own to check it here" }
-end
-
 --- Finds the functions of a document's tasks.
 local function resolve(found, doc, roots, globals)
   local box = sandbox.new(roots, globals)
@@ -138,17 +130,42 @@ local function resolve(found, doc, roots, globals)
     found.errors[#found.errors + 1] = { file = found.path, line = place.line, column = place.column,
       message = ("task '%s': %s"):format(problem.task, problem.message) }
   end
-  if not ok then found.errors = problems.of_message(tostring(flow or why), found.path) end
+  if not ok then
+    for _, problem in ipairs(problems.of_message(tostring(flow or why), found.path)) do
+      found.errors[#found.errors + 1] = problem
+    end
+  end
   return ok and flow or nil
 end
 
+--- Adds the workflows of a bundle; a run starts the entry workflow, with the submit's inputs.
+local function read_bundle(found, roots, globals, text)
+  local bundle, message, _, errors = require("pyoco.flow.bundle").read(text)
+  if not bundle then
+    found.errors = stamp(errors or { { message = message } }, found.path)
+    return
+  end
+  found.warnings, found.entry = bundle.warnings, bundle.entry_workflow
+  for _, name in ipairs(bundle.names) do
+    local workflow = bundle.workflows[name]
+    local doc = { graph = workflow.graph, expose_env = workflow.expose_env,
+      defaults = name == bundle.entry_workflow and bundle.inputs or {},
+      place_of = function(...) return bundle.place_of(name, ...) end }
+    add_flow(found, name, doc.graph, resolve(found, doc, roots, globals), doc.place_of)
+  end
+  stamp(found.warnings, found.path)
+end
+
 local function read_yaml(found, roots, globals, text)
+  if require("pyoco.flow.bundle").is_bundle(text) then
+    found.files = { found.path }
+    return read_bundle(found, roots, globals, text)
+  end
   local name = found.path:match("([^/]*)%.ya?ml$")
   local doc, message, _, errors = require("pyoco.flow.document").read(text, { name = name, places = true })
   found.files = { found.path }
   if not doc then
-    local bundle = bundle_error(text)
-    found.errors = stamp(bundle and { bundle } or errors or { { message = message } }, found.path)
+    found.errors = stamp(errors or { { message = message } }, found.path)
     return
   end
   found.warnings = doc.warnings or {}
@@ -172,7 +189,8 @@ end
 ---@param path string
 ---@param opts table { roots = folders of modules, globals = more globals for user code }
 ---@return table|nil found { path, text, flows = { { name, graph, flow = flow object, nil after an error, params,
----  commands = see cli/lint.lua } }, functions = names when it is a module of tasks, errors, warnings = lists of
+---  commands = see cli/lint.lua } }, entry = name of the workflow that a
+---  bundle starts, functions = names when it is a module of tasks, errors, warnings = lists of
 ---  { file, line, column, message, caret, hint }, files = paths of all that was read }
 ---@return string|nil message the file cannot be read
 ---@return string|nil code "not_found"

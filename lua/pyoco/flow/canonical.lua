@@ -28,6 +28,12 @@ local function command(given)
   return { run = type(run) == "table" and arrays(run) or run, env = given.env, cwd = given.cwd }
 end
 
+--- A child run that a task starts.
+local function spawn(given)
+  if not given then return nil end
+  return { workflow = given.workflow, fail_on = given.fail_on and arrays(given.fail_on) or nil }
+end
+
 --- What the structure has of a frame.
 local function frame_row(frame)
   return { id = frame.id, kind = frame.kind, frame = frame.frame, needs = condition(frame.needs), count = frame.count,
@@ -45,7 +51,7 @@ function M.encode(graph, opts)
   for i, node in ipairs(graph.nodes) do
     nodes[i] = { name = node.name, needs = condition(node.needs), frame = node.frame, inputs = node.inputs,
       outputs = arrays(node.outputs), options = node.options and next(node.options) and node.options or nil,
-      command = command(node.command) }
+      command = command(node.command), spawn = spawn(node.spawn) }
     origins[node.name] = { callable = node.callable, file = node.file, line = node.line, column = node.column }
   end
   for i, frame in ipairs(graph.frames) do

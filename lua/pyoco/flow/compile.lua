@@ -2,7 +2,8 @@
 ---
 ---   graph = { version = 1, name, nodes, edges, frames, any_of }
 ---   nodes   in declaration order: { name, needs = COND|nil, frame = id|nil, inputs = {}, outputs = {}, options = {
----           those given }, command = { run = list or text, env = {}, cwd }|nil, callable, line, column, file }
+---           those given }, command = { run = list or text, env = {}, cwd }|nil, spawn = { workflow, fail_on = {}|nil }
+---           |nil, callable, line, column, file }
 ---   COND    "task" | FRAME_REF | { all = { COND, ... } } | { any = { COND, ... } }: what must have SUCCEEDED before
 ---   FRAME_REF  { frame = id }: one table per frame, wherever it is mentioned
 ---   frames  loops, switches and their branches, outer ones first: { id, kind, frame = id of the one around it|nil,
@@ -260,7 +261,7 @@ end
 local function is_included(c, row, run_all)
   local first = row.first
   if not run_all then return first ~= nil end
-  local can_run = row.callable or row.command
+  local can_run = row.callable or row.command or row.spawn
   if first and can_run then return true end
   local message
   if first then

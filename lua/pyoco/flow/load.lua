@@ -163,7 +163,7 @@ function M.document(doc, roots, opts)
     if node.callable then fn, message = resolve(box, node.callable) else message = "it has no callable and no run" end
     if fn then
       flow.functions[node.name], flow.params[node.name] = fn, sandbox.parameters(fn)
-    elseif not node.command then
+    elseif not node.command and not node.spawn then
       problems[#problems + 1] = { task = node.name, message = message }
     end
   end

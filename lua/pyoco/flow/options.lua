@@ -63,8 +63,13 @@ M.TOP = {
 M.LUA_FLOW = { M.FLOW[2], M.RUNTIME[1] }
 
 --- Tasks of a workflow in a bundle: one may run another workflow of the bundle.
-M.BUNDLE_TASK = { { name = "spawn", type = "text", in_lua = false, example = "train",
-  doc = "The workflow of this bundle that the task runs as a child run." }, table.unpack(M.TASK) }
+M.BUNDLE_TASK = {
+  { name = "spawn", type = "text", in_lua = false, example = "train",
+    doc = "The workflow of this bundle that the task runs as a child run." },
+  { name = "fail_on", type = "ends", in_lua = false, example = { "FAILED", "CANCELLED" }, no_default = "none",
+    doc = "Ends of the child run that fail the task; without it the task succeeds, and its output tells the end." },
+  table.unpack(M.TASK),
+}
 
 --- Keys of one workflow of a bundle.
 M.WORKFLOW = { M.TOP[2], { name = "tasks", type = "tasks", rows = M.BUNDLE_TASK, in_lua = false,
@@ -214,6 +219,8 @@ local function list_of(expected, is_good)
   end
 end
 
+local ENDS = { FAILED = true, CANCELLED = true }
+
 local function is_save_path(text) return require("pyoco.flow.save_path").parse(text) ~= nil end
 
 --- Each type: check(row, value) -> nil when it is right, else what was expected [, what was got [, a remedy]].
@@ -255,6 +262,7 @@ M.TYPES = {
   environment = check_environment,
   command = check_command,
   texts = list_of("a list of texts", function() return true end),
+  ends = list_of("a list of FAILED and CANCELLED", function(text) return ENDS[text] end),
   paths = list_of("a list of paths such as results.size (below scratch, results or params)", is_save_path),
 }
 
@@ -313,12 +321,13 @@ for _, name in ipairs { "callable", "run", "env", "cwd", "inputs", "outputs" } d
 ---@param line integer|nil of the task in a document
 ---@param column integer|nil
 ---@return table row { name, callable, inputs, outputs, options = { those that are given }|nil,
----  command = { run, env, cwd }|nil, line, column }
+---  command = { run, env, cwd }|nil, spawn = { workflow, fail_on = list|nil }|nil, line, column }
 function M.row(given, name, line, column)
   local command, plain
   if given.run ~= nil then
     command = { run = NORMAL.command(given.run), env = NORMAL.environment(given.env or {}), cwd = given.cwd }
   end
+  local spawn = given.spawn ~= nil and { workflow = given.spawn, fail_on = given.fail_on } or nil
   for option, value in pairs(given) do
     local known = PLAIN[option]
     if known then
@@ -328,7 +337,8 @@ function M.row(given, name, line, column)
     end
   end
   return { name = name, callable = given.callable, inputs = given.inputs, outputs = given.outputs, options = plain,
-    command = command, line = line, column = column, file = nil, needs = nil, frame = nil } -- named for their room
+    command = command, spawn = spawn, line = line, column = column, file = nil, needs = nil,
+    frame = nil } -- named for their room
 end
 
 --- Options of one task that contradict each other.
@@ -347,6 +357,10 @@ function M.conflicts(given, has_function)
           hint = "write run: as well, or remove it" }
       end
     end
+  end
+  if given.fail_on ~= nil and given.spawn == nil then
+    found[#found + 1] = { name = "fail_on", message = "has fail_on, which is for a child run, but no spawn",
+      hint = "write spawn: as well, or remove it" }
   end
   return found
 end

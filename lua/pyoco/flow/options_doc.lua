@@ -17,7 +17,15 @@ local SECTIONS = {
   { "`flow`, and the options of `pyoco.flow`", options.FLOW },
   { "`runtime`, and the options of `pyoco.flow`", options.RUNTIME },
   { "`tasks.NAME`, and the options of `pyoco.task`", options.TASK },
+  { "A bundle of workflows (bundle.yaml)", options.BUNDLE },
+  { "`workflows.NAME` of a bundle", options.WORKFLOW },
+  { "`workflows.NAME.tasks.NAME`, beside the options of every task", { options.BUNDLE_TASK[1],
+    options.BUNDLE_TASK[2] } },
+  { "`submit` of a bundle", options.SUBMIT },
 }
+
+--- Rows of which Lua has most.
+local WITH_LUA = { [options.FLOW] = true, [options.RUNTIME] = true, [options.TASK] = true }
 
 local TABLE = "\n## %s\n\n| option | expected | default | example | meaning |\n|---|---|---|---|---|\n"
 
@@ -41,7 +49,7 @@ function M.markdown()
   for _, section in ipairs(SECTIONS) do
     out[#out + 1] = TABLE:format(section[1])
     for _, row in ipairs(section[2]) do
-      local only = row.in_lua == false and section[2] ~= options.TOP and " Not in Lua." or ""
+      local only = row.in_lua == false and WITH_LUA[section[2]] and " Not in Lua." or ""
       out[#out + 1] = ("| `%s`%s | %s | %s | %s | %s%s |\n"):format(row.name, row.is_required and " (required)" or "",
         expected(row), row.default ~= nil and cell(row.default) or row.no_default or "", cell(row.example),
         row.doc:gsub("|", "\\|"), only)

@@ -89,9 +89,10 @@ end
 --- Where errors point into.
 ---@param document string the whole text
 ---@param origin table|nil of a graph inside a YAML document: { text = the graph text, value_line, value_column, style }
+---@param shared table|nil { starts = what another source of the same document knows of its lines }
 ---@return table source
-function M.source(document, origin)
-  local source = { document = document, starts = line_starts(document) }
+function M.source(document, origin, shared)
+  local source = { document = document, starts = shared and shared.starts or line_starts(document) }
   if origin and origin.text and origin.value_line then
     source.text, source.origin = origin.text, origin
   end
@@ -168,11 +169,9 @@ local function locate(source, problem)
 end
 
 --- Makes a function that tells line and column, in a document, of a byte of its graph text.
----@param document string the whole text
----@param origin table of the graph, see M.source
+---@param source table from M.source, with the origin of the graph
 ---@return fun(at: integer): integer?, integer?
-function M.places(document, origin)
-  local source = M.source(document, origin)
+function M.places(source)
   return function(at)
     local place = { at = at, to = at }
     locate(source, place)
@@ -248,18 +247,19 @@ local function add_nearest(problem, budget)
 end
 
 --- Makes raw errors presentable: places, carets, hints, sorted by place.
----@param errors table list of raw errors
+---@param errors table list of raw errors; one of another graph text of the same document has a `source` of its own
 ---@param source table|nil from M.source; nil for Lua flows
 ---@return table list of { line, column, path, code, message, hint, caret, file }
 function M.finish(errors, source)
   local budget, finished = { left = MAX_COMPARED }, {}
   for order, problem in ipairs(errors) do
-    if source then locate(source, problem) end
+    local own = problem.source or source
+    if own then locate(own, problem) end
     add_nearest(problem, budget)
-    name_places(source, problem)
+    name_places(own, problem)
     finished[order] = {
       line = problem.line, column = problem.column, file = problem.file, path = problem.path, code = problem.code,
-      message = problem.message, hint = problem.hint, caret = caret(source, problem),
+      message = problem.message, hint = problem.hint, caret = caret(own, problem),
       order = order,
     }
   end

@@ -38,6 +38,7 @@ local SCHEMAS = {
   inputs = function() return { type = array("object", "null") } end,
   params = function() return { type = array("object", "null") } end,
   texts = function() return { type = array("array", "null"), items = { type = "string" } } end,
+  ends = function() return { type = array("array", "null"), items = { enum = array("FAILED", "CANCELLED") } } end,
   paths = function() return { type = array("array", "null"), items = { type = "string", pattern = SAVE_PATH } } end,
   environment = function()
     return { type = array("object", "null"), propertyNames = { pattern = VARIABLE },
@@ -99,6 +100,8 @@ function tasks_of(row)
   if task.properties.spawn then
     task.allOf[3] = { oneOf = array(is_given("callable"), is_given("run"), is_given("spawn")),
       description = "one of callable, run and spawn" }
+    task.allOf[4] = { ["if"] = is_given("fail_on"), ["then"] = is_given("spawn"),
+      description = "fail_on is for a task with spawn" }
   end
   return { type = array("object", "null"), propertyNames = { pattern = TEXT }, additionalProperties = task }
 end

@@ -82,7 +82,7 @@ local function cut(text, most)
   return text:sub(1, (utf8.offset(text, most) or most) - 1) .. "…"
 end
 
---- A task's options as text: `retries=3 timeout_sec=30`, and its command.
+--- A task's options as text: `retries=3 timeout_sec=30`, its command, the workflow that it spawns.
 ---@param node table of a graph
 ---@return string|nil
 function M.options(node)
@@ -98,6 +98,8 @@ function M.options(node)
     local run = type(command.run) == "table" and table.concat(command.run, " ") or command.run
     parts[#parts + 1] = "$ " .. cut(run, LONGEST)
   end
+  local spawn = type(node.spawn) == "table" and node.spawn or nil
+  if spawn then parts[#parts + 1] = "spawns " .. cut(spawn.workflow, LONGEST) end
   return #parts > 0 and table.concat(parts, " ") or nil
 end
 

@@ -9,14 +9,17 @@ local http_app = require "pyoco.http.app"
 local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
+local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
+local scheduler = require "pyoco.service.scheduler"
 local workers = require "pyoco.service.worker"
 
 local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
-local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.workers",
-  "pyoco.routes.wheels", "pyoco.routes.schemas", "pyoco.routes.metrics" }
+local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.bundles",
+  "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels", "pyoco.routes.schemas",
+  "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 
@@ -49,6 +52,8 @@ function M.app()
   if boot then app.store = M.store(cfg) end
   authenticate.mount(app)
   app:every(lease.TICK_SEC, "lease", lease.tick)
+  app.on_handled = metrics.request
+  app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app

@@ -30,7 +30,8 @@ local QUIET = setmetatable({}, { __index = function() return function() end end 
 
 --- Makes an app without routes.
 ---@param opts table|nil { config = plain table of values, log = logger of pyoco.log, services = what handlers call }
----@return table app with config, log, services, steps (a copy of the pipeline's list)
+---@return table app with config, log, services, steps (a copy of the pipeline's list); on_handled = nil | called after
+---  each request that a route took: on_handled(row's name, status, monotonic seconds of its start)
 function M.new(opts)
   opts = opts or {}
   return setmetatable({ config = opts.config or {}, log = opts.log or QUIET, services = opts.services or {},
@@ -182,12 +183,14 @@ end
 ---@param req table { method, raw_path, path, query_string, headers, body, remote_addr, scheme }
 ---@return table response { status, headers, body } or { stream = ... }
 function App:handle(req)
+  local started_at = clock.monotonic()
   local ok, answer = xpcall(pipeline.run, with_traceback, self, pipeline.request(req))
   if not ok then
     self.log:error("request failed", { request_id = req.id, method = req.method, path = req.path }, answer)
     answer = response.text("Internal Server Error", 500)
   end
   if answer.headers and req.id then answer.headers["x-request-id"] = req.id end
+  if self.on_handled and req.row then self.on_handled(req.row.name, answer.status or 200, started_at) end
   return answer
 end
 

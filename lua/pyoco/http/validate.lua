@@ -7,7 +7,7 @@
 ---   integer, number   ge, le (bounds, inclusive), gt (exclusive)
 ---   boolean
 ---   object
----   array    items = type of each item
+---   array    items = type of each item, max_items
 ---   file     (forms) a part with a file name: { filename, content_type, data }
 ---   any      taken as it is
 --- list = true (queries): may be repeated, gives a list. default is given as it is, so it must not be changed.
@@ -121,9 +121,13 @@ local function check_object(value)
   return value
 end
 
-local function check_array(value)
+local function check_array(value, row)
   if type(value) ~= "table" or not json.is_array(value) then
     return nil, { "list_type", "Input should be a valid list" }
+  end
+  if row.max_items and #value > row.max_items then
+    return nil, { "too_long", ("List should have at most %d items after validation, not %d"):format(row.max_items,
+      #value), { field_type = "List", max_length = row.max_items, actual_length = #value } }
   end
   return value
 end
@@ -161,7 +165,13 @@ local function one(row, value, loc, faults)
   return result
 end
 
---- Checks the fields of values; whole is what a missing field shows as its input.
+--- A place within another, as a list.
+local function within_place(where, ...)
+  local loc = { table.unpack(where) }
+  return table.move({ ... }, 1, select("#", ...), #loc + 1, loc)
+end
+
+--- Checks the fields of values, which stand at the place `where`; whole is what a missing field shows as its input.
 local function fields(schema, values, where, whole)
   local result, faults = {}, {}
   for _, row in ipairs(schema) do
@@ -169,19 +179,28 @@ local function fields(schema, values, where, whole)
     local value = values[name]
     if value == nil then
       if row.required then
-        faults[#faults + 1] = fault(MISSING, { where, name }, whole)
+        faults[#faults + 1] = fault(MISSING, within_place(where, name), whole)
       else
         result[name] = row.default
       end
     elseif row.list then
       result[name] = {}
-      for i, item in ipairs(value) do result[name][i] = one(row, item, { where, name, i - 1 }, faults) end
+      for i, item in ipairs(value) do result[name][i] = one(row, item, within_place(where, name, i - 1), faults) end
     else
-      result[name] = one(row, value, { where, name }, faults)
+      result[name] = one(row, value, within_place(where, name), faults)
     end
   end
   if #faults > 0 then return nil, json.array(faults) end
   return result
+end
+
+--- Checks an object of a decoded JSON body.
+local function object(schema, value, where)
+  if type(value) ~= "table" or value == json.null or json.is_array(value) then
+    return nil, json.array { fault({ "model_attributes_type",
+      "Input should be a valid dictionary or object to extract fields from" }, where, value) }
+  end
+  return fields(schema, value, where, value)
 end
 
 --- Checks a decoded JSON body.
@@ -189,12 +208,20 @@ end
 ---@param value any
 ---@return table|nil fields nil when there are faults
 ---@return table|nil faults list of pydantic items
-function M.body(schema, value)
-  if type(value) ~= "table" or value == json.null or json.is_array(value) then
-    return nil, json.array { fault({ "model_attributes_type",
-      "Input should be a valid dictionary or object to extract fields from" }, { "body" }, value) }
+function M.body(schema, value) return object(schema, value, { "body" }) end
+
+--- Checks each item of a list of a decoded JSON body by itself: one that is wrong does not spoil the others.
+---@param schema table of one item
+---@param list table
+---@param name string the list's name in the body
+---@return table[] items in order: { value = fields } or { faults = list of pydantic items }
+function M.each(schema, list, name)
+  local items = {}
+  for i, value in ipairs(list) do
+    local result, faults = object(schema, value, { "body", name, i - 1 })
+    items[i] = { value = result, faults = faults }
   end
-  return fields(schema, value, "body", value)
+  return items
 end
 
 --- The faults of a body that is absent though a field of it is required; nil when none is.
@@ -226,7 +253,7 @@ function M.query(schema, values)
     local list = values[row[1]]
     flat[row[1]] = list and (row.list and list or list[#list])
   end
-  return fields(schema, flat, "query")
+  return fields(schema, flat, { "query" })
 end
 
 --- Checks form parts. An empty value is as if absent.
@@ -248,7 +275,7 @@ function M.form(schema, parts)
   for name, value in pairs(values) do -- a field sent as a file is read as text
     if kinds[name] ~= "file" and type(value) == "table" then values[name] = value.data end
   end
-  return fields(schema, values, "body")
+  return fields(schema, values, { "body" })
 end
 
 return M

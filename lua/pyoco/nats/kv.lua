@@ -149,44 +149,27 @@ function Bucket:create(key, value, opts)
   return nil, ("key %s of bucket %s exists"):format(key, self.bucket), "conflict", WRONG_LAST_SEQUENCE
 end
 
---- Several writes, all in flight together.
-local function write_many(kv, entries, revision_of)
+--- Writes several values, each if its key's last revision is the given one (0: it never had any, not even a marker),
+--- all in flight together.
+---@param entries table[] { key, value, revision }
+---@param timeout_ms integer|nil for all together
+---@return table[] results in order: { revision }, or { message, code ("conflict"), err_code }
+function Bucket:update_many(entries, timeout_ms)
   local list, places, results = {}, {}, {}
   for i, entry in ipairs(entries) do
     local ok, message, code = M.check_key(entry[1])
     if ok then
       places[#places + 1] = i
-      list[#list + 1] = { kv.prefix .. entry[1], entry[2], { expect_last_subject_seq = revision_of(entry) } }
+      list[#list + 1] = { self.prefix .. entry[1], entry[2], { expect_last_subject_seq = entry[3] } }
     else
       results[i] = { message = message, code = code }
     end
   end
   if #list == 0 then return results end
-  for n, result in ipairs((kv.js:publish_many(list))) do
+  for n, result in ipairs((self.js:publish_many(list, timeout_ms))) do
     results[places[n]] = result.seq and { revision = result.seq } or result
   end
   return results
-end
-
---- Writes several values whose keys do not exist, all in flight together.
----@param entries table[] { key, value }
----@return table[] results in order: { revision }, or { message, code ("conflict" when it exists), err_code }
-function Bucket:create_many(entries)
-  local results = write_many(self, entries, function() return 0 end)
-  for i, result in ipairs(results) do
-    if result.err_code == WRONG_LAST_SEQUENCE then -- it may have been deleted: rare, so one by one
-      local revision, message, code, err_code = self:create(entries[i][1], entries[i][2])
-      results[i] = revision and { revision = revision } or { message = message, code = code, err_code = err_code }
-    end
-  end
-  return results
-end
-
---- Writes several values, each if the key's last revision is the given one, all in flight together.
----@param entries table[] { key, value, revision }
----@return table[] results as create_many's
-function Bucket:update_many(entries)
-  return write_many(self, entries, function(entry) return entry[3] end)
 end
 
 --- Deletes a key: a marker replaces the value. A key that is not there gets a marker too.

@@ -1,29 +1,20 @@
 --- Runs: submit, read, watch, cancel (CONTRACT 7.2 to 7.10).
-local json = require "host.json"
 local include = require "pyoco.http.include"
 local response = require "pyoco.http.response"
+local validate = require "pyoco.http.validate"
 local waiting = require "pyoco.http.waiting"
+local forms = require "pyoco.routes.forms"
+local batch = require "pyoco.service.batch"
 local cancel = require "pyoco.service.cancel"
 local list = require "pyoco.service.list"
 local run = require "pyoco.service.run"
 local submit = require "pyoco.service.submit"
 
-local YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["text/yaml"] = true }
 local TAG_PATTERN = "^[A-Za-z0-9_-]+$"
 local NAME_PATTERN = "^[^\0-\31\127]*$" -- no control characters: they would end in logs, terminals, subjects
 local NAME_SHOWN = "^[^\\x00-\\x1f\\x7f]*$"
 
 local function caller(req) return req.caller or {} end
-
---- `params` of a form is a JSON object in a text part.
-local function form_params(text)
-  if text == nil or text == "" then return {} end
-  local value, message = json.decode(text)
-  if type(value) ~= "table" or json.is_array(value) then
-    return nil, "params: " .. (message or "must be a JSON object, as {\"k\": 1}"), "invalid"
-  end
-  return value
-end
 
 local FULL = { all = true, full = true }
 
@@ -44,8 +35,23 @@ local function submit_flow(app, req)
   return waiting.submitted(req, submit.flow(app, caller(req), req.body, with_key(req)))
 end
 
+local FLOW_RUN = {
+  { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
+    doc = "Name of a flow that a worker knows." },
+  { "params", "object", default = {}, doc = "Parameters of the run." },
+  { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
+  { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
+}
+
+local BATCH_RUN = { { "idempotency_key", "string", nullable = true, doc = "As the header Idempotency-Key." },
+  table.unpack(FLOW_RUN) }
+
+local function submit_batch(app, req)
+  return batch.submit(app, caller(req), validate.each(BATCH_RUN, req.body.runs, "runs"))
+end
+
 local function submit_yaml(app, req)
-  local params, message, code = form_params(req.body.params)
+  local params, message, code = forms.params(req.body.params)
   if not params then return nil, message, code end
   return waiting.submitted(req, submit.yaml(app, caller(req), { workflow = req.body.workflow.data,
     flow_name = req.body.flow_name, tag = req.body.tag, params = params }, with_key(req)))
@@ -72,15 +78,16 @@ end
 return {
   { "POST", "/runs", name = "runs.submit", doc = "Queue a run of a flow by name. With an Idempotency-Key header, once: "
       .. "sent again it answers the first run, with Idempotent-Replayed: true.",
-    body = {
-      { "flow_name", "string", required = true, min_length = 1, pattern = NAME_PATTERN, shown = NAME_SHOWN,
-        doc = "Name of a flow that a worker knows." },
-      { "params", "object", default = {}, doc = "Parameters of the run." },
-      { "tag", "string", nullable = true, pattern = TAG_PATTERN, doc = "Which workers may take it." },
-      { "tags", "array", items = "string", default = {}, doc = "Tags shown with the run; default: its tag." },
-    },
+    body = FLOW_RUN,
     query = { waiting.QUERY, include.QUERY },
     run = submit_flow },
+
+  { "POST", "/runs/batch", name = "runs.submit_batch", doc = "Queue up to 1,000 runs of flows by name. Answers "
+      .. "results, in order: run_id, status, bundle_hash (and replayed: true where its key had that run), or error "
+      .. "{code, detail}; a run that is refused keeps no other from being queued. And accepted, refused: how many.",
+    body = { { "runs", "array", required = true, max_items = 1000,
+      doc = "Objects: flow_name, params, tag and tags as for POST /runs, and idempotency_key." } },
+    run = submit_batch },
 
   { "POST", "/runs/yaml", name = "runs.submit_yaml", doc = "Queue a run of a workflow document; Idempotency-Key as for "
       .. "POST /runs.",
@@ -91,14 +98,14 @@ return {
       { "tag", "string", doc = "Which workers may take it." },
       { "params", "string", doc = "JSON object laid over the document's defaults." },
     },
-    raw = { part = "workflow", types = YAML },
+    raw = { part = "workflow", types = forms.YAML },
     query = { waiting.QUERY, include.QUERY },
     run = submit_yaml },
 
   { "POST", "/check", name = "check",
-    doc = "Check a workflow document: its graph, or all its errors. Nothing is stored.",
-    form = { { "workflow", "file", required = true, doc = "The document." } },
-    raw = { part = "workflow", types = YAML },
+    doc = "Check a workflow document or a bundle: its graphs, or all its errors. Nothing is stored.",
+    form = { { "workflow", "file", required = true, doc = "The document, or the bundle." } },
+    raw = { part = "workflow", types = forms.YAML },
     run = function(app, req) return submit.check(app, req.body.workflow.data) end },
 
   { "GET", "/runs", name = "runs.list", doc = "Runs, newest first: a list; with updated_after, cursor or "

@@ -1,22 +1,10 @@
---- Cancelling a run (CONTRACT 7.8 and Part A): a compare-and-set that never loses and never revives a run.
-local json = require "host.json"
-local states = require "pyoco.run.states"
+--- Cancelling a run (CONTRACT 7.8 and Part A), and with it the runs that it has spawned.
+local cancel = require "pyoco.run.cancel"
 local snapshot = require "pyoco.run.snapshot"
 local access = require "pyoco.service.access"
 local fault = require "pyoco.service.fault"
 
 local M = {}
-
-local ATTEMPTS = 20 -- conflicts in a row before we give up: each means that another writer was faster
-
---- What a cancel does to a snapshot of each status: the fields to set, and the status that the answer shows.
-local EFFECT = {
-  PENDING_APPROVAL = function(now) return { status = "CANCELLED", end_time = now, updated_at = now } end,
-  PENDING = function(now, at) return { status = "CANCELLED", end_time = now, updated_at = now,
-    cancel_requested_at = at }, "CANCELLING" end,
-  RUNNING = function(now, at) return { status = "CANCELLING", updated_at = now, cancel_requested_at = at } end,
-}
-EFFECT.CANCELLING = EFFECT.RUNNING
 
 --- Requests the cancellation of a run.
 ---@param app table { store }
@@ -26,28 +14,19 @@ EFFECT.CANCELLING = EFFECT.RUNNING
 ---@return string|nil message
 ---@return string|nil code "not_found" | "unavailable" | "conflict"
 function M.run(app, caller, run_id)
-  for _ = 1, ATTEMPTS do
-    local current, revision, code = app.store.runs:get(run_id)
-    if not current and code ~= "not_found" and code ~= "invalid" then return fault.of_store(revision, code) end
-    if not access.may_see(caller, current) then return nil, "run not found", "not_found" end
-    if states.is_terminal(current.status) then return snapshot.brief(current) end
-    local now = app.store:now()
-    local at = current.cancel_requested_at
-    if at == nil or at == json.null then at = now end
-    local effect, shown = (EFFECT[current.status] or EFFECT.RUNNING)(now, at)
-    for key, value in pairs(effect) do current[key] = value end
-    if caller.api_key_id and effect.cancel_requested_at then
-      current.cancel_requested_by = "api_key:" .. caller.api_key_id
-    end
-    local written, message, write_code = app.store.runs:update(current, revision)
-    if written then
-      app.store.hints:cancel(run_id)
-      current.status = shown or current.status
-      return snapshot.brief(current)
-    end
-    if write_code ~= "conflict" then return fault.of_store(message, write_code) end
+  local function now() return app.store:now() end
+  local opts = { by = caller.api_key_id and "api_key:" .. caller.api_key_id or nil,
+    may = function(found) return access.may_see(caller, found) end }
+  local current, shown, code = cancel.request(app.store, run_id, now, opts)
+  if not current and code == "not_found" then return nil, "run not found", "not_found" end
+  if not current then return fault.of_store(shown, code) end
+  if current.status == "CANCELLING" or current.status == "CANCELLED" then
+    -- of one that had ended too: its worker may have died before it got to the children. Whom we do not reach, the
+    -- parent's worker does, or the child itself when it starts
+    cancel.children(app.store, current, now, opts)
   end
-  return nil, "the run changes faster than it can be cancelled; try again", "conflict"
+  current.status = shown
+  return snapshot.brief(current)
 end
 
 return M

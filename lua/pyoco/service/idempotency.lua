@@ -57,7 +57,8 @@ end
 ---@param record table
 ---@return table { run_id, status, bundle_hash, replayed }
 function M.replay(record)
-  return { run_id = record.run_id, status = record.status, bundle_hash = record.bundle_hash, replayed = true }
+  return { run_id = record.run_id, status = record.status, bundle_hash = record.bundle_hash,
+    entry_workflow = record.entry_workflow, replayed = true }
 end
 
 --- A record as it is once its run has been started.
@@ -66,6 +67,7 @@ end
 ---@return table record
 function M.marked(record, answer)
   record.status, record.bundle_hash, record.started = answer.status, answer.bundle_hash, true
+  record.entry_workflow = answer.entry_workflow
   return record
 end
 
@@ -121,6 +123,26 @@ function M.start(app, caller, wanted, make)
     end
   end
   return nil, "the runs of this Idempotency-Key are withdrawn again and again; try again", "conflict"
+end
+
+--- Starts a run as a submit's options say: under the id that was derived for it, or once for its key, or just so.
+---@param app table { store }
+---@param caller table
+---@param opts table run_id, idempotency_key
+---@param wanted table as for start, without key
+---@param make function as for start
+---@return table|nil answer
+---@return string|nil message
+---@return string|nil code
+---@return table|nil errors
+function M.launch(app, caller, opts, wanted, make)
+  if not opts.run_id then
+    wanted.key = opts.idempotency_key
+    return M.start(app, caller, wanted, make)
+  end
+  local first, job, hooks, errors = make(opts.run_id)
+  if not first then return nil, job, hooks, errors end
+  return start.resume(app, first, job, hooks)
 end
 
 return M

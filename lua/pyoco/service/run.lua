@@ -157,7 +157,7 @@ end
 ---@return string|nil message
 ---@return string|nil code
 function M.source(app, caller, run_id)
-  return document(app, caller, run_id, { "source_sha256", "workflow_yaml_sha256" })
+  return document(app, caller, run_id, { "source_sha256", "workflow_yaml_sha256", "bundle_hash" })
 end
 
 return M

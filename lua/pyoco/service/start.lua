@@ -36,19 +36,25 @@ end
 ---@return integer|nil stream sequence
 ---@return string|nil message
 ---@return string|nil code
+---@return boolean|nil is_known a message of this run was there before this call
 function M.publish(app, job)
-  local deadline = clock.monotonic() + PUBLISH_DEADLINE_SEC
-  local seq, message, code
+  local deadline, tries = clock.monotonic() + PUBLISH_DEADLINE_SEC, 0
+  local seq, message, code, is_known
   repeat
-    seq, message, code = app.store.jobs:publish(job)
+    seq, message, code, is_known = app.store.jobs:publish(job)
+    tries = tries + 1
   until seq or code ~= "timeout" or clock.monotonic() >= deadline
-  if seq then return seq end
+  if seq then return seq, nil, nil, is_known and tries == 1 end
   return fault.of_store(message, code)
 end
 
 --- What a submit answers of a run.
-local function answer(snapshot)
-  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = null_if_nil(snapshot.bundle_hash) }
+---@param snapshot table
+---@return table { run_id, status, bundle_hash, entry_workflow of a bundle's run }
+function M.answer(snapshot)
+  local entry = snapshot.entry_workflow
+  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = null_if_nil(snapshot.bundle_hash),
+    entry_workflow = entry ~= json.null and entry or nil }
 end
 
 --- Whether somebody has begun the run.
@@ -59,14 +65,24 @@ end
 
 --- Takes back a run that could not be finished: its key goes, unless somebody has written it since. Should its job have
 --- been stored all the same, it is acked unrun, for its key is deleted.
-local function withdraw(app, first, revision, hooks, message, code)
+---@param app table { store }
+---@param first table snapshot
+---@param revision integer that of its key
+---@param hooks table as for run
+---@param message string why it could not be finished
+---@param code string
+---@return table|nil as for run
+---@return string|nil message
+---@return string|nil code
+---@return boolean|nil is_withdrawn
+function M.withdraw(app, first, revision, hooks, message, code)
   local marker, _, why = app.store.runs:delete(first.run_id, revision)
   if marker then
     if hooks.withdrawn then hooks.withdrawn(first) end
     return nil, message, code, true
   end
   local stored = why == "conflict" and app.store.runs:get(first.run_id)
-  if stored and is_begun(stored) then return answer(stored) end -- the job was stored, and a worker was quick
+  if stored and is_begun(stored) then return M.answer(stored) end -- the job was stored, and a worker was quick
   return nil, message, code
 end
 
@@ -82,8 +98,8 @@ end
 --- The rest of a run whose key we have just made.
 local function finish_or_withdraw(app, first, job, revision, hooks)
   local ok, message, code = finish(app, first, job, hooks)
-  if ok then return answer(first) end
-  return withdraw(app, first, revision, hooks, message, code)
+  if ok then return M.answer(first) end
+  return M.withdraw(app, first, revision, hooks, message, code)
 end
 
 --- Stores the first snapshot and queues the job.
@@ -121,11 +137,11 @@ function M.resume(app, first, job, hooks)
   stored, message, code = app.store.runs:get(first.run_id)
   if not stored and code == "not_found" then return nil, "the run was withdrawn just now; try again", "conflict" end
   if not stored then return fault.of_store(message, code) end
-  if is_begun(stored) then return answer(stored) end
+  if is_begun(stored) then return M.answer(stored) end
   local ok
   ok, message, code = finish(app, first, stored.status == "PENDING" and job or nil, hooks)
   if not ok then return nil, message, code end -- not withdrawn: it is another's, and its job may be queued
-  return answer(stored)
+  return M.answer(stored)
 end
 
 --- Rewrites a run that nobody has begun as it is: whoever made it can withdraw it no more, for its revision has
@@ -162,7 +178,7 @@ function M.claimed(app, first, job, hooks)
       if code == "not_found" then return nil, M.WITHDRAWN, "conflict", true end
       return fault.of_store(revision, code)
     end
-    if is_begun(stored) then return answer(stored) end
+    if is_begun(stored) then return M.answer(stored) end
     local ours
     ours, message, code = take_over(app, stored, revision)
     if ours == nil then return nil, message, code end
@@ -170,7 +186,7 @@ function M.claimed(app, first, job, hooks)
       local ok
       ok, message, code = finish(app, first, stored.status == "PENDING" and job or nil, hooks)
       if not ok then return nil, message, code end
-      return answer(stored)
+      return M.answer(stored)
     end
   end
   return nil, "the run changes faster than it can be read; try again", "conflict"

@@ -1,39 +1,39 @@
 --- Submitting a run: what a request becomes, as snapshot and job (CONTRACT 7.2, 7.3). service/start stores both.
 local json = require "host.json"
-local crypto = require "host.crypto"
-local shared = require "host.shared"
-local canonical = require "pyoco.flow.canonical"
-local document = require "pyoco.flow.document"
 local snapshot = require "pyoco.run.snapshot"
-local fault = require "pyoco.service.fault"
+local document = require "pyoco.service.document"
 local idempotency = require "pyoco.service.idempotency"
 local start = require "pyoco.service.start"
 
 local M = {}
-
-local TAG = "^[%w_-]+$"
-local GRAPH_MAX_BYTES = 1048576
-local KNOWN_DOCUMENT_SEC = 60 -- how long a stored document is not stored again
-local CHECKED_MAX = 64        -- documents whose check is remembered, per VM
 
 local function with(target, fields)
   for key, value in pairs(fields) do target[key] = value end
   return target
 end
 
---- Starts a run: under the id that was derived for it, or once for its Idempotency-Key, or just so.
-local function launch(app, caller, opts, wanted, make)
-  if not opts.run_id then
-    wanted.key = opts.idempotency_key
-    return idempotency.start(app, caller, wanted, make)
-  end
-  local first, job, code, errors = make(opts.run_id)
-  if not first then return nil, job, code, errors end
-  return start.resume(app, first, job)
-end
-
 --- The first snapshot of a run.
 local function initial(run, opts) return with(snapshot.initial(run), opts.extra or {}) end
+
+--- What a run of a flow by its name takes: what service/idempotency wants of it, and the maker of its snapshot and job.
+---@param app table { store, config }
+---@param caller table
+---@param request table { flow_name, params, tag, tags } already validated
+---@param opts table|nil extra
+---@return table wanted { flow_name, request }
+---@return fun(run_id:string|nil):table, table make first snapshot and job
+function M.plan(app, caller, request, opts)
+  local tag = request.tag
+  if tag == nil or tag == json.null then tag = app.config.default_tag end
+  local tags = json.array(request.tags and #request.tags > 0 and request.tags or { tag })
+  local flow_name, params = request.flow_name, request.params or {}
+  return { flow_name = flow_name, request = { "flow", flow_name, tag, tags, params } }, function(run_id)
+    local run = start.identity(app, caller, { run_id = run_id, flow_name = flow_name, tag = tag, tags = tags,
+      params = params })
+    return initial(run, opts or {}), { run_id = run.run_id, flow_name = flow_name, tag = tag, tags = tags,
+      tenant_id = run.tenant_id, api_key_id = run.api_key_id, params = params, submitted_at = run.now }
+  end
+end
 
 --- POST /runs: a run of a flow that a worker knows by name.
 ---@param app table { store, config }
@@ -46,77 +46,25 @@ local function initial(run, opts) return with(snapshot.initial(run), opts.extra 
 ---@return string|nil code
 function M.flow(app, caller, request, opts)
   opts = opts or {}
-  local tag = request.tag
-  if tag == nil or tag == json.null then tag = app.config.default_tag end
-  local tags = request.tags and #request.tags > 0 and request.tags or { tag }
-  local params = request.params or {}
-  local wanted = { flow_name = request.flow_name,
-    request = { "flow", request.flow_name, tag, json.array(tags), params } }
-  return launch(app, caller, opts, wanted, function(run_id)
-    local run = start.identity(app, caller, { run_id = run_id, flow_name = request.flow_name, tag = tag,
-      tags = json.array(tags), params = params })
-    return initial(run, opts), { run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags,
-      tenant_id = run.tenant_id, api_key_id = run.api_key_id, params = params, submitted_at = run.now }
-  end)
+  return idempotency.launch(app, caller, opts, M.plan(app, caller, request, opts))
 end
 
---- Stores bytes under their hash once a minute at most.
-local function keep(app, bytes, sha256)
-  if shared.get("document." .. sha256) then return true end
-  local ok, message, code = app.store.documents:put(bytes, sha256)
-  if not ok then return fault.of_store(message, code) end
-  shared.set("document." .. sha256, true, KNOWN_DOCUMENT_SEC)
-  return true
-end
-
-local checked, checked_count = {}, 0
-
---- Reads and checks a document; what was checked a moment ago is not checked again. The result is shared: read only.
-local function check(text)
-  local sha256 = crypto.sha256(text)
-  local known = checked[sha256]
-  if known then return known end
-  local doc, message, code, errors = document.read(text)
-  if not doc then return nil, message, code, errors end
-  local graph = canonical.encode(doc.graph)
-  if #graph > GRAPH_MAX_BYTES then
-    return nil, "graph_too_large", "invalid", json.array { { line = 1, column = 1, path = "flow.graph",
-      code = "graph_too_large", message = ("the compiled graph has %d bytes, the limit is %d"):format(#graph,
-      GRAPH_MAX_BYTES), hint = "split the flow into several" } }
-  end
-  if checked_count >= CHECKED_MAX then checked, checked_count = {}, 0 end
-  known = { doc = doc, sha256 = sha256, graph = graph, graph_sha256 = crypto.sha256(graph) }
-  checked[sha256], checked_count = known, checked_count + 1
-  return known
-end
-
---- Reads a document without any effect: POST /check.
+--- Reads a document, or a bundle of workflows, without any effect: POST /check.
 ---@param app table { config }
 ---@param text string the YAML document
----@return table|nil { graph, defaults, warnings, sha256, graph_sha256 }
+---@return table|nil { graph, defaults, warnings, sha256, graph_sha256 }; of a bundle see service/bundle.check
 ---@return string|nil message
 ---@return string|nil code "invalid" | "too_large"
 ---@return table|nil errors list of {line, column, path, code, message, hint}
 function M.check(app, text)
+  local bundle = require "pyoco.service.bundle"
+  if bundle.is_bundle(app, text) then return bundle.check(app, text) end
   if #text > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
-  local known, message, code, errors = check(text)
+  local known, message, code, errors = document.check(text)
   if not known then return nil, message, code, errors end
-  return { graph = json.decode(known.graph), defaults = known.doc.defaults,
+  return { graph = json.decode(known.graph.json), defaults = known.doc.defaults,
     warnings = json.array(known.doc.warnings or {}),
-    sha256 = known.sha256, graph_sha256 = known.graph_sha256 }
-end
-
---- The tag of a form: blank means the default one.
-local function form_tag(app, tag)
-  tag = (tag or ""):match("^%s*(.-)%s*$")
-  if tag == "" then return app.config.default_tag end
-  if not tag:find(TAG) then return nil, "invalid tag", "invalid" end
-  return tag
-end
-
---- Params of a YAML run: the document's defaults with the request's own on top.
-local function overlay(defaults, params)
-  return with(with({}, defaults or {}), params or {})
+    sha256 = known.sha256, graph_sha256 = known.graph.sha256 }
 end
 
 --- A run of a document that was checked.
@@ -124,14 +72,14 @@ end
 local function run_document(app, caller, source, opts)
   local known, tag, params = source.known, source.tag, source.params
   local wanted = { flow_name = source.flow_name, request = { "yaml", source.flow_name, tag, known.sha256, params } }
-  return launch(app, caller, opts, wanted, function(run_id)
-    local ok, message, code = keep(app, source.text, known.sha256)
-    if ok then ok, message, code = keep(app, known.graph, known.graph_sha256) end
+  return idempotency.launch(app, caller, opts, wanted, function(run_id)
+    local ok, message, code = document.keep(app, source.text, known.sha256)
+    if ok then ok, message, code = document.keep(app, known.graph.json, known.graph.sha256) end
     if not ok then return nil, message, code end
     local schedule_id = opts.schedule_id or json.null
     local run = start.identity(app, caller, { run_id = run_id, flow_name = source.flow_name, tag = tag,
       tags = json.array { tag }, params = params, workflow_yaml_sha256 = known.sha256,
-      workflow_yaml_bytes = #source.text, graph_sha256 = known.graph_sha256, schedule_id = schedule_id })
+      workflow_yaml_bytes = #source.text, graph_sha256 = known.graph.sha256, schedule_id = schedule_id })
     return initial(run, opts), { run_id = run.run_id, flow_name = run.flow_name, tag = tag, tags = run.tags,
       tenant_id = run.tenant_id, api_key_id = run.api_key_id, params = params, workflow_yaml = source.text,
       workflow_yaml_sha256 = known.sha256, workflow_yaml_bytes = #source.text, schedule_id = schedule_id,
@@ -139,7 +87,28 @@ local function run_document(app, caller, source, opts)
   end)
 end
 
---- POST /runs/yaml: a run of a document. The order of the checks is the contract's.
+--- Checks what a document is submitted with, in the contract's order.
+---@param app table { config }
+---@param form table { workflow (string), flow_name, tag, params (table or nil) }
+---@return table|nil source { text, known = { sha256, graph = { json, sha256 }, doc }, flow_name, tag, params (the
+---  document's defaults with the form's on top) }
+---@return string|nil message
+---@return string|nil code
+---@return table|nil errors of a document that is wrong
+function M.read_yaml(app, form)
+  local tag, message, code = document.tag(app, form.tag)
+  if not tag then return nil, message, code end
+  if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
+  local known, errors
+  known, message, code, errors = document.check(form.workflow)
+  if not known then return nil, message, code, errors end
+  local flow_name = form.flow_name:match("^%s*(.-)%s*$")
+  if flow_name == "" then return nil, "missing flow_name", "invalid" end
+  return { text = form.workflow, known = known, flow_name = flow_name, tag = tag,
+    params = document.params(known.doc.defaults, form.params) }
+end
+
+--- POST /runs/yaml: a run of a document.
 ---@param app table { store, config }
 ---@param caller table
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
@@ -149,18 +118,9 @@ end
 ---@return string|nil code
 ---@return table|nil errors of a document that is wrong
 function M.yaml(app, caller, form, opts)
-  opts = opts or {}
-  local tag, message, code = form_tag(app, form.tag)
-  if not tag then return nil, message, code end
-  if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
-  local known, errors
-  known, message, code, errors = check(form.workflow)
-  if not known then return nil, message, code, errors end
-  local flow_name = form.flow_name:match("^%s*(.-)%s*$")
-  if flow_name == "" then return nil, "missing flow_name", "invalid" end
-
-  return run_document(app, caller, { text = form.workflow, known = known, flow_name = flow_name, tag = tag,
-    params = overlay(known.doc.defaults, form.params) }, opts)
+  local source, message, code, errors = M.read_yaml(app, form)
+  if not source then return nil, message, code, errors end
+  return run_document(app, caller, source, opts or {})
 end
 
 return M

@@ -19,13 +19,13 @@ function Records:claim(key, record)
   return self.kv:create(key, bytes)
 end
 
---- Takes several keys, all in flight together.
+--- Takes several keys that nobody has and nobody has given back, all in flight together.
 ---@param list table[] { key, record }
 ---@return table[] results { revision } or { message, code }, in order
 function Records:claim_many(list)
   local entries = {}
-  for i, it in ipairs(list) do entries[i] = { it[1], assert(json.encode(it[2], ASCII)) } end
-  return self.kv:create_many(entries)
+  for i, it in ipairs(list) do entries[i] = { it[1], assert(json.encode(it[2], ASCII)), 0 } end
+  return self.kv:update_many(entries)
 end
 
 --- What a key stands for.
@@ -38,6 +38,22 @@ function Records:get(key)
   if not bytes then return nil, revision, code end
   local record = json.decode(bytes)
   return type(record) == "table" and not json.is_array(record) and record or {}, revision
+end
+
+--- What several keys stand for.
+---@param keys string[]
+---@return table|nil place in keys -> record; nil for what is not there
+---@return string|nil message
+---@return string|nil code
+function Records:get_many(keys)
+  local values, message, code = self.kv:get_many(keys)
+  if not values then return nil, message, code end
+  local records = {}
+  for i, bytes in pairs(values) do
+    local record = json.decode(bytes)
+    records[i] = type(record) == "table" and record or {}
+  end
+  return records
 end
 
 --- Changes a record that is still as it was read.

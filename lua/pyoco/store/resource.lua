@@ -26,9 +26,11 @@ function M.buckets(cfg)
     { bucket = cfg.runs_bucket, history = 1 },
     { bucket = cfg.workers_bucket, history = 1 },
     { bucket = cfg.workflow_bundles_bucket, history = 1 },
+    { bucket = cfg.run_relations_bucket, history = 1 },
     { bucket = cfg.auth_bucket, history = 1 },
     { bucket = cfg.wheel_history_bucket, history = 1, max_age_sec = cfg.wheel_history_ttl_sec },
     { bucket = cfg.leases_bucket, history = 1 },
+    { bucket = cfg.yaml_schedules_bucket, history = 5 },
     { bucket = cfg.idempotency_bucket, history = 1, max_age_sec = cfg.idempotency_ttl_sec },
   }
 end

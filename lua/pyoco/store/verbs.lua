@@ -3,11 +3,14 @@
 --- Every verb answers a value, or nil, message, code (pyoco.err). Revisions are KV revisions.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local REQUEST_TIMEOUT_MS = 2000
-local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
+
+--- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
+local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
 
 --- Decodes a stored JSON object.
 local function decode(bytes, what)
@@ -74,7 +77,7 @@ end
 --- create_raw of a table.
 ---@param snapshot table with run_id
 function runs:create(snapshot)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:create_raw(snapshot.run_id, bytes)
 end
@@ -83,26 +86,26 @@ end
 ---@param snapshot table with run_id
 ---@param revision integer
 function runs:update(snapshot, revision)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
 
---- Stores first snapshots, all in flight together.
+--- Stores the first snapshots of runs that never were, not even as a marker, all in flight together.
 ---@param snapshots table[] each with run_id
 ---@return table[] results in order: { revision }, or { message, code }
 function runs:create_many(snapshots)
   local entries, places, results = {}, {}, {}
   for i, snapshot in ipairs(snapshots) do
-    local bytes, message, code = json.encode(snapshot, ASCII)
+    local bytes, message, code = wire.snapshot(snapshot)
     if bytes then
       places[#places + 1] = i
-      entries[#entries + 1] = { snapshot.run_id, bytes }
+      entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
     else
       results[i] = { message = message, code = code }
     end
   end
-  for n, result in ipairs(self.kv:create_many(entries)) do
+  for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
     local i = places[n]
     results[i] = result
     if result.revision and self.on_write then
@@ -146,7 +149,7 @@ jobs.__index = jobs
 ---@return string|nil message
 ---@return string|nil code "timeout": unknown fate, publish again; "too_large"; "unavailable"
 function jobs:publish(job)
-  local bytes, message, code = json.encode(job, ASCII)
+  local bytes, message, code = wire.job(job)
   if not bytes then return nil, message, code end
   return self:publish_raw(job.run_id, job.tag, bytes)
 end
@@ -155,11 +158,15 @@ end
 ---@param run_id string|nil message id; nil for none (a republish whose first message may still be remembered)
 ---@param tag string
 ---@param bytes string
+---@return integer|nil stream sequence
+---@return string|nil message
+---@return string|nil code
+---@return boolean|nil is_known the stream has a message of this id, or had one within two minutes
 function jobs:publish_raw(run_id, tag, bytes)
   local ack, message, code = self.backend.publish(self.prefix .. "." .. tag, bytes,
     { msg_id = run_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
   if not ack then return nil, message, code end
-  return ack.seq
+  return ack.seq, nil, nil, ack.duplicate
 end
 
 --- Queues jobs, all in flight together; what fails is told one by one.
@@ -168,7 +175,7 @@ end
 function jobs:publish_many(list)
   local entries, places, results = {}, {}, {}
   for i, job in ipairs(list) do
-    local bytes, message, code = json.encode(job, ASCII)
+    local bytes, message, code = wire.job(job)
     if bytes then
       places[#places + 1] = i
       entries[#entries + 1] = { self.prefix .. "." .. job.tag, bytes,
@@ -178,7 +185,9 @@ function jobs:publish_many(list)
     end
   end
   if #entries == 0 then return results end
-  for n, result in ipairs(self.backend.publish_many(entries, REQUEST_TIMEOUT_MS)) do results[places[n]] = result end
+  for n, result in ipairs(self.backend.publish_many(entries, many_timeout_ms(#entries))) do
+    results[places[n]] = result
+  end
   return results
 end
 
@@ -189,7 +198,7 @@ dlq.__index = dlq
 ---@param token string last token of the subject: the job's tag
 ---@param body table CONTRACT 11.2
 function dlq:publish(token, body)
-  local bytes, message, code = json.encode(body, ASCII)
+  local bytes, message, code = wire.letter(body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
     { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
@@ -223,7 +232,7 @@ end
 ---@param record table with worker_id
 ---@return integer|nil revision
 function workers:put(record)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:put(record.worker_id, bytes)
 end
@@ -232,7 +241,7 @@ end
 ---@param record table with worker_id
 ---@param revision integer
 function workers:update(record, revision)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:update(record.worker_id, bytes, revision)
 end
@@ -321,12 +330,21 @@ function hints:cancel(run_id)
   return self.backend.hint("pyoco.hint.cancel." .. run_id, run_id)
 end
 
+--- Tells the parent of a child run that the child has ended. Only a hint: the parent looks at the child's snapshot.
+---@param run_id string of the child
+function hints:done(run_id)
+  return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
+end
+
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
 local PARTS = {
+  relations = "pyoco.store.relations",
   keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
+  schedules = "pyoco.store.schedules",
   idempotency = "pyoco.store.idempotency",
 }
 
@@ -347,8 +365,8 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it; mirrored(bucket, key) -> value | nil, is_fresh, where
----  this process keeps copies }
+---  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's);
+---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end

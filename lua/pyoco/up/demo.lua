@@ -1,7 +1,6 @@
 --- What `make up` shows first: flows/hello.yaml submitted and followed to its end.
 local clock = require "host.clock"
 local host = require "host"
-local http = require "host.http"
 local json = require "host.json"
 local api_module = require "pyoco.cli.api"
 local params = require "pyoco.cli.params"
@@ -48,10 +47,10 @@ function M.run(cfg, context)
   local text, why, code = params.read_file(path)
   if not text then return nil, why, code end
   local api = api_module.new(cfg)
-  local body, content_type = http.multipart({ { "flow_name", "hello" }, { "tag", cfg.worker_tags[1] } },
-    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } })
-  local answer, message, failed, failure = api:request("POST", "/runs/yaml",
-    { body = body, content_type = content_type, file = "flows/hello.yaml" })
+  local answer, message, failed, failure = api:post_form("/runs/yaml",
+    { { "flow_name", "hello" }, { "tag", cfg.worker_tags[1] } },
+    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } },
+    { file = "flows/hello.yaml" })
   if not answer then return nil, message, failed, failure end
   local run_id = json.decode(answer.body).run_id
   if context.terminal then return watch.live(api, run_id, context, DEADLINE_SEC) end

@@ -1,4 +1,4 @@
---- Idempotency-Key with real gateways: two at once, and one that is killed at the worst moment.
+--- Submits with real gateways: two at once with one Idempotency-Key, one that is killed at the worst moment, batches.
 local http = require "host.http"
 local json = require "host.json"
 local host = require "host"
@@ -27,7 +27,7 @@ end
 return gateway.main(app, ...)
 ]]
 
-describe("Idempotency-Key", function()
+describe("submits", function()
   local fleet, second
 
   setup(function()
@@ -162,10 +162,57 @@ describe("Idempotency-Key", function()
     end)
   end)
 
+  describe("in a batch", function()
+    local function batch(gateway, body) return assert(gateway:fetch("/runs/batch", { json = body })) end
+
+    local function items(count, prefix)
+      local list = json.array {}
+      for i = 1, count do
+        list[i] = { flow_name = "batch", params = { i = i }, tag = "batch", idempotency_key = prefix and prefix .. i }
+      end
+      return { runs = list }
+    end
+
+    it("queues every run, once for its key on any gateway", function()
+      local first, again = batch(fleet.gateway, items(300, "b")), batch(second, items(300, "b"))
+      assert.same({ 200, 300, 0 }, { first.status, first.json.accepted, first.json.refused })
+      for i = 1, 300, 50 do
+        assert.equal(first.json.results[i].run_id, again.json.results[i].run_id)
+        assert.is_true(again.json.results[i].replayed)
+        assert.equal(i, fleet.store.runs:get(first.json.results[i].run_id).params.i)
+      end
+      local info = fleet.store.js:stream_info("PYOCO_WORK", { subjects_filter = "pyoco.work.batch" })
+      assert.equal(300, info.state.subjects["pyoco.work.batch"])
+      local listed = fleet:list("?flow=batch&limit=200") -- at once
+      assert.equal(200, #listed)
+    end)
+
+    it("gives one run for each key when two gateways get the batch at the same time", function()
+      local body, connections = json.encode(items(100, "race")), {}
+      for i, gateway in ipairs { fleet.gateway, second } do
+        connections[i] = web.connect(gateway.url:match ":(%d+)$", ("POST /runs/batch HTTP/1.1\r\nHost: x\r\n"
+          .. "Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"):format(#body, body))
+      end
+      local results = {}
+      for i, connection in ipairs(connections) do
+        connection:wait()
+        results[i] = assert(json.decode(connection.text:match "\r\n\r\n(.*)$"), connection.text).results
+        connection:close()
+      end
+      for i = 1, 100 do
+        assert.equal(assert(results[1][i].run_id), results[2][i].run_id)
+        assert.equal("PENDING", fleet.store.runs:get(results[1][i].run_id).status)
+      end
+      local info = fleet.store.js:stream_info("PYOCO_WORK", { subjects_filter = "pyoco.work.batch" })
+      assert.equal(400, info.state.subjects["pyoco.work.batch"])
+    end)
+  end)
+
   it("is 503 without NATS, and the same key works when it is back", function()
     fleet.server:kill()
     second:wait("/health", function(health) return health.json.nats ~= "connected" end, "the outage")
     assert.equal(503, post(second, "outage", { flow_name = "f" }).status)
+    assert.equal(503, second:fetch("/runs/batch", { json = { runs = json.array { { flow_name = "f" } } } }).status)
     fleet.server:restart()
     process.wait_for(function() return post(second, "outage", { flow_name = "f" }).status == 200 end, 10000, "the run")
     process.wait_for(function()
