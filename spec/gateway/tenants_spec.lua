@@ -19,7 +19,8 @@ local SHARED = {
 }
 
 --- What a caller makes is the caller's: spec/service/auth_spec.lua and the services' specs look at the owner.
-local CREATES = { ["runs.submit"] = true, ["runs.submit_yaml"] = true }
+local CREATES = { ["runs.submit"] = true, ["runs.submit_yaml"] = true, ["runs.submit_batch"] = true,
+  ["runs.submit_bundle"] = true, ["schedules.create"] = true }
 
 local DOCUMENT = "version: 1\nflow:\n  graph: a\ntasks:\n  a:\n    callable: m:f\n"
 
@@ -71,11 +72,14 @@ local function query_of(row)
 end
 
 describe("tenants", function()
-  local world, ours, theirs, run_id, secrets
+  local world, ours, theirs, run_id, schedule_id, secrets
   local rows = gateway_module.app().router.rows
 
   --- What a path's parameter is the id of: prefix of the path -> { id, message when it is somebody else's }.
   local owned = {}
+
+  --- Lists of such things: name of the route -> what ours shows.
+  local lists = {}
 
   local function owner_of(row)
     for prefix, thing in pairs(owned) do
@@ -102,8 +106,16 @@ describe("tenants", function()
       headers = { ["X-API-Key"] = ours, ["content-type"] = "text/yaml" } })
     assert.equal(200, answer.status, answer.body)
     run_id = answer.json.run_id
-    secrets = { run_id, "acme", our_id }
+    local body, kind = http.multipart({ { "flow_name", "f" }, { "interval_seconds", "3600" } },
+      { { name = "workflow", filename = "flow.yaml", data = DOCUMENT } })
+    answer = world.gateway:fetch("/schedules/yaml", { method = "POST", body = body,
+      headers = { ["X-API-Key"] = ours, ["content-type"] = kind } })
+    assert.equal(200, answer.status, answer.body)
+    schedule_id = answer.json.schedule_id
+    secrets = { run_id, schedule_id, "acme", our_id }
     owned["/runs/:id"] = { id = run_id, absent = "run not found" }
+    owned["/schedules/:id"] = { id = schedule_id, absent = "schedule not found" }
+    lists["runs.list"], lists["schedules.list"] = run_id, schedule_id
   end)
   teardown(function() world:stop() end)
 
@@ -123,7 +135,7 @@ describe("tenants", function()
   end)
 
   it("do not see another's run, schedule or letter, nor change it", function()
-    local before = world.store.runs:get_raw(run_id)
+    local before, schedule = world.store.runs:get_raw(run_id), world.store.schedules:get(schedule_id)
     for _, row in ipairs(rows) do
       local thing, is_plain = owner_of(row), not row.path:find(":", 1, true)
       if thing then
@@ -140,16 +152,17 @@ describe("tenants", function()
       end
     end
     assert.equal(before, (world.store.runs:get_raw(run_id)))
+    assert.same(schedule, (world.store.schedules:get(schedule_id)))
   end)
 
   it("see their own", function()
-    for _, row in ipairs(rows) do
+    local ordered = { table.unpack(rows) }
+    table.sort(ordered, function(a, b) return a.method ~= "DELETE" and b.method == "DELETE" end)
+    for _, row in ipairs(ordered) do
       local thing = owner_of(row)
-      if thing or row.name == "runs.list" then
-        local answer, what = call(row, ours)
-        assert.falsy(thing and answer.json and answer.json.detail == thing.absent, what)
-        if row.name == "runs.list" then assert.truthy(answer.body:find(run_id, 1, true)) end
-      end
+      local answer, what = call(row, ours)
+      if lists[row.name] then assert.truthy(answer.body:find(lists[row.name], 1, true), what) end
+      if thing then assert.falsy(answer.json and answer.json.detail == thing.absent, what) end
     end
   end)
 

@@ -52,7 +52,7 @@ local SUFFIXES = { ["runs.cancel"] = " (cancel)", ["runs.tasks"] = " (tasks)", [
 --- Parameters of paths -> context keys, by the path's first segment.
 local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name" }
 
-local function text(value) return type(value) == "string" and value or nil end
+local function known(value) return (type(value) == "string" or type(value) == "table") and value or nil end
 
 --- What is known of a request without asking anybody.
 local function context_of(req)
@@ -61,11 +61,11 @@ local function context_of(req)
   if id_key then context[id_key] = req.params.id or req.params.name end
   for _, source in ipairs { req.query or {}, req.body or {} } do
     if type(source) == "table" then
-      for _, name in ipairs { "flow_name", "tag", "wheel_name" } do context[name] = text(source[name]) or context[name] end
+      for _, name in ipairs { "flow_name", "tag", "tags", "wheel_name" } do context[name] = known(source[name]) or context[name] end
     end
   end
   if type(req.body) == "table" and type(req.body.wheel) == "table" then
-    context.wheel_name = text(req.body.wheel.filename)
+    context.wheel_name = known(req.body.wheel.filename)
   end
   context.api_key_id = req.caller and req.caller.api_key_id
   return context
@@ -85,11 +85,11 @@ local function line_of(app, req, message, code, detail)
     local cause = err.take_cause() or { type = code, message = message:gsub("^nats unavailable: ", "") }
     return "nats", operation .. " failed: nats unavailable", context, cause
   end
-  local known = DETAILS[message] or {}
-  local said = known[2] or message
+  local row = DETAILS[message] or {}
+  local said = row[2] or message
   if type(said) == "function" then said = said(req) end
-  if known[3] then add(context, known[3](app, req, type(detail) == "table" and detail or nil)) end
-  return known[1], operation .. " failed: " .. said, context
+  if row[3] then add(context, row[3](app, req, type(detail) == "table" and detail or nil)) end
+  return row[1], operation .. " failed: " .. said, context
 end
 
 --- Logs that a handler failed.
