@@ -39,7 +39,9 @@ local DETAILS = {
   ["invalid wheel name"] = { "bad_input", function(req)
     return req.row.name == "wheels.history" and "invalid wheel name filter" or "invalid wheel name"
   end },
-  ["invalid action"] = { "bad_input", "invalid action filter", function(_, req) return { action = req.query.action } end },
+  ["invalid action"] = { "bad_input", "invalid action filter", function(_, req)
+    return { action = req.query.action }
+  end },
   ["wheel too large"] = { "bad_input", nil, function(app, req)
     return { size_bytes = size_of(req.body.wheel), max_bytes = app.config.wheel_max_bytes }
   end },
@@ -61,7 +63,9 @@ local function context_of(req)
   if id_key then context[id_key] = req.params.id or req.params.name end
   for _, source in ipairs { req.query or {}, req.body or {} } do
     if type(source) == "table" then
-      for _, name in ipairs { "flow_name", "tag", "tags", "wheel_name" } do context[name] = known(source[name]) or context[name] end
+      for _, name in ipairs { "flow_name", "tag", "tags", "wheel_name" } do
+        context[name] = known(source[name]) or context[name]
+      end
     end
   end
   if type(req.body) == "table" and type(req.body.wheel) == "table" then

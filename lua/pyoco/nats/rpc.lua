@@ -33,8 +33,8 @@ function M.await(start)
       values = table.pack(...)
       return
     end
-    local ok, err = coroutine.resume(co, ...)
-    if not ok then error(debug.traceback(co, tostring(err)), 0) end
+    local ok, failure = coroutine.resume(co, ...)
+    if not ok then error(debug.traceback(co, tostring(failure)), 0) end
   end)
   if values then return table.unpack(values, 1, values.n) end
   is_waiting = true
