@@ -58,6 +58,8 @@ local INPUT = {
   { { path = "/wheels/history?wheel_name=%20" }, "wheel history failed: invalid wheel name filter", 2, "INFO", {} },
   { { path = "/wheels/history?action=x" }, "wheel history failed: invalid action filter", 2, "INFO",
     { action = "x" } },
+  { { path = "/workers/w9", method = "PATCH", json = { hidden = true } }, "worker not found", 20, "INFO",
+    { worker_id = "w9" } },
   { { path = "/runs/none/graph" }, "run not found", 5, "INFO", { run_id = "none" } },
 }
 
@@ -71,6 +73,7 @@ local WITHOUT_NATS = {
   { { path = "/runs" }, "list_runs", {} },
   { { path = "/metrics" }, "metrics", {} },
   { { path = "/workers" }, "workers", {} },
+  { { path = "/workers/w1", method = "PATCH", json = { hidden = true } }, "patch worker", { worker_id = "w1" } },
   { { path = "/wheels" }, "list wheels", {} },
   { { path = "/wheels", form = wheel "demo-1.0-py3-none-any.whl" }, "upload wheel",
     { wheel_name = "demo-1.0-py3-none-any.whl" } },

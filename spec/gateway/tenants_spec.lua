@@ -13,7 +13,7 @@ local PUBLIC = { page = true, ready = true, version = true, ["schemas.flow"] = t
 local SHARED = {
   check = "stores nothing and reads nothing that is stored",
   metrics = "counts of all tenants together (CONTRACT 15)",
-  ["workers.list"] = "workers serve all tenants (CONTRACT 12)",
+  ["workers.list"] = "workers serve all tenants (CONTRACT 12)", ["workers.hide"] = "as their list",
   ["wheels.list"] = "wheels are shared (CONTRACT 6)", ["wheels.upload"] = "wheels are shared",
   ["wheels.delete"] = "wheels are shared", ["wheels.history"] = "wheels are shared",
 }

@@ -8,7 +8,7 @@ local M = {}
 local OPERATIONS = {
   ["runs.submit"] = "submit", ["runs.submit_yaml"] = "submit yaml", ["runs.get"] = "get_run",
   ["runs.cancel"] = "cancel", ["runs.tasks"] = "get_tasks", ["runs.watch"] = "watch", ["runs.list"] = "list_runs",
-  ["workers.list"] = "workers", ["workers.patch"] = "patch worker", ["wheels.list"] = "list wheels",
+  ["workers.list"] = "workers", ["workers.hide"] = "patch worker", ["wheels.list"] = "list wheels",
   ["wheels.upload"] = "upload wheel", ["wheels.download"] = "download wheel", ["wheels.delete"] = "delete wheel",
   ["wheels.history"] = "wheel history",
 }
