@@ -79,6 +79,8 @@ local WITHOUT_NATS = {
     { wheel_name = "demo-1.0-py3-none-any.whl" } },
   { { path = "/wheels/demo-1.0-py3-none-any.whl", method = "DELETE" }, "delete wheel",
     { wheel_name = "demo-1.0-py3-none-any.whl" } },
+  { { path = "/wheels/demo-1.0-py3-none-any.whl" }, "download wheel",
+    { wheel_name = "demo-1.0-py3-none-any.whl" } },
   { { path = "/wheels/history" }, "wheel history", {} },
 }
 

@@ -15,7 +15,8 @@ local SHARED = {
   metrics = "counts of all tenants together (CONTRACT 15)",
   ["workers.list"] = "workers serve all tenants (CONTRACT 12)", ["workers.hide"] = "as their list",
   ["wheels.list"] = "wheels are shared (CONTRACT 6)", ["wheels.upload"] = "wheels are shared",
-  ["wheels.delete"] = "wheels are shared", ["wheels.history"] = "wheels are shared",
+  ["wheels.delete"] = "wheels are shared", ["wheels.download"] = "wheels are shared",
+  ["wheels.history"] = "wheels are shared",
 }
 
 --- What a caller makes is the caller's: spec/service/auth_spec.lua and the services' specs look at the owner.
