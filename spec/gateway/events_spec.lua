@@ -3,7 +3,7 @@ local json = require "host.json"
 local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
 local runs = require "spec.support.runs"
-local sse = require "pyoco.cli.sse"
+local sse = require "pyoco.client.sse"
 local web = require "spec.support.web"
 
 local Stream = {}

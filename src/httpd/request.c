@@ -133,13 +133,13 @@ static bool wants_keep_alive(const ph_exchange *x) {
     return strcmp(x->info->http_version, "1.1") == 0 || (connection && strcasecmp(connection, "keep-alive") == 0);
 }
 
-/* Waits until lists can be answered, holding no VM; false when that takes too long. The handler is called again then. */
+/* Waits until lists can be answered, or for a while, holding no VM. True: the handler is to be called again. */
 static bool wait_for_runs(ph_exchange *x) {
     if (!x->wants_runs || !ph_httpd_take_place(x->server))
         return false;
-    bool has_started = ph_feed_wait_started(ph_httpd_now() + WARMING_SEC, &x->server->stopping);
+    ph_feed_wait_started(ph_httpd_now() + WARMING_SEC, &x->server->stopping);
     ph_httpd_leave_place(x->server);
-    return has_started;
+    return true;
 }
 
 /* Writes what the handler has made, or goes on as it asks. */
@@ -190,7 +190,7 @@ static int call_vm(ph_exchange *x, lua_CFunction fn) {
     case PH_POOL_STOPPED:
         return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
     case PH_POOL_RAISED:
-        ph_log("ERROR", "pyoco.http", "%s %s: %s", x->info->request_method, x->path, error);
+        ph_log_error("pyoco.http", error, "request failed: %s %s", x->info->request_method, x->path);
         free(error);
         mg_disable_connection_keep_alive(x->conn);
         mg_printf(x->conn, "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"

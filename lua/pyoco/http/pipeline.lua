@@ -7,6 +7,7 @@
 local crypto = require "host.crypto"
 local json = require "host.json"
 local err = require "pyoco.err"
+local failure_log = require "pyoco.http.failure_log"
 local multipart = require "pyoco.http.multipart"
 local response = require "pyoco.http.response"
 local validate = require "pyoco.http.validate"
@@ -175,6 +176,7 @@ end
 
 local function run(app, req)
   local row = req.row
+  err.take_cause()
   local value, message, code, detail = row.run(app, req)
   if response.is(value) then return value end
   if value ~= nil then return response.json(value) end
@@ -182,11 +184,12 @@ local function run(app, req)
     error(("the handler of %s %s returned nothing; return a value, a response, or nil, message, code"):format(
       row.method, row.path))
   end
-  if err.status(code) == 500 then
-    app.log:error(message, { request_id = req.id, method = req.method, path = req.path })
-  end
   local answer = M.failure(message, code, detail)
-  if message == "warming" and READS[req.method] then answer.wants = "runs" end -- C waits, and asks once more
+  if message == "warming" and READS[req.method] and not req.has_waited then
+    answer.wants = "runs" -- C waits for them, and asks once more
+  else
+    failure_log.write(app, req, message, code, detail)
+  end
   return answer
 end
 

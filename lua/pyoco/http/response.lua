@@ -95,7 +95,7 @@ end
 
 --- The event stream of all runs' changes (src/httpd/events.c says what it sends). C drives it; this VM is free at once.
 ---@param opts table { tenant_id = the caller's (nil = may see all), status, flow, tag, schedule_id,
----   workflow_yaml_sha256, q (texts; "" = any), timeout_sec = 60, last_event_id = text of the header, counts = boolean }
+---   workflow_yaml_sha256, q (texts; "" = any), timeout_sec = 60, last_event_id = text of the header, counts }
 ---@return table response
 function M.events(opts)
   return asking({ stream = "events" }, opts, { "tenant_id", "status", "flow", "tag", "schedule_id",
