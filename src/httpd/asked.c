@@ -1,7 +1,7 @@
 /* What a handler asks for in its response table, beside or instead of an answer:
  *   stream = "watch"   run_id, tenant_id, brief, since, timeout_sec = 60, until_terminal, last_event_id
  *   stream = "wait"    run_id, tenant_id, brief, timeout_sec; status, headers, body: the answer when it takes longer
- *   stream = "events"  status, flow, tag, schedule_id, workflow_yaml_sha256, q, tenant_id, timeout_sec = 60,
+ *   stream = "events"  run_status, flow, tag, schedule_id, workflow_yaml_sha256, q, tenant_id, timeout_sec = 60,
  *                      last_event_id, counts
  *   stream = "object"  bucket, nuid, size, chunks, sha256 (hex or nil), is_direct; status, headers: of the answer
  *   wants = "runs"     the answer says that the read model is not complete: C waits for it, then calls the handler again */
@@ -72,7 +72,7 @@ static char *option_copy(lua_State *L, const char *key) {
 }
 
 static void read_events(lua_State *L, ph_stream_request *r) {
-    static const char *const names[] = {[PH_ROW_STATUS] = "status", [PH_ROW_FLOW] = "flow", [PH_ROW_TAG] = "tag",
+    static const char *const names[] = {[PH_ROW_STATUS] = "run_status", [PH_ROW_FLOW] = "flow", [PH_ROW_TAG] = "tag",
                                         [PH_ROW_SCHEDULE] = "schedule_id", [PH_ROW_SHA256] = "workflow_yaml_sha256"};
     char last[64] = "", *dash;
     r->kind = PH_STREAM_EVENTS;

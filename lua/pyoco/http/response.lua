@@ -98,7 +98,7 @@ end
 ---   workflow_yaml_sha256, q (texts; "" = any), timeout_sec = 60, last_event_id = text of the header, counts }
 ---@return table response
 function M.events(opts)
-  return asking({ stream = "events" }, opts, { "tenant_id", "status", "flow", "tag", "schedule_id",
+  return asking({ stream = "events", run_status = opts.status }, opts, { "tenant_id", "flow", "tag", "schedule_id",
     "workflow_yaml_sha256", "q", "timeout_sec", "last_event_id", "counts" })
 end
 
