@@ -417,7 +417,7 @@ static void serve_duties(worker *w, lua_State *L) {
             delay = 5;
         pthread_mutex_lock(&pool->lock);
         if (error && !w->quit) /* a stop cuts what runs: nothing to tell of */
-            ph_log("ERROR", "pyoco.http.service", "duties failed, next try in 5 s: %s", error);
+            ph_log_error("pyoco.http.service", error, "duties failed, next try in 5 s");
         free(error);
         w->in_duty = false;
         atomic_fetch_add(&w->turn, 1);
@@ -443,7 +443,7 @@ static void *worker_main(void *arg) {
         if (!vm) {
             pool->n--;
             pool->may_grow = false;
-            ph_log("ERROR", "pyoco.http.pool", "cannot make one more VM: %s", w->error);
+            ph_log_error("pyoco.http.pool", w->error, "cannot make one more VM");
         }
     }
     pthread_cond_broadcast(&pool->changed);
@@ -591,8 +591,8 @@ static void look_at_files(ph_pool *pool) {
         if (next_version(pool))
             ph_log("INFO", "pyoco.http.reload", "%s reloaded (version %u)", pool->script, pool->version);
         else
-            ph_log("ERROR", "pyoco.http.reload", "%s not reloaded, the last good version goes on: %s", pool->script,
-                   pool->error ? pool->error : "out of memory");
+            ph_log_error("pyoco.http.reload", pool->error ? pool->error : "out of memory",
+                         "%s not reloaded, the last good version goes on", pool->script);
     }
     if (!ph_files_pending(pool->files)) { /* else the keeper comes here again at once */
         pool->unsettled = false;

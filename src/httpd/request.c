@@ -159,7 +159,7 @@ static int call_vm(ph_exchange *x, lua_CFunction fn) {
     case PH_POOL_STOPPED:
         return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
     case PH_POOL_RAISED:
-        ph_log("ERROR", "pyoco.http", "%s %s: %s", x->info->request_method, x->path, error);
+        ph_log_error("pyoco.http", error, "request failed: %s %s", x->info->request_method, x->path);
         free(error);
         mg_disable_connection_keep_alive(x->conn);
         mg_printf(x->conn, "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"

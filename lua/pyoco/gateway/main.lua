@@ -159,7 +159,8 @@ function M.run(argv)
     io.stderr:write("gateway.lua: ", message, "\n")
     return 1
   end
-  log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, running.server:port()) })
+  local address = ("http://%s:%d"):format(cfg.http_host, running.server:port())
+  log:info("gateway is listening at " .. address, { address = address })
   local code = signals.wait(running.link.check)
   log:info("gateway is stopping")
   running.server:stop(DRAIN_SEC)

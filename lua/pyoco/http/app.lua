@@ -59,6 +59,8 @@ local function add(app, source, path)
   check_row(row, path)
   row.method, row.path, row.name = row[1], path, row.name or (row[1] .. " " .. path)
   if app.names[row.name] then error(("two routes are called %s"):format(row.name), 3) end
+  local info = debug.getinfo(row.run, "S") -- where the log says that it failed
+  row.place = { pathname = info.short_src, lineno = info.linedefined, func = row.name }
   app.router:add(row.method, path, row)
   app.names[row.name] = row
   for _, wrapper in ipairs(app.wrappers) do wrapper(row) end

@@ -7,6 +7,7 @@
 local crypto = require "host.crypto"
 local json = require "host.json"
 local err = require "pyoco.err"
+local failure_log = require "pyoco.http.failure_log"
 local multipart = require "pyoco.http.multipart"
 local response = require "pyoco.http.response"
 local validate = require "pyoco.http.validate"
@@ -175,6 +176,7 @@ end
 
 local function run(app, req)
   local row = req.row
+  err.take_cause()
   local value, message, code, detail = row.run(app, req)
   if response.is(value) then return value end
   if value ~= nil then return response.json(value) end
@@ -182,9 +184,7 @@ local function run(app, req)
     error(("the handler of %s %s returned nothing; return a value, a response, or nil, message, code"):format(
       row.method, row.path))
   end
-  if err.status(code) == 500 then
-    app.log:error(message, { request_id = req.id, method = req.method, path = req.path })
-  end
+  failure_log.write(app, req, message, code, detail)
   return M.failure(message, code, detail)
 end
 

@@ -99,12 +99,6 @@ local function check_again(app, wheel, made)
   return nil, message, code
 end
 
-local function refused(app, request, message, code)
-  app.log:event("bad_input", "upload wheel failed: " .. message, { wheel_name = request.file.filename,
-    size_bytes = request.file.size, max_bytes = app.config.wheel_max_bytes, tags = request.tags })
-  return nil, message, code
-end
-
 --- Stores the file under its name.
 local function store(app, request, tags, sha256)
   local file, reading = request.file, nil
@@ -132,7 +126,7 @@ end
 ---@return string|nil code "invalid" | "too_large" | "conflict" | "unavailable"
 function M.upload(app, caller, request)
   local wheel, tags, code = check(app, request)
-  if not wheel then return refused(app, request, tags, code) end
+  if not wheel then return nil, tags, code end
   local stored, ok, made, message
   stored, message, code = app.store.wheels:list()
   if not stored then return fault.of_store(message, code) end
