@@ -23,6 +23,7 @@ local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs"
   "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
+local WORKERS_RETENTION_SEC = 60
 
 --- Duty: shows on /health what the workers cannot load. While NATS is away the last answer stands.
 local function show_flow_errors(app)
@@ -57,6 +58,7 @@ function M.app()
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
   app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
+  app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app
 end

@@ -247,15 +247,24 @@ function workers:update(record, revision)
   return self.kv:update(record.worker_id, bytes, revision)
 end
 
+--- Removes a record.
+---@param worker_id string
+---@param revision integer only if it is still this one
+function workers:delete(worker_id, revision)
+  return self.kv:delete(worker_id, revision)
+end
+
 --- All records; one that cannot be read is left out.
----@return table[]|nil list of { key, record, created (server's unix seconds) }
+---@return table[]|nil list of { key, record, revision, created (server's unix seconds) }
 function workers:list()
   local entries, message, code = self.kv:entries()
   if not entries then return nil, message, code end
   local list = {}
   for _, entry in ipairs(entries) do
     local record = decode(entry.value, entry.key)
-    if record then list[#list + 1] = { key = entry.key, record = record, created = entry.created } end
+    if record then
+      list[#list + 1] = { key = entry.key, record = record, revision = entry.revision, created = entry.created }
+    end
   end
   return list
 end
