@@ -10,6 +10,7 @@ local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
 local lease = require "pyoco.service.lease"
+local retention = require "pyoco.service.retention"
 local workers = require "pyoco.service.worker"
 
 local M = {}
@@ -49,6 +50,7 @@ function M.app()
   if boot then app.store = M.store(cfg) end
   authenticate.mount(app)
   app:every(lease.TICK_SEC, "lease", lease.tick)
+  app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app
