@@ -8,6 +8,7 @@ local CFG = {
   dlq_subject_prefix = "pyoco.dlq", runs_bucket = "pyoco_runs", workers_bucket = "pyoco_workers",
   workflow_bundles_bucket = "pyoco_workflow_bundles", run_relations_bucket = "pyoco_run_relations",
   leases_bucket = "pyoco_leases",
+  yaml_schedules_bucket = "pyoco_yaml_schedules",
   run_data_bucket = "pyoco_run_data",
   auth_bucket = "pyoco_auth",
   run_data_max_bytes = 0, dlq_max_age_sec = 604800, dlq_max_msgs = 100000,
@@ -370,23 +371,7 @@ return function(busted, open, close)
   end)
 
   require "spec.contract.wheels"(busted, function() return store end)
-  describe("lease", function()
-    it("has one holder, and says since when the server knows of it", function()
-      assert.equal("not_found", select(3, store.lease:get()))
-      local first = assert(store.lease:take({ holder = "a" }))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" })))
-      local record, revision, created = store.lease:get()
-      assert.same({ holder = "a" }, record)
-      assert.equal(first, revision)
-      assert.is_true(math.abs(created - store:now()) < 60)
-      local second = assert(store.lease:take({ holder = "a" }, first))
-      assert.equal("conflict", select(3, store.lease:take({ holder = "b" }, first)))
-      assert.equal("conflict", select(3, store.lease:release(first)))
-      assert(store.lease:release(second))
-      assert.equal("not_found", select(3, store.lease:get()))
-      assert(store.lease:take { holder = "b" })
-    end)
-  end)
+  require "spec.contract.duties"(busted, function() return store end)
 
   it("takes dead letters and hints", function()
     assert(store.dlq:publish("default", { reason = "invalid_job" }))

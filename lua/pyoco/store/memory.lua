@@ -17,6 +17,10 @@ end
 
 local function write(self, key, value, operation)
   self.revision = self.revision + 1
+  for _, tail in ipairs(self.tails) do
+    table.insert(tail.queue, { "entry", { key = key, value = value, revision = self.revision, created = clock.wall(),
+      deleted = operation ~= nil } })
+  end
   self.entries_by_key[key] = { value = value, revision = self.revision, created = clock.wall(),
     operation = operation or "put" }
   return self.revision
@@ -173,6 +177,37 @@ function kv:entries()
   return list
 end
 
+--- A tail as host.tail has it, which never has to wait.
+local tails = {}
+tails.__index = tails
+
+--- The next event.
+function tails:next()
+  local event = table.remove(self.queue, 1)
+  if not event then return nil, "nothing new", "timeout" end
+  return event[1], event[2]
+end
+
+--- Always live.
+function tails:age() return self and 0 end
+
+--- Ends it.
+function tails:stop()
+  for i, tail in ipairs(self.kv.tails) do
+    if tail == self then table.remove(self.kv.tails, i) end
+  end
+end
+
+tails.__close = tails.stop
+
+local function follow(bucket)
+  local tail = setmetatable({ queue = {}, kv = bucket }, tails)
+  for _, entry in ipairs(bucket:entries()) do tail.queue[#tail.queue + 1] = { "entry", entry } end
+  tail.queue[#tail.queue + 1] = { "live" }
+  table.insert(bucket.tails, tail)
+  return tail
+end
+
 local store = {}
 store.__index = function(self, name) return store[name] or verbs.part(self, name) end
 
@@ -198,12 +233,14 @@ function store:close() return self ~= nil end
 ---@return table store; store.messages lists what was published: { seq, subject, data, msg_id }
 function M.open(cfg)
   local messages, hints, buckets, seen, object_stores = {}, {}, {}, {}, {}
+  local function kv_of(bucket)
+    buckets[bucket] = buckets[bucket] or setmetatable({ entries_by_key = {}, revision = 0, tails = {} }, kv)
+    return buckets[bucket]
+  end
   local self
   self = verbs.new(cfg, {
-    kv = function(bucket)
-      buckets[bucket] = buckets[bucket] or setmetatable({ entries_by_key = {}, revision = 0 }, kv)
-      return buckets[bucket]
-    end,
+    kv = kv_of,
+    follow = function(bucket) return follow(kv_of(bucket)) end,
     objects = function(bucket)
       object_stores[bucket] = object_stores[bucket] or require("pyoco.store.memory_objects").new(bucket)
       return object_stores[bucket]
@@ -221,6 +258,19 @@ function M.open(cfg)
       local results = {}
       for i, it in ipairs(list) do results[i] = self.backend.publish(it[1], it[2], it[3]) end
       return results
+    end,
+    queues = function(_, prefix)
+      local list, by_tag = {}, {}
+      for _, message in ipairs(messages) do
+        local tag = message.subject:sub(1, #prefix + 1) == prefix .. "." and message.subject:sub(#prefix + 2)
+        if tag and not by_tag[tag] then
+          by_tag[tag] = { tag = tag, jobs = 0 }
+          list[#list + 1] = by_tag[tag]
+        end
+        if tag then by_tag[tag].jobs = by_tag[tag].jobs + 1 end
+      end
+      table.sort(list, function(a, b) return a.tag < b.tag end)
+      return list
     end,
     count = function(stream)
       local count, prefix = 0, (stream == cfg.dlq_stream and cfg.dlq_subject_prefix or cfg.work_subject_prefix) .. "."

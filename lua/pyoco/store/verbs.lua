@@ -4,12 +4,12 @@
 local json = require "host.json"
 local crypto = require "host.crypto"
 local shared = require "host.shared"
+local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local REQUEST_TIMEOUT_MS = 2000
 local DOCUMENT_KNOWN_SEC = 60
-local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
 
 --- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
 local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
@@ -79,7 +79,7 @@ end
 --- create_raw of a table.
 ---@param snapshot table with run_id
 function runs:create(snapshot)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:create_raw(snapshot.run_id, bytes)
 end
@@ -88,7 +88,7 @@ end
 ---@param snapshot table with run_id
 ---@param revision integer
 function runs:update(snapshot, revision)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
@@ -99,7 +99,7 @@ end
 function runs:create_many(snapshots)
   local entries, places, results = {}, {}, {}
   for i, snapshot in ipairs(snapshots) do
-    local bytes, message, code = json.encode(snapshot, ASCII)
+    local bytes, message, code = wire.snapshot(snapshot)
     if bytes then
       places[#places + 1] = i
       entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
@@ -151,7 +151,7 @@ jobs.__index = jobs
 ---@return string|nil message
 ---@return string|nil code "timeout": unknown fate, publish again; "too_large"; "unavailable"
 function jobs:publish(job)
-  local bytes, message, code = json.encode(job, ASCII)
+  local bytes, message, code = wire.job(job)
   if not bytes then return nil, message, code end
   return self:publish_raw(job.run_id, job.tag, bytes)
 end
@@ -177,7 +177,7 @@ end
 function jobs:publish_many(list)
   local entries, places, results = {}, {}, {}
   for i, job in ipairs(list) do
-    local bytes, message, code = json.encode(job, ASCII)
+    local bytes, message, code = wire.job(job)
     if bytes then
       places[#places + 1] = i
       entries[#entries + 1] = { self.prefix .. "." .. job.tag, bytes,
@@ -200,7 +200,7 @@ dlq.__index = dlq
 ---@param token string last token of the subject: the job's tag
 ---@param body table CONTRACT 11.2
 function dlq:publish(token, body)
-  local bytes, message, code = json.encode(body, ASCII)
+  local bytes, message, code = wire.letter(body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
     { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
@@ -234,7 +234,7 @@ end
 ---@param record table with worker_id
 ---@return integer|nil revision
 function workers:put(record)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:put(record.worker_id, bytes)
 end
@@ -243,20 +243,29 @@ end
 ---@param record table with worker_id
 ---@param revision integer
 function workers:update(record, revision)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:update(record.worker_id, bytes, revision)
 end
 
+--- Removes a record.
+---@param worker_id string
+---@param revision integer only if it is still this one
+function workers:delete(worker_id, revision)
+  return self.kv:delete(worker_id, revision)
+end
+
 --- All records; one that cannot be read is left out.
----@return table[]|nil list of { key, record, created (server's unix seconds) }
+---@return table[]|nil list of { key, record, revision, created (server's unix seconds) }
 function workers:list()
   local entries, message, code = self.kv:entries()
   if not entries then return nil, message, code end
   local list = {}
   for _, entry in ipairs(entries) do
     local record = decode(entry.value, entry.key)
-    if record then list[#list + 1] = { key = entry.key, record = record, created = entry.created } end
+    if record then
+      list[#list + 1] = { key = entry.key, record = record, revision = entry.revision, created = entry.created }
+    end
   end
   return list
 end
@@ -361,8 +370,10 @@ local PARTS = {
   keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
   garbage = "pyoco.store.garbage",
+  schedules = "pyoco.store.schedules",
   idempotency = "pyoco.store.idempotency",
 }
 
@@ -383,9 +394,9 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), sweep(bucket) -> pyoco.nats.object_sweep's, publish(subject, bytes, opts) -> {seq},
----  publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it; mirrored(bucket, key) -> value | nil, is_fresh, where
----  this process keeps copies }
+---  publish_many(list of {subject, bytes, opts}), hint(subject, data), count(stream) -> messages in it,
+---  follow(bucket) -> a tail of the bucket (host.tail's);
+---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end

@@ -22,6 +22,7 @@ registry.__index = registry
 function registry:snapshot()
   local now = self.now()
   local record = self.record
+  record.memory_bytes = self.memory()
   record.last_seen_at, record.last_heartbeat_at, record.heartbeat_at, record.updated_at = now, now, now, now
   return record
 end
@@ -33,21 +34,20 @@ end
 function registry:write()
   self.dirty = false
   for _ = 1, 5 do
-    local stored, revision, code
+    local stored, revision, code, message
     if self.revision then
-      revision, _, code = self.workers:update(self:snapshot(), self.revision)
+      revision, message, code = self.workers:update(self:snapshot(), self.revision)
       if revision then
         self.revision = revision
         return true
       end
-      if code ~= "conflict" then return nil, "registry", code end
+      if code ~= "conflict" then return nil, message, code end
     end
     stored, revision, code = self.workers:get(self.record.worker_id)
     if stored then
       self.record.hidden = stored.hidden == true
       self.revision = revision
     elseif code == "not_found" or code == "invalid" then
-      local message
       revision, message, code = self.workers:put(self:snapshot())
       self.revision = revision
       return revision and true or nil, message, code
@@ -119,7 +119,8 @@ end
 
 --- A registry record.
 ---@param deps table workers (store.workers), now (function: server's unix seconds), wall (function: this machine's),
----  after (function(sec, fn)), go (function(fn)), record (worker_id, instance_id, tags, slots, version, host, pid)
+---  after (function(sec, fn)), go (function(fn)), memory (function: resident bytes), record (worker_id,
+---  instance_id, tags, slots, version, host, pid)
 ---@return table
 function M.new(deps)
   local record = { state = "IDLE", hidden = false, current_run_id = null, current_run_ids = json.array {},
@@ -128,7 +129,7 @@ function M.new(deps)
     wheel_sync = WHEELS_OFF }
   for key, value in pairs(deps.record) do record[key] = value end
   return setmetatable({ workers = deps.workers, now = deps.now, wall = deps.wall, after = deps.after, go = deps.go,
-    record = record, stopped = false }, registry)
+    memory = deps.memory, record = record, stopped = false }, registry)
 end
 
 return M
