@@ -64,9 +64,9 @@ function Garbage:delete_runs(runs)
   local entries = {}
   for i, run in ipairs(runs) do entries[i] = { run.run_id, run.revision } end
   local results = self.runs:delete_many(entries)
-  for i, result in ipairs(results) do
-    local told = self.store.runs.on_write
-    if result.revision and told then told(runs[i].run_id, nil, result.revision) end
+  local told = self.store.runs.on_write
+  for _, result in ipairs(results) do
+    if result.revision and told then told(result.revision) end
   end
   return results
 end
