@@ -259,8 +259,8 @@ describe("the schema", function()
     choice = { "other" }, tag = { "a.b", "a b" }, tags = { "a.b" }, name = { "a.b", "ü" }, header = { "X Y", "X:Y" },
     kv_key = { "a b", ".a" }, subject = { "a..b", "a.*" }, slots = { "0", "gpu=0", "x" },
     nats_url = { "http://x", "x" },
-    resolver = { "m:f", "a.lua:" }, http_url = { "x", "nats://x" }, paths = { ":" }, networks = { "10.0.0.0/33", "1.2.3", "x" },
-    short_text = { ("x"):rep(513) }, string = {}, path = {} }
+    resolver = { "m:f", "a.lua:" }, http_url = { "x", "nats://x" }, paths = { ":" },
+    networks = { "10.0.0.0/33", "1.2.3", "x" }, short_text = { ("x"):rep(513) }, string = {}, path = {} }
 
   it("refuses what does not fit, naming variable, value and range, for every row", function()
     local count = 0
