@@ -26,6 +26,7 @@ local TICK_SEC = 1.0
 local REREAD_SEC = 30     -- consumers' limits, clock offset, flows
 local SILENT_BEATS = 4    -- a slot that has missed so many heartbeats may not know of a cancel
 local OVERDUE_MIN_SEC = 1   -- what a slot that is busy, but well, may need to cut a task
+local NO_WHEELS = { roots = {}, sites = {} }
 local RESCUE_STOP_SEC = 2 -- after the drain, hand-backs may take this long
 
 local supervisor = {}
@@ -43,7 +44,7 @@ end
 
 --- Asks for as many jobs of each tag as could start now.
 function supervisor:pull()
-  if self.stopping or self.conn:status() ~= "connected" then return end
+  if self.stopping or self.is_holding or self.conn:status() ~= "connected" then return end
   for _, tag in ipairs(self.tags) do
     if self.limits[tag] then self.pulls:want(tag, math.min(self.board:room(tag), self.quota)) end
   end
@@ -90,9 +91,10 @@ function supervisor:dispatch()
     local key, job = self.board:take()
     if not key then break end
     local limits = self.limits[job.tag]
-    job.key, job.beat_at = key, clock.monotonic()
+    job.key, job.beat_at, job.wheels = key, clock.monotonic(), self:wheel_set()
     local sent = self.pool:send(key, "R", { seq = job.seq, delivery = job.delivery,
-      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset },
+      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset,
+      roots = job.wheels.roots },
       job.data)
     if not sent then self.pool:signal(key, SIGKILL) end -- it hears nothing any more: its end is dealt with
     self.registry:started(self.now())
@@ -145,13 +147,15 @@ function supervisor:list_flows()
   local key = self.board:idle_slot()
   if not key or not self.board:pause(key) then return end
   self.listed_at = clock.monotonic()
-  self.pool:send(key, "R", { list = true })
+  self.listing = self:wheel_set()
+  self.pool:send(key, "R", { list = true, roots = self.listing.roots })
 end
 
 --- The list has come: the registry shows it; each file that does not load is logged, once for each of its errors.
 ---@param list table { flows, errors }
 function supervisor:flows_listed(list)
   local told = {}
+  self.listing = nil
   for _, fault in ipairs(list.errors) do
     told[fault.message] = true
     if not self.told_faults[fault.message] then
@@ -161,6 +165,29 @@ function supervisor:flows_listed(list)
   end
   self.told_faults = told
   self.registry:flows(list)
+end
+
+--- The wheels that the next run gets.
+---@return table set { roots, sites }
+function supervisor:wheel_set()
+  return self.wheels and self.wheels.set or NO_WHEELS
+end
+
+--- The sites of wheels that slots use, as a set.
+---@return table
+function supervisor:used_sites()
+  local used, sets = {}, { self.listing }
+  for _, job in ipairs(self.board:jobs()) do sets[#sets + 1] = job.key and job.wheels or nil end
+  for _, set in ipairs(sets) do
+    for site in pairs(set.sites) do used[site] = true end
+  end
+  return used
+end
+
+--- Other wheels are installed than before.
+function supervisor:wheels_changed()
+  self.listed_at = nil
+  self:list_flows()
 end
 
 --- A slot has died. What it ran is rescued; what it had not begun is the next to start.
@@ -344,8 +371,9 @@ end
 
 -- life ---------------------------------------------------------------------------------------------------------
 
---- Starts slots, pulls and timers.
-function supervisor:start()
+--- Starts slots and timers, and pulls; with wheels not before they have been looked at once.
+---@param on_ready fun() called when jobs may come
+function supervisor:start(on_ready)
   self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
   self.sub = self.conn:subscribe(self.inbox .. ".*", function(message) self:on_message(message) end)
   self.conn:on_status(function(status) self:on_status(status) end)
@@ -367,6 +395,13 @@ function supervisor:start()
     end),
   }
   self.pool:start()
+  if not self.wheels then return on_ready() end
+  self.is_holding = true
+  self.wheels:start(function()
+    self.is_holding = false
+    on_ready()
+    self:pull()
+  end)
 end
 
 --- Ends the loop when nothing is in hand any more.
@@ -414,6 +449,7 @@ function supervisor:finish()
   self.is_ended = true
   for _, stop in ipairs(self.timers) do stop() end
   if self.drain_timer then self.drain_timer() end
+  if self.wheels then self.wheels:stop() end
   self.pool:close()
   local over
   local function done()
@@ -434,13 +470,14 @@ end
 ---  cfg, store (over a loop-mode connection), registry, log, script (path of the worker script), tags,
 ---  limits (tag -> { ack_wait_sec, max_deliver }), slots (number or { tag = number }), inbox (subject),
 ---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
----  on_end (function: it is over)
+---  on_end (function: it is over), wheels (pyoco.worker.wheels of a worker that has some; it may be set later, before
+---  start)
 ---@return table supervisor: start, stop(drain_sec) (a second call ends at once)
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
     log = deps.log, tags = deps.tags, limits = deps.limits, inbox = deps.inbox, worker_id = deps.cfg.worker_id,
     clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
-    told_faults = {},
+    told_faults = {}, wheels = deps.wheels,
     board = boards.new(deps.slots) }, supervisor)
   self.now = function() return clock.wall() + self.clock_offset end
   self.pulls = pulls.new { now = clock.monotonic,
