@@ -9,6 +9,7 @@ local http_app = require "pyoco.http.app"
 local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
+local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
 local scheduler = require "pyoco.service.scheduler"
 local workers = require "pyoco.service.worker"
@@ -21,6 +22,7 @@ local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs"
   "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
+local WORKERS_RETENTION_SEC = 60
 
 --- Duty: shows on /health what the workers cannot load. While NATS is away the last answer stands.
 local function show_flow_errors(app)
@@ -51,8 +53,10 @@ function M.app()
   if boot then app.store = M.store(cfg) end
   authenticate.mount(app)
   app:every(lease.TICK_SEC, "lease", lease.tick)
+  app.on_handled = metrics.request
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
+  app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end
   return app
 end

@@ -86,6 +86,12 @@ function store:status()
   return self.conn:status()
 end
 
+--- Facts about the connection.
+---@return table { url, server_id, max_payload, reconnects = times that it was made anew }
+function store:connection()
+  return self.conn:info()
+end
+
 --- Ends the connection. A shared one is ended by the VM that opened it only.
 function store:close()
   self.conn:close()
@@ -106,6 +112,7 @@ function M.open(conn, cfg, rpc, many)
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    queues = function(...) return require("pyoco.nats.queues").list(js, ...) end,
     follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
     mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)

@@ -197,6 +197,19 @@ function M.open(cfg)
       for i, it in ipairs(list) do results[i] = self.backend.publish(it[1], it[2], it[3]) end
       return results
     end,
+    queues = function(_, prefix)
+      local list, by_tag = {}, {}
+      for _, message in ipairs(messages) do
+        local tag = message.subject:sub(1, #prefix + 1) == prefix .. "." and message.subject:sub(#prefix + 2)
+        if tag and not by_tag[tag] then
+          by_tag[tag] = { tag = tag, jobs = 0 }
+          list[#list + 1] = by_tag[tag]
+        end
+        if tag then by_tag[tag].jobs = by_tag[tag].jobs + 1 end
+      end
+      table.sort(list, function(a, b) return a.tag < b.tag end)
+      return list
+    end,
     count = function(stream)
       local count, prefix = 0, (stream == cfg.dlq_stream and cfg.dlq_subject_prefix or cfg.work_subject_prefix) .. "."
       for _, message in ipairs(messages) do

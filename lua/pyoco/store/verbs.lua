@@ -3,11 +3,11 @@
 --- Every verb answers a value, or nil, message, code (pyoco.err). Revisions are KV revisions.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local REQUEST_TIMEOUT_MS = 2000
-local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
 
 --- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
 local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
@@ -77,7 +77,7 @@ end
 --- create_raw of a table.
 ---@param snapshot table with run_id
 function runs:create(snapshot)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:create_raw(snapshot.run_id, bytes)
 end
@@ -86,7 +86,7 @@ end
 ---@param snapshot table with run_id
 ---@param revision integer
 function runs:update(snapshot, revision)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
@@ -97,7 +97,7 @@ end
 function runs:create_many(snapshots)
   local entries, places, results = {}, {}, {}
   for i, snapshot in ipairs(snapshots) do
-    local bytes, message, code = json.encode(snapshot, ASCII)
+    local bytes, message, code = wire.snapshot(snapshot)
     if bytes then
       places[#places + 1] = i
       entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
@@ -149,7 +149,7 @@ jobs.__index = jobs
 ---@return string|nil message
 ---@return string|nil code "timeout": unknown fate, publish again; "too_large"; "unavailable"
 function jobs:publish(job)
-  local bytes, message, code = json.encode(job, ASCII)
+  local bytes, message, code = wire.job(job)
   if not bytes then return nil, message, code end
   return self:publish_raw(job.run_id, job.tag, bytes)
 end
@@ -175,7 +175,7 @@ end
 function jobs:publish_many(list)
   local entries, places, results = {}, {}, {}
   for i, job in ipairs(list) do
-    local bytes, message, code = json.encode(job, ASCII)
+    local bytes, message, code = wire.job(job)
     if bytes then
       places[#places + 1] = i
       entries[#entries + 1] = { self.prefix .. "." .. job.tag, bytes,
@@ -198,7 +198,7 @@ dlq.__index = dlq
 ---@param token string last token of the subject: the job's tag
 ---@param body table CONTRACT 11.2
 function dlq:publish(token, body)
-  local bytes, message, code = json.encode(body, ASCII)
+  local bytes, message, code = wire.letter(body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
     { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
@@ -232,7 +232,7 @@ end
 ---@param record table with worker_id
 ---@return integer|nil revision
 function workers:put(record)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:put(record.worker_id, bytes)
 end
@@ -241,20 +241,29 @@ end
 ---@param record table with worker_id
 ---@param revision integer
 function workers:update(record, revision)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:update(record.worker_id, bytes, revision)
 end
 
+--- Removes a record.
+---@param worker_id string
+---@param revision integer only if it is still this one
+function workers:delete(worker_id, revision)
+  return self.kv:delete(worker_id, revision)
+end
+
 --- All records; one that cannot be read is left out.
----@return table[]|nil list of { key, record, created (server's unix seconds) }
+---@return table[]|nil list of { key, record, revision, created (server's unix seconds) }
 function workers:list()
   local entries, message, code = self.kv:entries()
   if not entries then return nil, message, code end
   local list = {}
   for _, entry in ipairs(entries) do
     local record = decode(entry.value, entry.key)
-    if record then list[#list + 1] = { key = entry.key, record = record, created = entry.created } end
+    if record then
+      list[#list + 1] = { key = entry.key, record = record, revision = entry.revision, created = entry.created }
+    end
   end
   return list
 end
@@ -342,6 +351,7 @@ local PARTS = {
   keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
   schedules = "pyoco.store.schedules",
   idempotency = "pyoco.store.idempotency",

@@ -9,6 +9,7 @@ local rpc = require "pyoco.nats.rpc"
 local stores = require "pyoco.store.jetstream"
 local async = require "pyoco.worker.async"
 local consumer = require "pyoco.worker.consumer"
+local memory = require "pyoco.worker.memory"
 local registries = require "pyoco.worker.registry"
 local supervisors = require "pyoco.worker.supervisor"
 
@@ -83,6 +84,7 @@ local function new_registry(cfg, store, clock_offset, on_found)
     on_found = on_found,
     workers = store.workers, wall = clock.wall, after = async.after, go = async.go,
     now = function() return clock.wall() + clock_offset() end,
+    memory = function() return memory.tree(math.tointeger(uv.os_getpid())) end,
     record = { worker_id = cfg.worker_id, instance_id = (crypto.uuid4():gsub("-", "")),
       tags = json.array { table.unpack(cfg.worker_tags) }, slots = cfg.worker_slots, version = host.version,
       host = uv.os_gethostname(), pid = math.tointeger(uv.os_getpid()) },

@@ -17,6 +17,7 @@ registry.__index = registry
 function registry:snapshot()
   local now = self.now()
   local record = self.record
+  record.memory_bytes = self.memory()
   record.last_seen_at, record.last_heartbeat_at, record.heartbeat_at, record.updated_at = now, now, now, now
   return record
 end
@@ -28,14 +29,14 @@ end
 function registry:write()
   self.dirty = false
   for _ = 1, 5 do
-    local stored, revision, code
+    local stored, revision, code, message
     if self.revision then
-      revision, _, code = self.workers:update(self:snapshot(), self.revision)
+      revision, message, code = self.workers:update(self:snapshot(), self.revision)
       if revision then
         self.revision = revision
         return true
       end
-      if code ~= "conflict" then return nil, "registry", code end
+      if code ~= "conflict" then return nil, message, code end
     end
     stored, revision, code = self.workers:get(self.record.worker_id)
     if stored then
@@ -44,7 +45,6 @@ function registry:write()
       self.on_found = nil
       self.revision = revision
     elseif code == "not_found" or code == "invalid" then
-      local message
       self.on_found = nil
       revision, message, code = self.workers:put(self:snapshot())
       self.revision = revision
@@ -124,8 +124,9 @@ end
 
 --- A registry record.
 ---@param deps table workers (store.workers), now (function: server's unix seconds), wall (function: this machine's),
----  after (function(sec, fn)), go (function(fn)), on_found (function(record): gets what an earlier life has left, if
----  there is something; or nil), record (worker_id, instance_id, tags, slots, version, host, pid)
+---  after (function(sec, fn)), go (function(fn)), memory (function: resident bytes), on_found (function(record): gets
+---  what an earlier life has left, if there is something; or nil), record (worker_id, instance_id, tags, slots,
+---  version, host, pid)
 ---@return table
 function M.new(deps)
   local record = { state = "IDLE", hidden = false, current_run_id = null, current_run_ids = json.array {},
@@ -134,7 +135,7 @@ function M.new(deps)
     wheel_sync = reports.empty(false) }
   for key, value in pairs(deps.record) do record[key] = value end
   return setmetatable({ workers = deps.workers, now = deps.now, wall = deps.wall, after = deps.after, go = deps.go,
-    on_found = deps.on_found, record = record, stopped = false }, registry)
+    memory = deps.memory, on_found = deps.on_found, record = record, stopped = false }, registry)
 end
 
 return M
