@@ -232,14 +232,18 @@ end))]] } }
     local worker = world:worker({ "--wheel-sync", "--wheel-sync-dir", dir .. "/wheels", "--wheel-install-timeout-sec",
       "1" }, { PYOCO_WHEEL_MAX_RATIO = "2000", PYOCO_WHEEL_SYNC_INTERVAL_SEC = INTERVAL })
     local name = put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(60000000) } }
-    process.wait_for(function()
+    local function hold_up()
       for _, pid in ipairs(world:slots(worker)) do
         local is_it = (tmp.read(("/proc/%d/cmdline"):format(pid)) or ""):find("a_slow", 1, true)
         if is_it and uv.kill(pid, "sigstop") == 0 then return true end
       end
-    end, 10000, "the process that unpacks")
+    end
+    process.wait_for(hold_up, 10000, "the process that unpacks")
     put_hello "1.0"
-    local block = sync(function(found) return installed(found) == "hello 1.0" end, "the other wheel")
+    local block = sync(function(found)
+      hold_up() -- the next attempt as well
+      return installed(found) == "hello 1.0"
+    end, "the other wheel")
     assert.same({ "error", "wheel install timed out: " .. name }, { block.last_result, block.last_error })
     wait_installed "a-slow 1, hello 1.0"
   end)
