@@ -116,7 +116,8 @@ end
 
 --- Builds and starts the supervisor. Runs in a coroutine.
 ---@param cfg table
----@param options table { run_once, poll_timeout, on_settled, on_spent, is_eager (pyoco.worker.supervisor), slot_script, user_script }
+---@param options table { run_once, poll_timeout, on_settled, on_spent, is_eager (pyoco.worker.supervisor), slot_script,
+---  user_script }
 ---@param log table
 ---@param store table
 ---@param on_end fun()

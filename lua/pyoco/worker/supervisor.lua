@@ -489,8 +489,8 @@ end
 ---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
 ---  on_end (function: it is over), on_settled (function(job, outcome, fields)), on_spent (function: the quota is
 ---  used up and nothing is in hand; default: stop), is_eager (default true: takes jobs from its start on)
----@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, rest; .wheels may be set before
----  start (pyoco.worker.wheels)
+---@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, rest; .wheels may be set
+---  before start (pyoco.worker.wheels)
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
     log = deps.log, tags = deps.tags, limits = deps.limits, worker_id = deps.cfg.worker_id,
