@@ -52,6 +52,8 @@ local sections = {
       doc = "Object store of what is too big for a snapshot: outputs and logs of tasks." },
     { "run_data_max_bytes", "integer", 0, env = "PYOCO_RUN_DATA_MAX_BYTES", min = 0,
       doc = "Most bytes kept there; 0 = no limit. Used when it is created." },
+    { "yaml_schedules_bucket", "name", "pyoco_yaml_schedules", env = "PYOCO_YAML_SCHEDULES_KV_BUCKET",
+      doc = "Bucket of the schedules." },
     { "wheels_bucket", "name", "pyoco_wheels", env = "PYOCO_WHEEL_OBJECT_STORE_BUCKET",
       doc = "Object store of the wheels." },
     { "wheel_store_max_bytes", "integer", 0, env = "PYOCO_WHEEL_STORE_MAX_BYTES", min = 0,
@@ -90,6 +92,10 @@ local sections = {
       doc = "Lua VMs that answer requests; 0 = two for each core, from 4 to 16." },
     { "http_max_body_bytes", "integer", 2097152, env = "PYOCO_HTTP_MAX_BODY_BYTES", min = 1024,
       doc = "A larger request body is refused (413)." },
+    { "http_max_uploads", "integer", 4, env = "PYOCO_HTTP_MAX_UPLOADS", min = 1, max = 64,
+      doc = "Large uploads (wheels) at once; more are refused (503). Each takes room in the spool folder." },
+    { "http_spool_dir", "path", "/var/tmp", env = "PYOCO_HTTP_SPOOL_DIR",
+      doc = "Where large uploads are kept while they arrive: a disk, no tmpfs." },
     { "http_auth_mode", "choice", "none", env = "PYOCO_HTTP_AUTH_MODE", choices = { "none", "api_key" },
       doc = "api_key: callers need a key (admin.lua api-key create) and see only what is their tenant's." },
     { "auth_pepper", "short_text", nil, env = "PYOCO_AUTH_PEPPER", secret = true,
@@ -110,8 +116,16 @@ local sections = {
       doc = "Whether a bundle whose entry workflow spawns runs waits for somebody's approval." },
     { "dashboard_lang", "string", "auto", env = "PYOCO_DASHBOARD_LANG", flag = "--dashboard-lang",
       doc = "Language of the pages: values that begin with ja or en; anything else = the server's locale." },
+    { "schedule_poll_interval_sec", "number", 1, env = "PYOCO_SCHEDULE_POLL_INTERVAL_SEC", min = 0.2, max = 3600,
+      doc = "One schedule runs at most this often; a third of the time that a dispatch may take (3 s at least)." },
+    { "sweep_interval_sec", "number", 5, env = "PYOCO_SWEEP_INTERVAL_SEC", min = 0.1, max = 86400,
+      doc = "How often runs are looked for that nobody has; less often when there is much to read." },
+    { "sweep_after_sec", "number", 60, env = "PYOCO_SWEEP_AFTER_SEC", min = 0.2, max = 86400,
+      doc = "A run whose snapshot was not written for this long, though it has not ended, is looked into." },
     { "lease_ttl_sec", "number", 4, env = "PYOCO_LEASE_TTL_SEC", min = 1, max = 300,
       doc = "A gateway silent for this long loses the periodic duties to another." },
+    { "runs_retention_sec", "number", 0, env = "PYOCO_RUNS_RETENTION_SEC", min = 0,
+      doc = "Runs that ended longer ago are removed, with their outputs, logs and documents; 0 = kept for ever." },
     { "workers_retention_sec", "number", 604800, env = "PYOCO_WORKERS_RETENTION_SEC", min = 60,
       doc = "Worker records untouched for this long are removed." },
   },
@@ -214,10 +228,7 @@ local sections = {
 }
 
 --- Variables of the reference whose features come later: known, accepted, and said to have no effect.
-local later = {
-  "PYOCO_YAML_SCHEDULES_KV_BUCKET", "PYOCO_WHEEL_OBJECT_STORE_BUCKET", "PYOCO_WHEEL_MAX_BYTES",
-  "PYOCO_WHEEL_HISTORY_KV_BUCKET", "PYOCO_WHEEL_HISTORY_TTL_SEC", "PYOCO_SCHEDULE_POLL_INTERVAL_SEC",
-}
+local later = {}
 
 --- Rules over two options: { the fault's variable, test(cfg) -> true when fine, what to do }.
 local checks = {

@@ -63,4 +63,70 @@ describe("routes.workers", function()
     end
     assert.equal("less_than_equal", app:simulate { path = "/workers?limit=501" }.json.detail[1].type)
   end)
+
+  describe("PATCH /workers/{id}", function()
+    local function patch(id, body)
+      return app:simulate { method = "PATCH", path = "/workers/" .. id, json = body }
+    end
+
+    it("hides and shows, and keeps all else of the record", function()
+      local before = app.store.workers:get "busy"
+      local answer = patch("busy", { hidden = true })
+      assert.equal(200, answer.status, answer.body)
+      assert.equal("busy", answer.json.worker_id)
+      assert.is_true(answer.json.hidden)
+      assert.is_number(answer.json.updated_at)
+      assert.same({ "idle IDLE", "odd IDLE" }, ids())
+      local after = app.store.workers:get "busy"
+      for key, value in pairs(before) do assert.same(value, after[key]) end
+      patch("busy", { hidden = false })
+      assert.same({ "idle IDLE", "busy RUNNING", "odd IDLE" }, ids())
+    end)
+
+    it("does not make a silent worker look alive", function()
+      local now = app.store:now()
+      app.store.now = function() return now + 21 end
+      patch("busy", { hidden = false })
+      assert.equal("busy DISCONNECTED", ids "?scope=all"[2])
+    end)
+
+    it("is written over a worker's write that came between", function()
+      local update, first = app.store.workers.update, true
+      app.store.workers.update = function(self, record, revision)
+        if first then
+          first = false
+          local fresh = self:get "busy"
+          fresh.current_run_id = "r9"
+          self:put(fresh)
+        end
+        return update(self, record, revision)
+      end
+      assert.equal(200, patch("busy", { hidden = true }).status)
+      assert.equal("r9", (app.store.workers:get "busy").current_run_id)
+    end)
+
+    it("answers 404 for no worker and 422 for no boolean, and changes nothing", function()
+      local answer = patch("nobody", { hidden = true })
+      assert.equal(404, answer.status)
+      assert.equal("worker not found", answer.json.detail)
+      local before = app.store.workers:get "busy"
+      for _, body in ipairs { {}, { hidden = "perhaps" }, { hidden = require("host.json").null } } do
+        assert.equal(422, patch("busy", body).status)
+      end
+      assert.same(before, (app.store.workers:get "busy"))
+      assert.is_nil(app.store.workers:get "nobody")
+    end)
+  end)
+
+  it("forgets workers that were silent for the retention time, and only those", function()
+    local worker = require "pyoco.service.worker"
+    app.config.workers_retention_sec = 100
+    local now = app.store:now()
+    app.store.now = function() return now + 101 end
+    app.store.workers:put { worker_id = "back", state = "IDLE", seen_at = now + 100 }
+    worker.remove_forgotten(app)
+    local left = app.store.workers:list()
+    assert.equal(1, #left)
+    assert.equal("back", left[1].key)
+  end)
 end)

@@ -14,7 +14,8 @@ function M.new(settings)
   local app = http_app.new { config = cfg }
   app.store = memory.open(cfg)
   require("pyoco.gateway.authenticate").mount(app)
-  for _, name in ipairs { "page", "status", "runs", "bundles", "workers", "wheels", "schemas", "metrics" } do
+  for _, name in ipairs { "page", "status", "runs", "bundles", "schedules", "workers", "wheels", "schemas",
+    "metrics" } do
     app:mount(require("pyoco.routes." .. name))
   end
   return app

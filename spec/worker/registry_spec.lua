@@ -21,6 +21,7 @@ describe("worker.registry", function()
     subject = registry.new {
       workers = store.workers, now = function() return now end, wall = function() return now end,
       after = function(_, fn) timers[#timers + 1] = fn end, go = function(fn) fn() end,
+      memory = function() return 4096 end,
       record = { worker_id = "w1", instance_id = ("0"):rep(32), tags = json.array { "a" }, slots = 2 },
     }
   end)

@@ -11,6 +11,7 @@ int luaopen_host_task(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_metrics(lua_State *L);
 int luaopen_host_process(lua_State *L);
 int luaopen_host_shared(lua_State *L);
 int luaopen_host_mirror(lua_State *L);
@@ -27,6 +28,7 @@ static const luaL_Reg modules[] = {
     {"host.shared", luaopen_host_shared},
     {"host.mirror", luaopen_host_mirror},
     {"host.nats", luaopen_host_nats},
+    {"host.metrics", luaopen_host_metrics},
     {"host.slot", luaopen_host_slot},
     {"host.slots", luaopen_host_slots},
     {"host.process", luaopen_host_process},

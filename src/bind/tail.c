@@ -2,8 +2,8 @@
  *
  *   tail.start(conn, bucket [, from]) -> t | nil, message, code    conn: a blocking-mode host.nats connection;
  *                                                                  from: first revision wanted, default 1, 0 = new
- *   t:next(timeout_ms) -> kind [, entry] | nil, message, "timeout" kind: "entry", "live" (what the bucket held is
- *        delivered) or "reset" (start over: all entries follow again); entry { key, value, revision, created (unix s,
+ *   t:next(timeout_ms) -> kind [, entry] | nil, message, "timeout" 0: only what has come already
+ *        kind: "entry", "live" (what the bucket held is delivered) or "reset" (start over: all entries follow again); entry { key, value, revision, created (unix s,
  *        the server's), deleted }
  *   t:age() -> seconds|nil     since the server's last sign of life; nil while not live
  *   t:stop()
@@ -79,7 +79,8 @@ static void on_reset(void *ctx) {
     push(ctx, "reset", NULL);
 }
 
-static void on_live(void *ctx) {
+static void on_live(void *ctx, int64_t life) {
+    (void)life;
     push(ctx, "live", NULL);
 }
 
@@ -189,7 +190,7 @@ static tail_object *check_tail(lua_State *L) {
 
 static int l_tail_next(lua_State *L) {
     tail_object *t = check_tail(L);
-    int64_t timeout_ms = lb_nats_timeout(L, 2, 5000);
+    int64_t timeout_ms = lua_tonumber(L, 2) == 0 && lua_isnumber(L, 2) ? 0 : lb_nats_timeout(L, 2, 5000);
     t->held = pop(t->q, timeout_ms);
     if (!t->held)
         return ph_fail(L, PH_TIMEOUT, "nothing new in %lld ms", (long long)timeout_ms);

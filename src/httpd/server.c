@@ -1,6 +1,7 @@
 /* Life of the server: options to CivetWeb, start, drain, stop. */
 #include "httpd.h"
 #include "log.h"
+#include "../feed.h"
 #include "../hub.h"
 #include "nats.h"
 #include <arpa/inet.h>
@@ -151,6 +152,8 @@ ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const c
         snprintf(server->runs_bucket, sizeof server->runs_bucket, "%s", o->runs_bucket);
         o->runs_bucket = server->runs_bucket;
     }
+    snprintf(server->spool_dir, sizeof server->spool_dir, "%s", o->spool_dir);
+    o->spool_dir = server->spool_dir;
     server->started_at = ph_httpd_now();
     server->pool = ph_pool_start(&(ph_pool_options){.script = o->script, .boot = o->boot, .boot_len = o->boot_len,
                                                     .vms = o->vms ? o->vms : default_vms(), .service = o->service,
@@ -227,6 +230,7 @@ void ph_httpd_stop(ph_httpd *server, double drain_sec) {
     atomic_store(&server->stopping, true);
     if (server->hub)
         ph_hub_close(server->hub);
+    ph_feed_wake(); /* its readers look at `stopping` */
     wait_for_requests(server, last);
     double left = last - ph_httpd_now();
     ph_pool_stop(server->pool, left > 0 ? left : 0);

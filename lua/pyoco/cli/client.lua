@@ -35,6 +35,8 @@ local function with_params(...)
   return rows
 end
 
+local SCHEDULE_ID = { "--schedule-id", required = true, metavar = "<id>", doc = "Id of the schedule." }
+
 local function with_lists(...)
   local rows = { table.unpack(LISTS) }
   return table.move({ ... }, 1, select("#", ...), #rows + 1, rows)
@@ -58,6 +60,22 @@ M.program = {
         { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },
         { "--flow-name", required = true, doc = "Name of the run's flow." },
         { "--tag", required = true, doc = "Which workers may run it." }, KEY) },
+    { "schedule-yaml", doc = "Run a YAML document at a time, or again and again.", run = { "schedules", "create" },
+      options = with_params(
+        { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },
+        { "--flow-name", required = true, doc = "Name of the runs' flow." },
+        { "--tag", required = true, doc = "Which workers may run it." },
+        { "--run-at", metavar = "<time>", doc = "Once, at this time: 2026-12-24T18:00:00+09:00." },
+        { "--interval-seconds", type = "number", doc = "Again and again, so many seconds apart." },
+        { "--start-at", metavar = "<time>", doc = "With --interval-seconds: the first time." }) },
+    { "schedules", doc = "List the schedules, those that run next first.", run = { "schedules", "list" },
+      options = { JSON_OUTPUT } },
+    { "schedule-runs", doc = "List the runs of a schedule, newest first.", run = { "schedules", "runs" },
+      options = { SCHEDULE_ID,
+        { "--limit", type = "integer", min = 1, max = 200, doc = "At most so many; 50 if not given." },
+        { "--records", flag = true, doc = "Whole snapshots, with the records of their tasks." }, JSON_OUTPUT } },
+    { "schedule-delete", doc = "Remove a schedule; its runs remain.", run = { "schedules", "delete" },
+      options = { SCHEDULE_ID, JSON_OUTPUT } },
     { "submit-batch", doc = "Run many flows that the workers know by their names; prints a result for each.",
       run = { "submit_batch", "run" },
       options = {

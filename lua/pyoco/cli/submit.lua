@@ -1,16 +1,10 @@
 --- `client.lua submit` and `submit-yaml`.
 local json = require "host.json"
+local document = require "pyoco.cli.document"
 local output = require "pyoco.cli.output"
 local params = require "pyoco.cli.params"
 
 local M = {}
-
-local function bad_input(message, code)
-  local shape = code == "not_found" and "file" or "arguments"
-  local hint = shape == "file" and "check the path; it is taken from the current folder"
-    or "see `pyoco-host client.lua submit --help`"
-  return nil, message, code, { shape = shape, reason = message, hints = { hint } }
-end
 
 --- Prints the answer of a submit: the line of the contract, or sentences on a terminal.
 local function submitted(answer, flow_name, context)
@@ -47,7 +41,7 @@ end
 ---@return table|nil failure
 function M.submit(api, values, context)
   local collected, message, code = params.collect(values)
-  if not collected then return bad_input(message, code) end
+  if not collected then return document.bad_input(message, code) end
   local body = { flow_name = values.flow_name, params = collected, tag = values.tag }
   if values.tags then body.tags = csv(values.tags) end
   local answer, why, failed, failure = api:request("POST", "/runs",
@@ -55,12 +49,6 @@ function M.submit(api, values, context)
       headers = key_header(values) })
   if not answer then return nil, why, failed, failure end
   return submitted(answer, values.flow_name, context)
-end
-
-local function read_workflow(path)
-  local text, message, code = params.read_file(path)
-  if not text then return bad_input(message, code) end
-  return text
 end
 
 --- submit-yaml: a document that is sent along.
@@ -72,18 +60,8 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.submit_yaml(api, values, context)
-  local text, message, code, failure = read_workflow(values.workflow_file)
-  if not text then return nil, message, code, failure end
-  local fields = { { "flow_name", values.flow_name }, { "tag", values.tag } }
-  if values.params_file or values.params or #(values.param or {}) > 0 then
-    local collected, why, failed = params.collect(values)
-    if not collected then return bad_input(why, failed) end
-    fields[#fields + 1] = { "params", assert(json.encode(collected)) }
-  end
-  local answer
-  answer, message, code, failure = api:post_form("/runs/yaml", fields,
-    { { name = "workflow", filename = "flow.yaml", content_type = "application/x-yaml", data = text } },
-    { headers = key_header(values), file = values.workflow_file })
+  local answer, message, code, failure = document.post(api, "/runs/yaml", values, nil,
+    { headers = key_header(values) })
   if not answer then return nil, message, code, failure end
   return submitted(answer, values.flow_name, context)
 end

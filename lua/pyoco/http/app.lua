@@ -8,7 +8,10 @@
 ---
 --- A row: { "POST", "/runs/:id/cancel", name = "runs.cancel", doc = "One line.", run = function(app, req) ... end,
 ---   query = schema, body = schema (JSON), form = schema (multipart), raw = { part = "workflow", types = {["text/yaml"]
----   = true} } (a form that may come as its file alone), public = true (needs no key) or function(app) -> boolean }.
+---   = true} } (a form that may come as its file alone), upload = { part = "wheel", max = name of the option with the
+---   limit in bytes, too_large = text } (its file may be large: then it is a file on disk, { filename, path, size,
+---   sha256 } instead of { filename, data }, and path is good while the handler runs), public = true (needs no key) or
+---   function(app) -> boolean }.
 --- run returns a value (sent as JSON, 200), a response (pyoco.http.response), or nil, message, code [, errors].
 --- Schemas: pyoco.http.validate. What req holds: pyoco.http.pipeline.
 local clock = require "host.clock"
@@ -30,7 +33,8 @@ local QUIET = setmetatable({}, { __index = function() return function() end end 
 
 --- Makes an app without routes.
 ---@param opts table|nil { config = plain table of values, log = logger of pyoco.log, services = what handlers call }
----@return table app with config, log, services, steps (a copy of the pipeline's list)
+---@return table app with config, log, services, steps (a copy of the pipeline's list); on_handled = nil | called after
+---  each request that a route took: on_handled(row's name, status, monotonic seconds of its start)
 function M.new(opts)
   opts = opts or {}
   return setmetatable({ config = opts.config or {}, log = opts.log or QUIET, services = opts.services or {},
@@ -38,7 +42,7 @@ function M.new(opts)
 end
 
 local ROW_KEYS = { name = true, doc = true, run = true, query = true, body = true, form = true, raw = true,
-  public = true, gives = true, fails = true }
+  upload = true, public = true, gives = true, fails = true }
 
 local function check_row(row, path)
   local where = ("route %s %s"):format(row[1], path)
@@ -55,6 +59,8 @@ local function add(app, source, path)
   check_row(row, path)
   row.method, row.path, row.name = row[1], path, row.name or (row[1] .. " " .. path)
   if app.names[row.name] then error(("two routes are called %s"):format(row.name), 3) end
+  local info = debug.getinfo(row.run, "S") -- where the log says that it failed
+  row.place = { pathname = info.short_src, lineno = info.linedefined, func = row.name }
   app.router:add(row.method, path, row)
   app.names[row.name] = row
   for _, wrapper in ipairs(app.wrappers) do wrapper(row) end
@@ -176,17 +182,35 @@ function App:run_duties()
   return delay
 end
 
+--- What is done with every answer: an error becomes 500.
+local function answered(app, req, ok, answer, started_at)
+  if not ok then
+    app.log:error("request failed", { request_id = req.id, method = req.method, path = req.path }, answer)
+    answer = response.text("Internal Server Error", 500)
+  end
+  if answer.headers and req.id then answer.headers["x-request-id"] = req.id end
+  if app.on_handled and req.row then app.on_handled(req.row.name, answer.status or 200, started_at) end
+  return answer
+end
+
 --- Answers a request. Never raises: what a handler raises is logged and becomes 500.
 ---@param req table { method, raw_path, path, query_string, headers, body, remote_addr, scheme }
 ---@return table response { status, headers, body } or { stream = ... }
 function App:handle(req)
+  local started_at = clock.monotonic()
   local ok, answer = xpcall(pipeline.run, with_traceback, self, pipeline.request(req))
-  if not ok then
-    self.log:error("request failed", { request_id = req.id, method = req.method, path = req.path }, answer)
-    answer = response.text("Internal Server Error", 500)
-  end
-  if answer.headers and req.id then answer.headers["x-request-id"] = req.id end
-  return answer
+  return answered(self, req, ok, answer, started_at)
+end
+
+--- Whether a request may come as an upload; asked by the host before it reads a large form (pipeline.admit). Never
+--- raises.
+---@param req table as handle, without its body
+---@return table|nil
+function App:admit(req)
+  local started_at = clock.monotonic()
+  local ok, answer = xpcall(pipeline.admit, with_traceback, self, pipeline.request(req))
+  if ok and (answer == nil or answer.upload) then return answer end
+  return answered(self, req, ok, answer, started_at)
 end
 
 --- All rows as data, for lists, documentation and checks, in the order they were added.

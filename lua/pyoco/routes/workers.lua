@@ -1,4 +1,4 @@
---- Workers (CONTRACT 7.12).
+--- Workers (CONTRACT 7.12, 7.13).
 local worker = require "pyoco.service.worker"
 
 return {
@@ -18,4 +18,8 @@ return {
       return worker.list(app, { scope = scope, state = state, include_hidden = req.query.include_hidden,
         limit = req.query.limit })
     end },
+
+  { "PATCH", "/workers/:id", name = "workers.hide", doc = "Hide a worker from lists, or show it again.",
+    body = { { "hidden", "boolean", required = true, doc = "Whether lists leave it out." } },
+    run = function(app, req) return worker.set_hidden(app, req.params.id, req.body.hidden) end },
 }

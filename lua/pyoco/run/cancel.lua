@@ -33,9 +33,9 @@ function M.request(store, run_id, now, opts)
     if not current then return nil, revision, code == "invalid" and "not_found" or code end
     if opts and opts.may and not opts.may(current) then return nil, "run not found", "not_found" end
     if states.is_terminal(current.status) then return current, current.status end
-    local at = current.cancel_requested_at
-    if not present(at) then at = now() end
-    local effect, shown = (EFFECT[current.status] or EFFECT.RUNNING)(now(), at)
+    local at, moment = current.cancel_requested_at, now()
+    if not present(at) then at = moment end
+    local effect, shown = (EFFECT[current.status] or EFFECT.RUNNING)(moment, at)
     for key, value in pairs(effect) do current[key] = value end
     if opts and opts.by and effect.cancel_requested_at then current.cancel_requested_by = opts.by end
     local written, message, write_code = store.runs:update(current, revision)

@@ -185,7 +185,7 @@ function M.short_error(text)
   return ("%s ... (%d bytes in all)"):format(cut, #text)
 end
 
-local ENCODE = { ascii = true }
+local ENCODE = { ascii = true, order = M.WORKER_KEYS }
 
 --- What remains of tasks over the cap: those that have not ended or not ended well, and how many there are of each
 --- state.

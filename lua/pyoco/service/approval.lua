@@ -7,6 +7,7 @@ local json = require "host.json"
 local clock = require "host.clock"
 local run_bundle = require "pyoco.run.bundle"
 local snapshot = require "pyoco.run.snapshot"
+local wire = require "pyoco.run.wire"
 local access = require "pyoco.service.access"
 local fault = require "pyoco.service.fault"
 local start = require "pyoco.service.start"
@@ -55,7 +56,7 @@ local function publish(app, current, text)
   local seq, message, code, is_known = start.publish(app, job)
   if not seq then return nil, message, code end
   if is_known then
-    seq, message, code = app.store.jobs:publish_raw(nil, job.tag, assert(json.encode(job, { ascii = true })))
+    seq, message, code = app.store.jobs:publish_raw(nil, job.tag, assert(wire.job(job)))
     if not seq then return fault.of_store(message, code) end
   end
   return true
@@ -98,7 +99,7 @@ local function decide(app, caller, run_id, prepare, change)
     local prepared, message
     prepared, message, code = prepare(current)
     if not prepared then return nil, message, code end
-    local before = { run_id = run_id, bytes = assert(json.encode(current, { ascii = true })) }
+    local before = { run_id = run_id, bytes = assert(wire.snapshot(current)) }
     change(current, app.store:now())
     local written
     written, message, code = app.store.runs:update(current, revision)

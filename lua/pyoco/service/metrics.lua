@@ -1,30 +1,110 @@
---- What /metrics says (CONTRACT 15): counts out of the read model, the workers' registry, the stream of dead letters.
+--- What /metrics says (CONTRACT 15, and what an operator needs): one table of families, each with its samples out of
+--- what was gathered once: counts of the read model, the registry, the queues, the histograms of this process.
+local clock = require "host.clock"
+local host = require "host"
+local json = require "host.json"
+local metrics = require "host.metrics"
+local uv = require "luv"
 local fault = require "pyoco.service.fault"
 local worker = require "pyoco.service.worker"
 
 local M = {}
 
---- Families of the contract: name, help. All are gauges; their lines are there without samples too.
-local RUNS = { "pyoco_runs_total", "Runs that are stored, by status." }
-local TODAY = { "pyoco_runs_today_total", "Runs last updated today (the server's local date), by status." }
-local WORKERS = { "pyoco_workers_alive_total", "Workers that are RUNNING or IDLE." }
-local DLQ = { "pyoco_dlq_messages_total", "Messages in the stream of dead letters." }
+local LABELS_MAX = 200 -- samples of one family: a label whose values users choose must not grow without end
 
 local ESCAPES = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }
 
-local function begin(out, family)
-  out[#out + 1] = ("# HELP %s %s\n# TYPE %s gauge"):format(family[1], family[2], family[1])
+--- A label's text: name="value", escaped.
+local function label(name, value) return ('%s="%s"'):format(name, (tostring(value):gsub('[\\"\n]', ESCAPES))) end
+
+--- One sample for each row that has a value, at most LABELS_MAX.
+local function of_each(add, rows, label_of, value_of)
+  for i = 1, math.min(#rows, LABELS_MAX) do
+    local value = value_of(rows[i])
+    if value and value ~= json.null then add(label_of(rows[i]), value) end
+  end
 end
 
-local function by_status(out, family, counts, column)
-  begin(out, family)
-  for _, row in ipairs(counts) do
-    if row[column] > 0 then
-      local status = row[1]:gsub('[\\"\n]', ESCAPES)
-      out[#out + 1] = ('%s{status="%s"} %d'):format(family[1], status, row[column])
+local function by_status(column)
+  return function(data, add)
+    for _, row in ipairs(data.counts) do
+      if row[column] > 0 then add(label("status", row[1]), row[column]) end
     end
   end
 end
+
+local function by_tag(value_of)
+  return function(data, add)
+    of_each(add, data.queues, function(queue) return label("tag", queue.tag) end,
+      function(queue) return value_of(queue, data) end)
+  end
+end
+
+local function by_worker(value_of)
+  return function(data, add)
+    of_each(add, data.workers, function(record) return label("worker", record.worker_id) end, value_of)
+  end
+end
+
+--- Slots of a record: a number, or one for each tag.
+local function slots_of(record)
+  if type(record.slots) ~= "table" then return tonumber(record.slots) end
+  local sum = 0
+  for _, count in pairs(record.slots) do sum = sum + (tonumber(count) or 0) end
+  return sum
+end
+
+local function busy_slots(record)
+  return type(record.current_run_ids) == "table" and #record.current_run_ids or nil
+end
+
+local function one(value_of)
+  return function(data, add)
+    local value = value_of(data)
+    if value then add(nil, value) end
+  end
+end
+
+--- CPU time of this process in seconds.
+local function cpu_seconds()
+  local usage = uv.getrusage()
+  local sum = 0
+  for _, time in ipairs { usage.utime, usage.stime } do sum = sum + time.sec + time.usec / 1e6 end
+  return sum
+end
+
+--- The families in their order: { name, type, help, samples(data, add) }; a histogram's samples are those of
+--- host.metrics under its name.
+M.FAMILIES = {
+  { "pyoco_runs_total", "gauge", "Runs that are stored, by status.", by_status(2) },
+  { "pyoco_runs_today_total", "gauge", "Runs last updated today (the server's local date), by status.", by_status(3) },
+  { "pyoco_workers_alive_total", "gauge", "Workers that are RUNNING or IDLE.",
+    one(function(data) return #data.workers end) },
+  { "pyoco_dlq_messages_total", "gauge", "Messages in the stream of dead letters.",
+    one(function(data) return data.dead end) },
+  { "pyoco_queue_jobs", "gauge", "Jobs that are queued or in hand, by tag.", by_tag(function(q) return q.jobs end) },
+  { "pyoco_queue_jobs_in_hand", "gauge", "Jobs that a worker has taken and not yet ended, by tag.",
+    by_tag(function(q) return q.in_hand end) },
+  { "pyoco_queue_jobs_redelivered", "gauge", "Jobs in hand that were delivered more than once, by tag.",
+    by_tag(function(q) return q.redelivered end) },
+  { "pyoco_queue_oldest_job_age_seconds", "gauge", "Age of the oldest job that is queued or in hand, by tag.",
+    by_tag(function(q, data) return q.oldest and math.max(0, data.now - q.oldest) end) },
+  { "pyoco_worker_slots", "gauge", "Runs that a worker can run at once.", by_worker(slots_of) },
+  { "pyoco_worker_slots_busy", "gauge", "Runs that a worker has in hand.", by_worker(busy_slots) },
+  { "pyoco_worker_memory_bytes", "gauge", "Resident memory of a worker with all its processes.",
+    by_worker(function(record) return record.memory_bytes end) },
+  { "pyoco_http_request_duration_seconds", "histogram",
+    "Time in which requests were handled, by route and status; of a stream until its start." },
+  { "pyoco_nats_reconnects_total", "counter", "Times that this gateway's connection to NATS was made anew.",
+    one(function(data) return data.nats.reconnects end) },
+  { "pyoco_nats_connected", "gauge", "Whether this gateway is connected to NATS.", one(function() return 1 end) },
+  { "pyoco_build_info", "gauge", "The version of this gateway, always 1.",
+    function(_, add) add(label("version", host.version), 1) end },
+  { "process_cpu_seconds_total", "counter", "CPU time of this process.",
+    one(cpu_seconds) },
+  { "process_resident_memory_bytes", "gauge", "Resident memory of this process.",
+    one(function() return math.tointeger(uv.resident_set_memory()) end) },
+}
 
 --- Counts by status, those of runs without one as UNKNOWN, sorted.
 local function counts(app)
@@ -37,6 +117,36 @@ local function counts(app)
   return rows
 end
 
+--- All that the families need, asked once.
+local function gather(app)
+  local data = { now = app.store:now() }
+  local message, code
+  data.counts, message, code = counts(app)
+  if not data.counts then return nil, message, code end
+  data.workers, message, code = worker.list(app, { scope = "active", include_hidden = true, limit = math.huge })
+  if not data.workers then return nil, message, code end
+  -- a stream that cannot be read gives no sample
+  data.dead, data.queues = app.store.dlq:count(), app.store.queues:list() or {}
+  data.nats = app.store:connection()
+  return data
+end
+
+local function number(value)
+  return math.type(value) == "integer" and ("%d"):format(value) or ("%.9g"):format(value)
+end
+
+local function render(family, data, out)
+  local name, kind, help, samples = table.unpack(family)
+  out[#out + 1] = ("# HELP %s %s\n# TYPE %s %s\n"):format(name, help, name, kind)
+  if kind == "histogram" then
+    out[#out + 1] = metrics.text(name)
+    return
+  end
+  samples(data, function(labels, value)
+    out[#out + 1] = ("%s%s %s\n"):format(name, labels and "{" .. labels .. "}" or "", number(value))
+  end)
+end
+
 --- GET /metrics, in Prometheus's text format.
 ---@param app table { store with model, config }
 ---@return string|nil text
@@ -45,21 +155,30 @@ end
 function M.text(app)
   local status = app.store:status()
   if status ~= "connected" then return fault.of_store("NATS is " .. status, "unavailable") end
-  local rows, message, code = counts(app)
-  if not rows then return nil, message, code end
-  local workers
-  workers, message, code = worker.list(app, { scope = "active", include_hidden = true, limit = math.huge })
-  if not workers then return nil, message, code end
-  local dead = app.store.dlq:count() -- a stream that cannot be read gives no sample
-
+  local data, message, code = gather(app)
+  if not data then return nil, message, code end
   local out = {}
-  by_status(out, RUNS, rows, 2)
-  by_status(out, TODAY, rows, 3)
-  begin(out, WORKERS)
-  out[#out + 1] = ("%s %d"):format(WORKERS[1], #workers)
-  begin(out, DLQ)
-  if dead then out[#out + 1] = ("%s %d"):format(DLQ[1], dead) end
-  return table.concat(out, "\n") .. "\n"
+  for _, family in ipairs(M.FAMILIES) do render(family, data, out) end
+  return table.concat(out)
 end
+
+--- Counts a request that was handled. Called for each: label texts are made once for a route and status.
+---@param route string the row's name
+---@param status integer
+---@param started_at number monotonic seconds
+function M.request(route, status, started_at)
+  metrics.observe("pyoco_http_request_duration_seconds", M.request_labels[route][status], 'route="other"',
+    clock.monotonic() - started_at)
+end
+
+--- route -> status -> label text.
+M.request_labels = setmetatable({}, { __index = function(routes, route)
+  local statuses = setmetatable({}, { __index = function(known, status)
+    known[status] = ('%s,code="%d"'):format(label("route", route), status)
+    return known[status]
+  end })
+  routes[route] = statuses
+  return statuses
+end })
 
 return M

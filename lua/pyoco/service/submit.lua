@@ -87,7 +87,28 @@ local function run_document(app, caller, source, opts)
   end)
 end
 
---- POST /runs/yaml: a run of a document. The order of the checks is the contract's.
+--- Checks what a document is submitted with, in the contract's order.
+---@param app table { config }
+---@param form table { workflow (string), flow_name, tag, params (table or nil) }
+---@return table|nil source { text, known = { sha256, graph = { json, sha256 }, doc }, flow_name, tag, params (the
+---  document's defaults with the form's on top) }
+---@return string|nil message
+---@return string|nil code
+---@return table|nil errors of a document that is wrong
+function M.read_yaml(app, form)
+  local tag, message, code = document.tag(app, form.tag)
+  if not tag then return nil, message, code end
+  if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
+  local known, errors
+  known, message, code, errors = document.check(form.workflow)
+  if not known then return nil, message, code, errors end
+  local flow_name = form.flow_name:match("^%s*(.-)%s*$")
+  if flow_name == "" then return nil, "missing flow_name", "invalid" end
+  return { text = form.workflow, known = known, flow_name = flow_name, tag = tag,
+    params = document.params(known.doc.defaults, form.params) }
+end
+
+--- POST /runs/yaml: a run of a document.
 ---@param app table { store, config }
 ---@param caller table
 ---@param form table { workflow (string), flow_name, tag, params (table or nil) }
@@ -97,18 +118,9 @@ end
 ---@return string|nil code
 ---@return table|nil errors of a document that is wrong
 function M.yaml(app, caller, form, opts)
-  opts = opts or {}
-  local tag, message, code = document.tag(app, form.tag)
-  if not tag then return nil, message, code end
-  if #form.workflow > app.config.workflow_yaml_max_bytes then return nil, "workflow too large", "too_large" end
-  local known, errors
-  known, message, code, errors = document.check(form.workflow)
-  if not known then return nil, message, code, errors end
-  local flow_name = form.flow_name:match("^%s*(.-)%s*$")
-  if flow_name == "" then return nil, "missing flow_name", "invalid" end
-
-  return run_document(app, caller, { text = form.workflow, known = known, flow_name = flow_name, tag = tag,
-    params = document.params(known.doc.defaults, form.params) }, opts)
+  local source, message, code, errors = M.read_yaml(app, form)
+  if not source then return nil, message, code, errors end
+  return run_document(app, caller, source, opts or {})
 end
 
 return M

@@ -5,6 +5,7 @@ local names = require "pyoco.wheel.name"
 local versions = require "pyoco.wheel.version"
 local fault = require "pyoco.service.fault"
 local history = require "pyoco.service.wheel_history"
+local warnings = require "pyoco.service.wheel_warnings"
 
 local M = {}
 
@@ -98,12 +99,6 @@ local function check_again(app, wheel, made)
   return nil, message, code
 end
 
-local function refused(app, request, message, code)
-  app.log:event("bad_input", "upload wheel failed: " .. message, { wheel_name = request.file.filename,
-    size_bytes = request.file.size, max_bytes = app.config.wheel_max_bytes, tags = request.tags })
-  return nil, message, code
-end
-
 --- Stores the file under its name.
 local function store(app, request, tags, sha256)
   local file, reading = request.file, nil
@@ -131,12 +126,13 @@ end
 ---@return string|nil code "invalid" | "too_large" | "conflict" | "unavailable"
 function M.upload(app, caller, request)
   local wheel, tags, code = check(app, request)
-  if not wheel then return refused(app, request, tags, code) end
+  if not wheel then return nil, tags, code end
   local stored, ok, made, message
   stored, message, code = app.store.wheels:list()
   if not stored then return fault.of_store(message, code) end
   ok, message, code = check_version(wheel, stored)
   if not ok then return nil, message, code end
+  local warned = warnings.of(app, wheel, request.file)
   local sha256 = request.file.sha256 or crypto.sha256(request.file.data)
   made, message, code = store(app, request, tags, sha256)
   if not made then return nil, message, code end
@@ -144,22 +140,26 @@ function M.upload(app, caller, request)
   if not ok then return nil, message, code end
   history.add(app, caller, { action = "upload", wheel = made, replace = request.replace, source = request.source })
   local answer = served(made)
-  answer.warnings = json.array {}
+  answer.warnings = warned
   return answer
 end
 
---- One wheel, for GET /wheels/{name}.
----@param app table { store }
----@param name string
----@return table|nil wheel as store.wheels gives it
----@return string|nil message
----@return string|nil code "not_found" | "unavailable"
-function M.find(app, name)
-  if not names.is_plain(name) then return nil, "wheel not found", "not_found" end
-  local wheel, message, code = app.store.wheels:info(name)
-  if wheel then return wheel end
+--- What the store says of a wheel, in the contract's words.
+local function found(value, message, code)
+  if value then return value end
   if code == "not_found" then return nil, "wheel not found", code end
   return fault.of_store(message, code)
+end
+
+--- GET /wheels/{name}: where its bytes are.
+---@param app table { store }
+---@param name string
+---@return table|nil source (pyoco.nats.objects)
+---@return string|nil message
+---@return string|nil code "not_found" | "unavailable"
+function M.source(app, name)
+  if not names.is_plain(name) then return nil, "wheel not found", "not_found" end
+  return found(app.store.wheels:source(name))
 end
 
 --- DELETE /wheels/{name}. Frees the version.
@@ -171,14 +171,12 @@ end
 ---@return string|nil message
 ---@return string|nil code "not_found" | "unavailable"
 function M.delete(app, caller, name, source)
-  local wheel, message, code = M.find(app, name)
+  if not names.is_plain(name) then return nil, "wheel not found", "not_found" end
+  local wheel, message, code = found(app.store.wheels:info(name))
   if not wheel then return nil, message, code end
   local ok
-  ok, message, code = app.store.wheels:delete(name)
-  if not ok then
-    if code == "not_found" then return nil, "wheel not found", code end
-    return fault.of_store(message, code)
-  end
+  ok, message, code = found(app.store.wheels:delete(name))
+  if not ok then return nil, message, code end
   history.add(app, caller, { action = "delete", wheel = wheel, source = source })
   return { name = name, deleted = true }
 end

@@ -28,6 +28,12 @@ local function clean_tags(tags)
   return json.array(list)
 end
 
+--- When a worker has last been heard of, by the server's clock. A gateway that changes its record keeps that in
+--- seen_at: a dead worker must not look alive for it.
+local function seen_at(record, created)
+  return tonumber(record.seen_at) or created
+end
+
 --- Fills in what is missing and derives DISCONNECTED.
 local function normalise(app, key, record, created)
   if not present(record.worker_id) then record.worker_id = key end
@@ -39,7 +45,7 @@ local function normalise(app, key, record, created)
   record.tags = clean_tags(record.tags)
   if M.STATES[record.state] == nil then record.state = "IDLE" end
   local timeout = app.config.worker_disconnect_timeout_sec
-  if M.STATES[record.state] and timeout > 0 and app.store:now() - created > timeout then
+  if M.STATES[record.state] and timeout > 0 and app.store:now() - seen_at(record, created) > timeout then
     record.state = "DISCONNECTED"
   end
   return record
@@ -80,6 +86,44 @@ function M.list(app, query)
     return a.worker_id < b.worker_id
   end)
   return json.array(table.move(list, 1, math.min(#list, query.limit), 1, {}))
+end
+
+local CONFLICTS_MAX = 20 -- a worker writes its record some times a second at most
+
+--- Hides a worker from lists, or shows it again: PATCH /workers/{id}.
+---@param app table { store }
+---@param worker_id string
+---@param hidden boolean
+---@return table|nil { worker_id, hidden, updated_at }
+---@return string|nil message
+---@return string|nil code "not_found" | "unavailable"
+function M.set_hidden(app, worker_id, hidden)
+  for _ = 1, CONFLICTS_MAX do
+    local record, revision, entry = app.store.workers:get(worker_id)
+    if not record and (entry == "not_found" or entry == "invalid") then return nil, "worker not found", "not_found" end
+    if not record then return fault.of_store(revision, entry) end
+    record.seen_at = seen_at(record, entry.created)
+    record.worker_id, record.hidden, record.updated_at = worker_id, hidden, app.store:now()
+    local written, message, code = app.store.workers:update(record, revision)
+    if written then return { worker_id = worker_id, hidden = hidden, updated_at = record.updated_at } end
+    if code ~= "conflict" then return fault.of_store(message, code) end
+  end
+  return nil, "the worker's record changes faster than it can be written; try again", "unavailable"
+end
+
+--- Duty: removes the records of workers that nobody has heard of for PYOCO_WORKERS_RETENTION_SEC.
+---@param app table { store, config }
+function M.remove_forgotten(app)
+  local entries, message = app.store.workers:list()
+  if not entries then return app.log:warning("old worker records were not looked for: " .. message) end
+  for _, entry in ipairs(entries) do
+    local silent_sec = app.store:now() - seen_at(entry.record, entry.created)
+    if silent_sec > app.config.workers_retention_sec then
+      -- by revision: a worker that comes back this moment keeps its record
+      local gone = app.store.workers:delete(entry.key, entry.revision)
+      if gone then app.log:info("old worker record removed", { worker_id = entry.key }) end
+    end
+  end
 end
 
 local FLOW_ERRORS_MAX = 20

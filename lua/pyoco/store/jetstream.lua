@@ -86,6 +86,12 @@ function store:status()
   return self.conn:status()
 end
 
+--- Facts about the connection.
+---@return table { url, server_id, max_payload, reconnects = times that it was made anew }
+function store:connection()
+  return self.conn:info()
+end
+
 --- Ends the connection. A shared one is ended by the VM that opened it only.
 function store:close()
   self.conn:close()
@@ -103,9 +109,13 @@ function M.open(conn, cfg, rpc, many)
   local self = verbs.new(cfg, {
     kv = function(bucket) return kv.new(js, bucket) end,
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
+    sweep = function(bucket) return require("pyoco.nats.object_sweep").new(js, bucket) end,
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
+    queues = function(...) return require("pyoco.nats.queues").list(js, ...) end,
+    work = function(stream) return require("pyoco.nats.work_stream").new(js, conn, stream) end,
+    follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
     mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)
       local info, message, code = js:stream_info(stream)

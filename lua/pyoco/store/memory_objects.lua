@@ -89,6 +89,18 @@ function Store:info(name)
   return found.info
 end
 
+--- As pyoco.nats.objects' source.
+---@param object string|table
+---@return table|nil source
+---@return string|nil message
+---@return string|nil code
+function Store:source(object)
+  local info, message, code = self:info(type(object) == "table" and object.name or object)
+  if not info then return nil, message, code end
+  return { bucket = self.bucket, nuid = info.nuid, size = info.size, chunks = info.chunks, sha256 = info.sha256,
+    is_direct = true }
+end
+
 --- As pyoco.nats.objects' list.
 ---@return table[] infos
 function Store:list()
@@ -144,6 +156,30 @@ function Store:get_file(name, path, opts)
   if not ok then return nil, ("object '%s' of bucket %s: %s"):format(name, self.bucket, why), "internal" end
   return info
 end
+
+--- As pyoco.nats.object_sweep's names.
+---@return string[]
+function Store:names()
+  local names = {}
+  for name in pairs(self.objects) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+--- As pyoco.nats.object_sweep's erase.
+---@param name string
+---@param before number|nil
+---@return boolean is_gone
+function Store:erase(name, before)
+  local it = self.objects[name]
+  if it and before and it.info.modified >= before then return false end
+  self.objects[name] = nil
+  return true
+end
+
+--- As pyoco.nats.object_sweep's erase_orphans: here an object is whole or not at all.
+---@return integer removed
+function Store:erase_orphans() return self and 0 end
 
 --- As pyoco.nats.objects' delete.
 ---@param name string

@@ -1,11 +1,11 @@
 --- Relations of runs: who started whom, a record for each run of a bundle (CONTRACT 10.4).
 local json = require "host.json"
+local wire = require "pyoco.run.wire"
 
 local M = {}
 local Relations = {}
 Relations.__index = Relations
 
-local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
 local FROM_SNAPSHOT = { "run_id", "root_run_id", "parent_run_id", "bundle_hash", "spawned_from_task", "entry_workflow" }
 
 --- The verbs over a backend.
@@ -25,7 +25,7 @@ end
 function Relations:put(snapshot, submitted_at)
   local record = { workflow_name = snapshot.flow_name, depth = snapshot.spawn_depth, submitted_at = submitted_at }
   for _, name in ipairs(FROM_SNAPSHOT) do record[name] = snapshot[name] end
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.relation(record)
   if not bytes then return nil, message, code end
   return self.kv:put(snapshot.run_id, bytes)
 end

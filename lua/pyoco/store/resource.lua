@@ -30,6 +30,7 @@ function M.buckets(cfg)
     { bucket = cfg.auth_bucket, history = 1 },
     { bucket = cfg.wheel_history_bucket, history = 1, max_age_sec = cfg.wheel_history_ttl_sec },
     { bucket = cfg.leases_bucket, history = 1 },
+    { bucket = cfg.yaml_schedules_bucket, history = 5 },
     { bucket = cfg.idempotency_bucket, history = 1, max_age_sec = cfg.idempotency_ttl_sec },
   }
 end

@@ -3,11 +3,13 @@
 --- Every verb answers a value, or nil, message, code (pyoco.err). Revisions are KV revisions.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local shared = require "host.shared"
+local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local REQUEST_TIMEOUT_MS = 2000
-local ASCII = { ascii = true } -- what is stored is ASCII JSON, as the reference writes it
+local DOCUMENT_KNOWN_SEC = 60
 
 --- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
 local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
@@ -21,7 +23,7 @@ local function decode(bytes, what)
   return value
 end
 
---- on_write, where it is set, is told of each write of this process: on_write(run_id, bytes or nil, revision).
+--- on_write, where it is set, is told of each write of this process: on_write(revision).
 local runs = {}
 runs.__index = runs
 
@@ -57,7 +59,7 @@ end
 ---@return string|nil code "conflict" if the run exists
 function runs:create_raw(run_id, bytes)
   local revision, message, code, err_code = self.kv:create(run_id, bytes)
-  if revision and self.on_write then self.on_write(run_id, bytes, revision) end
+  if revision and self.on_write then self.on_write(revision) end
   return revision, message, code, err_code
 end
 
@@ -70,14 +72,14 @@ end
 ---@return string|nil code "conflict" if another write came first
 function runs:update_raw(run_id, bytes, revision)
   local written, message, code, err_code = self.kv:update(run_id, bytes, revision)
-  if written and self.on_write then self.on_write(run_id, bytes, written) end
+  if written and self.on_write then self.on_write(written) end
   return written, message, code, err_code
 end
 
 --- create_raw of a table.
 ---@param snapshot table with run_id
 function runs:create(snapshot)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:create_raw(snapshot.run_id, bytes)
 end
@@ -86,7 +88,7 @@ end
 ---@param snapshot table with run_id
 ---@param revision integer
 function runs:update(snapshot, revision)
-  local bytes, message, code = json.encode(snapshot, ASCII)
+  local bytes, message, code = wire.snapshot(snapshot)
   if not bytes then return nil, message, code end
   return self:update_raw(snapshot.run_id, bytes, revision)
 end
@@ -97,7 +99,7 @@ end
 function runs:create_many(snapshots)
   local entries, places, results = {}, {}, {}
   for i, snapshot in ipairs(snapshots) do
-    local bytes, message, code = json.encode(snapshot, ASCII)
+    local bytes, message, code = wire.snapshot(snapshot)
     if bytes then
       places[#places + 1] = i
       entries[#entries + 1] = { snapshot.run_id, bytes, 0 }
@@ -108,9 +110,7 @@ function runs:create_many(snapshots)
   for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
     local i = places[n]
     results[i] = result
-    if result.revision and self.on_write then
-      self.on_write(snapshots[i].run_id, entries[n][2], result.revision)
-    end
+    if result.revision and self.on_write then self.on_write(result.revision) end
   end
   return results
 end
@@ -120,7 +120,7 @@ end
 ---@param revision integer|nil only if it is still this one
 function runs:delete(run_id, revision)
   local marker, message, code, err_code = self.kv:delete(run_id, revision)
-  if marker and self.on_write then self.on_write(run_id, nil, marker) end
+  if marker and self.on_write then self.on_write(marker) end
   return marker, message, code, err_code
 end
 
@@ -149,7 +149,7 @@ jobs.__index = jobs
 ---@return string|nil message
 ---@return string|nil code "timeout": unknown fate, publish again; "too_large"; "unavailable"
 function jobs:publish(job)
-  local bytes, message, code = json.encode(job, ASCII)
+  local bytes, message, code = wire.job(job)
   if not bytes then return nil, message, code end
   return self:publish_raw(job.run_id, job.tag, bytes)
 end
@@ -175,7 +175,7 @@ end
 function jobs:publish_many(list)
   local entries, places, results = {}, {}, {}
   for i, job in ipairs(list) do
-    local bytes, message, code = json.encode(job, ASCII)
+    local bytes, message, code = wire.job(job)
     if bytes then
       places[#places + 1] = i
       entries[#entries + 1] = { self.prefix .. "." .. job.tag, bytes,
@@ -197,11 +197,12 @@ dlq.__index = dlq
 --- Adds a dead letter.
 ---@param token string last token of the subject: the job's tag
 ---@param body table CONTRACT 11.2
-function dlq:publish(token, body)
-  local bytes, message, code = json.encode(body, ASCII)
+---@param msg_id string|nil the same letter again within two minutes is stored once
+function dlq:publish(token, body, msg_id)
+  local bytes, message, code = wire.letter(body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
-    { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
+    { msg_id = msg_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
 end
 
 --- How many dead letters the stream holds.
@@ -232,7 +233,7 @@ end
 ---@param record table with worker_id
 ---@return integer|nil revision
 function workers:put(record)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:put(record.worker_id, bytes)
 end
@@ -241,20 +242,29 @@ end
 ---@param record table with worker_id
 ---@param revision integer
 function workers:update(record, revision)
-  local bytes, message, code = json.encode(record, ASCII)
+  local bytes, message, code = wire.worker(record)
   if not bytes then return nil, message, code end
   return self.kv:update(record.worker_id, bytes, revision)
 end
 
+--- Removes a record.
+---@param worker_id string
+---@param revision integer only if it is still this one
+function workers:delete(worker_id, revision)
+  return self.kv:delete(worker_id, revision)
+end
+
 --- All records; one that cannot be read is left out.
----@return table[]|nil list of { key, record, created (server's unix seconds) }
+---@return table[]|nil list of { key, record, revision, created (server's unix seconds) }
 function workers:list()
   local entries, message, code = self.kv:entries()
   if not entries then return nil, message, code end
   local list = {}
   for _, entry in ipairs(entries) do
     local record = decode(entry.value, entry.key)
-    if record then list[#list + 1] = { key = entry.key, record = record, created = entry.created } end
+    if record then
+      list[#list + 1] = { key = entry.key, record = record, revision = entry.revision, created = entry.created }
+    end
   end
   return list
 end
@@ -262,14 +272,30 @@ end
 local documents = {}
 documents.__index = documents
 
---- Stores bytes under their own sha256; storing them again changes nothing.
+--- Stores bytes under their own sha256. Storing them again makes them young again, so that pruning, which takes old
+--- documents that no run refers to, leaves them to the run that is about to (decision 0019).
 ---@param bytes string
 ---@param sha256 string|nil hex, if known
 ---@return string|nil sha256
 function documents:put(bytes, sha256)
   sha256 = sha256 or crypto.sha256(bytes)
-  local revision, message, code = self.kv:create(sha256, bytes)
-  if not revision and code ~= "conflict" then return nil, message, code end
+  local revision, message, code = self.kv:put(sha256, bytes)
+  if not revision then return nil, message, code end
+  return sha256
+end
+
+--- Stores bytes as put does, though once a minute at most in one process: many runs have the same.
+---@param bytes string
+---@param sha256 string hex
+---@return string|nil sha256
+---@return string|nil message
+---@return string|nil code
+function documents:keep(bytes, sha256)
+  local known = ("document.%s.%s"):format(self.kv.stream or "memory", sha256)
+  if shared.get(known) then return sha256 end
+  local ok, message, code = self:put(bytes, sha256)
+  if not ok then return nil, message, code end
+  shared.set(known, true, DOCUMENT_KNOWN_SEC)
   return sha256
 end
 
@@ -336,13 +362,18 @@ function hints:done(run_id)
   return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
 end
 
---- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
+--- Verbs of subjects that few VMs need: name -> module with new(cfg, backend, store). A store loads one when it is
+--- first used.
 local PARTS = {
   relations = "pyoco.store.relations",
   keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
   wheel_history = "pyoco.store.wheel_history",
+  queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
+  garbage = "pyoco.store.garbage",
+  schedules = "pyoco.store.schedules",
+  work = "pyoco.store.work",
   idempotency = "pyoco.store.idempotency",
 }
 
@@ -354,7 +385,7 @@ function M.part(store, name)
   local module = PARTS[name]
   if not module then return nil end
   local backend = rawget(store, "backend")
-  local verbs = require(module).new(backend.cfg, backend)
+  local verbs = require(module).new(backend.cfg, backend, store)
   rawset(store, name, verbs)
   return verbs
 end
@@ -362,9 +393,11 @@ end
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
----  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it; mirrored(bucket, key) -> value | nil, is_fresh, where
----  this process keeps copies }
+---  (pyoco.nats.objects' verbs), sweep(bucket) -> pyoco.nats.object_sweep's, publish(subject, bytes, opts) -> {seq},
+---  publish_many(list of {subject, bytes, opts}), hint(subject, data), count(stream) -> messages in it,
+---  follow(bucket) -> a tail of the bucket (host.tail's),
+---  work(stream) -> its messages by sequence (pyoco.nats.work_stream's verbs);
+---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end

@@ -9,6 +9,7 @@ local rpc = require "pyoco.nats.rpc"
 local stores = require "pyoco.store.jetstream"
 local async = require "pyoco.worker.async"
 local consumer = require "pyoco.worker.consumer"
+local memory = require "pyoco.worker.memory"
 local registries = require "pyoco.worker.registry"
 local supervisors = require "pyoco.worker.supervisor"
 
@@ -25,11 +26,12 @@ local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subj
   "task_log_max_bytes" }
 
 --- The boot text of the slots.
-local function boot_text(cfg, is_direct)
+local function boot_text(cfg, is_direct, user_script)
   local few = {}
   for _, name in ipairs(SLOT_CFG) do few[name] = cfg[name] end
   return assert(json.encode {
     cfg = few, worker_id = cfg.worker_id, memory_limit_bytes = cfg.run_memory_max_bytes, is_direct = is_direct,
+    user_script = user_script,
     nats = { url = cfg.nats_url, name = "pyoco-nats-worker-slot:" .. cfg.worker_id, user = cfg.nats_user,
       password = cfg.nats_password, token = cfg.nats_token, creds = cfg.nats_creds, tls_ca = cfg.nats_tls_ca,
       tls_cert = cfg.nats_tls_cert, tls_key = cfg.nats_tls_key },
@@ -37,7 +39,13 @@ local function boot_text(cfg, is_direct)
 end
 
 --- Connects, for as long as it takes or until the user stops it.
-local function connect(cfg, log, is_stopped)
+---@param cfg table
+---@param log table
+---@param is_stopped fun(): boolean
+---@return table|nil store over a loop-mode connection
+---@return string|nil message
+---@return string|nil code "cancelled": it was stopped
+function M.connect(cfg, log, is_stopped)
   local call, told
   while not is_stopped() do
     local store, message, code = stores.connect(cfg, { name = "pyoco-nats-worker:" .. cfg.worker_id, loop = true,
@@ -78,31 +86,64 @@ local function is_direct(cfg, store)
   return info ~= nil and info.config.allow_direct == true
 end
 
-local function new_registry(cfg, store, clock_offset)
+local function new_registry(cfg, store, clock_offset, on_found)
   return registries.new {
+    on_found = on_found,
     workers = store.workers, wall = clock.wall, after = async.after, go = async.go,
     now = function() return clock.wall() + clock_offset() end,
+    memory = function() return memory.tree(math.tointeger(uv.os_getpid())) end,
     record = { worker_id = cfg.worker_id, instance_id = (crypto.uuid4():gsub("-", "")),
       tags = json.array { table.unpack(cfg.worker_tags) }, slots = cfg.worker_slots, version = host.version,
       host = uv.os_gethostname(), pid = math.tointeger(uv.os_getpid()) },
   }
 end
 
+--- The wheels of a worker that synchronises them.
+local function new_wheels(cfg, store, log, supervisor, report)
+  local registry = supervisor.registry
+  registry:wheels(report.block)
+  return require("pyoco.worker.wheels").new { cfg = cfg, store = store, log = log, report = report,
+    now = supervisor.now, publish = function(block) registry:wheels(block) end,
+    used = function() return supervisor:used_sites() end, on_change = function() supervisor:wheels_changed() end }
+end
+
+--- Ends a supervisor of one job when none has come in time.
+local function poll_once(supervisor, seconds)
+  async.after(seconds, function()
+    if supervisor.board:count() == 0 then supervisor:stop(0) else supervisor.quota = 0 end
+  end)
+end
+
 --- Builds and starts the supervisor. Runs in a coroutine.
-local function start(cfg, options, log, store, on_end)
+---@param cfg table
+---@param options table { run_once, poll_timeout, on_settled, on_spent, is_eager (pyoco.worker.supervisor), slot_script,
+---  user_script }
+---@param log table
+---@param store table
+---@param on_end fun()
+---@return table|nil supervisor
+---@return string|nil message
+---@return string|nil code
+function M.start(cfg, options, log, store, on_end)
   local limits, message, code = make_resources(cfg, store, log)
   if not limits then return nil, message, code end
   local supervisor
-  local registry = new_registry(cfg, store, function() return supervisor and supervisor.clock_offset or 0 end)
-  local boot = boot_text(cfg, is_direct(cfg, store))
+  local report = cfg.wheel_sync_enabled and require("pyoco.worker.wheel_report").new() or nil
+  local registry = new_registry(cfg, store, function() return supervisor and supervisor.clock_offset or 0 end,
+    report and function(found) report:carry_over(found.wheel_sync) end)
+  local boot = boot_text(cfg, is_direct(cfg, store), options.user_script)
   local offset = registry:clock_offset()
   supervisor = supervisors.new {
-    cfg = cfg, store = store, registry = registry, log = log, script = host.script, tags = cfg.worker_tags,
-    limits = limits, slots = cfg.worker_slots, inbox = "_INBOX." .. (crypto.uuid4():gsub("-", "")),
-    boot = function() return boot end, clock_offset = offset, quota = options.run_once and 1 or nil, on_end = on_end,
+    cfg = cfg, store = store, registry = registry, log = log, script = options.slot_script or host.script,
+    tags = cfg.worker_tags, limits = limits, slots = cfg.worker_slots, boot = function() return boot end,
+    clock_offset = offset, quota = options.run_once and 1 or nil, on_end = on_end,
+    on_settled = options.on_settled, on_spent = options.on_spent, is_eager = options.is_eager,
   }
-  supervisor:start()
-  log:info("worker ready", { worker_id = cfg.worker_id, tags = cfg.worker_tags, slots = cfg.worker_slots })
+  if report then supervisor.wheels = new_wheels(cfg, store, log, supervisor, report) end
+  supervisor:start(function()
+    log:info("worker ready", { worker_id = cfg.worker_id, tags = cfg.worker_tags, slots = cfg.worker_slots })
+    if options.run_once then poll_once(supervisor, tonumber(options.poll_timeout) or 1.0) end
+  end)
   return supervisor
 end
 
@@ -136,10 +177,10 @@ function M.run(cfg, options, warnings)
     stopped = true
     if supervisor then supervisor:stop(cfg.worker_drain_sec) end
   end)
-  local store, message = connect(cfg, log, function() return stopped end)
+  local store, message = M.connect(cfg, log, function() return stopped end)
   if store then
     async.go(function()
-      local fine, started, why = xpcall(start, debug.traceback, cfg, options, log, store, function() ended = true end)
+      local fine, started, why = xpcall(M.start, debug.traceback, cfg, options, log, store, function() ended = true end)
       if not fine then started, why = nil, started end
       if not started then
         io.stderr:write("worker.lua: ", why, "\n")
@@ -148,11 +189,6 @@ function M.run(cfg, options, warnings)
       end
       supervisor = started
       if stopped then return supervisor:stop(0) end
-      if options.run_once then
-        async.after(tonumber(options.poll_timeout) or 1.0, function()
-          if supervisor.board:count() == 0 then supervisor:stop(0) else supervisor.quota = 0 end
-        end)
-      end
     end)
     while not ended do uv.run("once") end
     store:close()

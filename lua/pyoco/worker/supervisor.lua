@@ -5,6 +5,7 @@
 --- A job in hand: { seq, delivery, reply, data, subject, tag, run_id, key (slot), started_at, beat_at, progress_at,
 --- killed (why its slot was killed), overdue (task and text of a "timeout"), grace (stops the timer of a cancel) }.
 local clock = require "host.clock"
+local crypto = require "host.crypto"
 local json = require "host.json"
 local jetstream = require "pyoco.nats.jetstream"
 local jobs = require "pyoco.run.job"
@@ -26,6 +27,7 @@ local TICK_SEC = 1.0
 local REREAD_SEC = 30     -- consumers' limits, clock offset, flows
 local SILENT_BEATS = 4    -- a slot that has missed so many heartbeats may not know of a cancel
 local OVERDUE_MIN_SEC = 1   -- what a slot that is busy, but well, may need to cut a task
+local NO_WHEELS = { roots = {}, sites = {} }
 local RESCUE_STOP_SEC = 2 -- after the drain, hand-backs may take this long
 
 local supervisor = {}
@@ -43,7 +45,7 @@ end
 
 --- Asks for as many jobs of each tag as could start now.
 function supervisor:pull()
-  if self.stopping or self.conn:status() ~= "connected" then return end
+  if self.stopping or not self.sub or self.conn:status() ~= "connected" then return end
   for _, tag in ipairs(self.tags) do
     if self.limits[tag] then self.pulls:want(tag, math.min(self.board:room(tag), self.quota)) end
   end
@@ -76,7 +78,7 @@ function supervisor:take(message, info, tag)
     if known.key then self.pool:send(known.key, "D", { delivery = info.delivered }) end
     return
   end
-  if self.stopping then return self.conn:publish(message.reply, jetstream.NAK) end
+  if self.stopping or self.quota <= 0 then return self.conn:publish(message.reply, jetstream.NAK) end
   local job = { seq = info.stream_seq, delivery = info.delivered, reply = message.reply, data = message.data,
     subject = message.subject, tag = tag, run_id = run_id_of(message), progress_at = clock.monotonic() }
   if self.quota ~= math.huge then self.quota = self.quota - 1 end
@@ -90,10 +92,10 @@ function supervisor:dispatch()
     local key, job = self.board:take()
     if not key then break end
     local limits = self.limits[job.tag]
-    job.key, job.beat_at = key, clock.monotonic()
+    job.key, job.beat_at, job.wheels = key, clock.monotonic(), self:wheel_set()
     local sent = self.pool:send(key, "R", { seq = job.seq, delivery = job.delivery,
-      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset },
-      job.data)
+      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset,
+      roots = job.wheels.roots[1] and job.wheels.roots }, job.data)
     if not sent then self.pool:signal(key, SIGKILL) end -- it hears nothing any more: its end is dealt with
     self.registry:started(self.now())
     self.is_changed = true
@@ -145,13 +147,15 @@ function supervisor:list_flows()
   local key = self.board:idle_slot()
   if not key or not self.board:pause(key) then return end
   self.listed_at = clock.monotonic()
-  self.pool:send(key, "R", { list = true })
+  self.listing = self:wheel_set()
+  self.pool:send(key, "R", { list = true, roots = self.listing.roots })
 end
 
 --- The list has come: the registry shows it; each file that does not load is logged, once for each of its errors.
 ---@param list table { flows, errors }
 function supervisor:flows_listed(list)
   local told = {}
+  self.listing = nil
   for _, fault in ipairs(list.errors) do
     told[fault.message] = true
     if not self.told_faults[fault.message] then
@@ -161,6 +165,29 @@ function supervisor:flows_listed(list)
   end
   self.told_faults = told
   self.registry:flows(list)
+end
+
+--- The wheels that the next run gets.
+---@return table set { roots, sites }
+function supervisor:wheel_set()
+  return self.wheels and self.wheels.set or NO_WHEELS
+end
+
+--- The sites of wheels that slots use, as a set.
+---@return table
+function supervisor:used_sites()
+  local used, sets = {}, { self.listing }
+  for _, job in ipairs(self.board:jobs()) do sets[#sets + 1] = job.key and job.wheels or nil end
+  for _, set in ipairs(sets) do
+    for site in pairs(set.sites) do used[site] = true end
+  end
+  return used
+end
+
+--- Other wheels are installed than before.
+function supervisor:wheels_changed()
+  self.listed_at = nil
+  self:list_flows()
 end
 
 --- A slot has died. What it ran is rescued; what it had not begun is the next to start.
@@ -223,6 +250,7 @@ function supervisor:settle(job, outcome, fields)
     self.registry:ended(fields.run_id, fields.status, fields.finished_at)
   end
   self.is_changed = true
+  self.on_settled(job, outcome, fields)
   self:after_job()
 end
 
@@ -344,10 +372,31 @@ end
 
 -- life ---------------------------------------------------------------------------------------------------------
 
---- Starts slots, pulls and timers.
-function supervisor:start()
-  self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
+--- Begins to take jobs, into an inbox that is new: what was asked for before cannot come any more.
+function supervisor:listen()
+  self.inbox = "_INBOX." .. (crypto.uuid4():gsub("-", ""))
   self.sub = self.conn:subscribe(self.inbox .. ".*", function(message) self:on_message(message) end)
+end
+
+--- Takes no more jobs until `listen`. The server gives what was asked for to others.
+function supervisor:rest()
+  if self.sub then self.sub:close() end
+  self.sub = nil
+  self.pulls:reset()
+end
+
+--- Jobs may come.
+local function ready(self, on_ready)
+  self.is_ready = true
+  if self.is_eager then self:listen() end
+  on_ready()
+  self:pull()
+end
+
+--- Starts slots and timers, and pulls; with wheels not before they have been looked at once.
+---@param on_ready fun() called when jobs may come
+function supervisor:start(on_ready)
+  self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
   self.conn:on_status(function(status) self:on_status(status) end)
   self.timers = {
     async.every(TICK_SEC, function() self:tick() end),
@@ -355,9 +404,10 @@ function supervisor:start()
     async.every(self.cfg.worker_heartbeat_interval_sec, function()
       async.go(function()
         local ok, message, code = self.registry:write()
-        if not ok and code ~= "unavailable" then
-          self.log:warning("worker registry heartbeat failed", { reason = message })
+        if not ok and not self.told_heartbeat then -- once for each outage
+          self.log:event("nats", "worker registry heartbeat failed", nil, { type = code, message = message })
         end
+        self.told_heartbeat = not ok
       end)
     end),
     async.every(REREAD_SEC, function() async.go(function() self:reread() end) end),
@@ -367,12 +417,14 @@ function supervisor:start()
     end),
   }
   self.pool:start()
+  if not self.wheels then return ready(self, on_ready) end
+  self.wheels:start(function() ready(self, on_ready) end)
 end
 
 --- Ends the loop when nothing is in hand any more.
 function supervisor:after_job()
   if self.stopping and self.board:count() == 0 then self:finish() end
-  if self.quota == 0 and self.board:count() == 0 and not self.stopping then self:stop(0) end
+  if self.quota <= 0 and self.board:count() == 0 and not self.stopping then self.on_spent() end
 end
 
 --- Stops pulling and hands back what has not begun; runs in hand get the time to end, then go back too.
@@ -414,6 +466,7 @@ function supervisor:finish()
   self.is_ended = true
   for _, stop in ipairs(self.timers) do stop() end
   if self.drain_timer then self.drain_timer() end
+  if self.wheels then self.wheels:stop() end
   self.pool:close()
   local over
   local function done()
@@ -432,17 +485,20 @@ end
 --- A supervisor.
 ---@param deps table
 ---  cfg, store (over a loop-mode connection), registry, log, script (path of the worker script), tags,
----  limits (tag -> { ack_wait_sec, max_deliver }), slots (number or { tag = number }), inbox (subject),
+---  limits (tag -> { ack_wait_sec, max_deliver }), slots (number or { tag = number }),
 ---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
----  on_end (function: it is over)
----@return table supervisor: start, stop(drain_sec) (a second call ends at once)
+---  on_end (function: it is over), on_settled (function(job, outcome, fields)), on_spent (function: the quota is
+---  used up and nothing is in hand; default: stop), is_eager (default true: takes jobs from its start on)
+---@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, rest; .wheels may be set
+---  before start (pyoco.worker.wheels)
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
-    log = deps.log, tags = deps.tags, limits = deps.limits, inbox = deps.inbox, worker_id = deps.cfg.worker_id,
+    log = deps.log, tags = deps.tags, limits = deps.limits, worker_id = deps.cfg.worker_id,
     clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
-    told_faults = {},
+    told_faults = {}, on_settled = deps.on_settled or function() end, is_eager = deps.is_eager ~= false,
     board = boards.new(deps.slots) }, supervisor)
   self.now = function() return clock.wall() + self.clock_offset end
+  self.on_spent = deps.on_spent or function() self:stop(0) end
   self.pulls = pulls.new { now = clock.monotonic,
     send = function(...) return self:send_pull(...) end,
     on_refused = function(tag, status, text)

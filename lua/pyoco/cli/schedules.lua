@@ -1,0 +1,112 @@
+--- client.lua schedule-yaml, schedules, schedule-runs, schedule-delete (CONTRACT 16.1).
+local json = require "host.json"
+local api_module = require "pyoco.cli.api"
+local document = require "pyoco.cli.document"
+local output = require "pyoco.cli.output"
+local text = require "pyoco.cli.text"
+
+local M = {}
+
+local function print_json(answer)
+  io.stdout:write(output.json_line(answer.body), "\n")
+  return 0
+end
+
+local function path_of(schedule_id, rest) return "/schedules/" .. api_module.segment(schedule_id) .. (rest or "") end
+
+--- A time for people, in their own zone.
+local function when(seconds)
+  if type(seconds) ~= "number" then return "-" end
+  return os.date("%Y-%m-%d %H:%M:%S", math.floor(seconds))
+end
+
+local function cell(value)
+  if value == nil or value == json.null then return "-" end
+  return text.clean(tostring(value))
+end
+
+local function rhythm(schedule)
+  if schedule.schedule_type == "once" then return "once" end
+  return type(schedule.interval_seconds) == "number" and ("every %gs"):format(schedule.interval_seconds) or "-"
+end
+
+--- schedule-yaml: a document that is run at a time, or again and again.
+---@param api table
+---@param values table
+---@param context table { terminal, paint }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.create(api, values, context)
+  local answer, message, code, failure = document.post(api, "/schedules/yaml", values, {
+    { "run_at", values.run_at }, { "interval_seconds", values.interval_seconds }, { "start_at", values.start_at } })
+  if not answer then return nil, message, code, failure end
+  if not context.terminal then return print_json(answer) end
+  local schedule = json.decode(answer.body)
+  io.stdout:write(("%s is schedule %s, next at %s\n"):format(text.clean(schedule.flow_name), schedule.schedule_id,
+    when(schedule.next_run_at)),
+    context.paint("dim", "its runs:  pyoco-host client.lua schedule-runs --schedule-id " .. schedule.schedule_id), "\n")
+  return 0
+end
+
+--- schedules: all of them.
+---@param api table
+---@param values table
+---@param context table { terminal }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.list(api, values, context) -- luacheck: no unused args
+  local answer, message, code, failure = api:request("GET", "/schedules")
+  if not answer then return nil, message, code, failure end
+  if not context.terminal then return print_json(answer) end
+  local rows = {}
+  for i, schedule in ipairs(json.decode(answer.body)) do
+    rows[i] = { cell(schedule.schedule_id), cell(schedule.status), cell(schedule.flow_name), cell(schedule.tag),
+      rhythm(schedule), when(schedule.next_run_at), cell(schedule.dispatch_count), cell(schedule.last_error) }
+  end
+  io.stdout:write(output.table({ "schedule_id", "status", "flow_name", "tag", "when", "next", "runs", "last_error" },
+    rows))
+  return 0
+end
+
+--- schedule-runs: the runs of one.
+---@param api table
+---@param values table
+---@param context table { terminal }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.runs(api, values, context)
+  local answer, message, code, failure = api:request("GET", path_of(values.schedule_id, "/runs"),
+    { query = { { "limit", values.limit }, { "include", values.records and "full" or nil } } })
+  if not answer then return nil, message, code, failure end
+  if not context.terminal then return print_json(answer) end
+  local rows = {}
+  for i, run in ipairs(json.decode(answer.body)) do
+    rows[i] = { cell(run.run_id), cell(run.status), when(run.updated_at), cell(run.error) }
+  end
+  io.stdout:write(output.table({ "run_id", "status", "updated_at", "error" }, rows))
+  return 0
+end
+
+--- schedule-delete: removes one; its runs remain.
+---@param api table
+---@param values table
+---@param context table { terminal }
+---@return integer|nil exit code
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.delete(api, values, context)
+  local answer, message, code, failure = api:request("DELETE", path_of(values.schedule_id))
+  if not answer then return nil, message, code, failure end
+  if not context.terminal then return print_json(answer) end
+  io.stdout:write(("schedule %s is deleted; its runs remain\n"):format(text.clean(values.schedule_id)))
+  return 0
+end
+
+return M
