@@ -211,6 +211,24 @@ function Model:page(query)
   return rows, { updated_at = last[1], run_id = last[2], walk = last[5], seq = keeps and query.cursor.seq or last[6] }
 end
 
+--- Runs of a status that were last updated before a time, oldest first.
+---@param status string
+---@param before number unix seconds
+---@param after table|nil { updated_at, run_id }: only those behind it
+---@param limit integer
+---@return table[]|nil rows { run_id, updated_at }
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:old(status, before, after, limit)
+  after = after or { updated_at = -math.huge, run_id = "" }
+  local found, message, code = select(self, "SELECT run_id, updated_at FROM runs INDEXED BY by_status WHERE status=?1"
+    .. " AND updated_at<?2 AND (updated_at, run_id)>(?3, ?4) ORDER BY updated_at, run_id LIMIT ?5", status, before,
+    after.updated_at, after.run_id, limit)
+  if not found then return nil, message, code end
+  for i, row in ipairs(found) do found[i] = { run_id = row[1], updated_at = row[2] } end
+  return found
+end
+
 --- How many runs there are by status.
 ---@param day integer a local date as 20261125
 ---@param tenant_id string|nil only this tenant's
