@@ -1,6 +1,6 @@
---- What the reference has written, given to us: each recorded job runs (or ends as it must) on our worker, each recorded
---- snapshot, record, schedule, key and wheel is served and acted upon by our gateway. Then a mixed fleet: the spec plays
---- the reference's worker and gateway, with its blind writes, beside ours.
+--- What the reference has written, given to us: each recorded job runs (or ends as it must) on our worker, each
+--- recorded snapshot, record, schedule, key and wheel is served and acted upon by our gateway. Then a mixed fleet: the
+--- spec plays the reference's worker and gateway, with its blind writes, beside ours.
 local crypto = require "host.crypto"
 local clock = require "host.clock"
 local http = require "host.http"
@@ -8,6 +8,8 @@ local json = require "host.json"
 local fixture = require "spec.support.fixture"
 local fleets = require "spec.support.fleet"
 local process = require "spec.support.process"
+
+local HAS_REASSERTION = false
 
 local function copy(value)
   return assert(json.decode(assert(json.encode(value))))
@@ -307,7 +309,7 @@ describe("a mixed fleet:", function()
   end)
 
   it("a cancel of ours that the reference's worker overwrites is asked for again", function()
-    if true then return pending "DUTIES" end
+    if not HAS_REASSERTION then return pending "DUTIES" end
     local run_id, worker = theirs_to_run()
     worker.write { status = "RUNNING", start_time = clock.wall() }
     assert.equal("CANCELLING", fleet.client:cancel_run(run_id).status)
@@ -321,7 +323,7 @@ describe("a mixed fleet:", function()
   end)
 
   it("a terminal run that a reference's gateway turns CANCELLING gets its end back", function()
-    if true then return pending "DUTIES" end
+    if not HAS_REASSERTION then return pending "DUTIES" end
     local run_id, worker = theirs_to_run()
     worker.write { status = "COMPLETED", end_time = clock.wall() }
     fleet:see("/runs?tag=python&status=COMPLETED", function(list)

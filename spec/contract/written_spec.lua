@@ -1,6 +1,6 @@
---- What we write beside what the reference has written: snapshots, jobs, dead letters, records, answers, field by field.
---- For each recording: our like of it has all its fields, in its order where the contract fixes one, with the same types
---- and, where they do not depend on time and place, the same values. More fields of ours are welcome.
+--- What we write beside what the reference has written: snapshots, jobs, dead letters, records, answers, field by
+--- field. For each recording: our like of it has all its fields, in its order where the contract fixes one, with the
+--- same types and, where they do not depend on time and place, the same values. More fields of ours are welcome.
 local http = require "host.http"
 local json = require "host.json"
 local process = require "spec.support.process"
@@ -152,7 +152,8 @@ describe("written like the reference:", function()
   end
 
   local function make_key()
-    local out = process.run { "admin.lua", "--nats-url", fleet.world.server.url, "api-key", "create", "--tenant", "demo" }
+    local out = process.run { "admin.lua", "--nats-url", fleet.world.server.url, "api-key", "create", "--tenant",
+      "demo" }
     assert(out.code == 0, out.stderr)
     local created = json.decode(out.stdout)
     got["api-key"] = '{"created":' .. out.stdout .. ',"record":'
