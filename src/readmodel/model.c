@@ -1,5 +1,6 @@
 /* Life of the model: its files, the queue, the thread that writes. */
 #include "readmodel.h"
+#include "guard.h"
 #include "log.h"
 #include "nats.h"
 #include "shared.h"
@@ -157,10 +158,12 @@ static void push(rm_model *m, rm_row *row) {
 }
 
 static void on_entry(void *ctx, const ph_entry *e) {
+    ph_guard_see(e);
     push(ctx, rm_row_make(e->deleted ? RM_DELETE : RM_PUT, e->key, e->value, e->len, e->revision));
 }
 
 static void on_reset(void *ctx) {
+    ph_guard_clear();
     ph_log("INFO", "pyoco.readmodel", "the bucket of runs was made anew: reading it again");
     push(ctx, rm_row_make(RM_RESET, NULL, NULL, 0, 0));
 }
