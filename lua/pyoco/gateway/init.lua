@@ -12,14 +12,16 @@ local logger = require "pyoco.log"
 local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
 local scheduler = require "pyoco.service.scheduler"
+local sweeper = require "pyoco.service.sweeper"
+local retention = require "pyoco.service.retention"
 local workers = require "pyoco.service.worker"
 
 local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
-local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.bundles",
-  "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels", "pyoco.routes.schemas",
-  "pyoco.routes.metrics" }
+local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
+  "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
+  "pyoco.routes.schemas", "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 local WORKERS_RETENTION_SEC = 60
@@ -40,7 +42,7 @@ end
 function M.store(cfg)
   local opened = store.shared(cfg)
   opened.model = readmodel.new()
-  opened.runs.on_write = function(run_id, bytes, revision) opened.model:apply(run_id, bytes, revision) end
+  opened.runs.on_write = function(revision) opened.model:wrote(revision) end
   return opened
 end
 
@@ -55,6 +57,8 @@ function M.app()
   app:every(lease.TICK_SEC, "lease", lease.tick)
   app.on_handled = metrics.request
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
+  app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
+  app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end

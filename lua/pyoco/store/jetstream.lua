@@ -109,10 +109,12 @@ function M.open(conn, cfg, rpc, many)
   local self = verbs.new(cfg, {
     kv = function(bucket) return kv.new(js, bucket) end,
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
+    sweep = function(bucket) return require("pyoco.nats.object_sweep").new(js, bucket) end,
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
     queues = function(...) return require("pyoco.nats.queues").list(js, ...) end,
+    work = function(stream) return require("pyoco.nats.work_stream").new(js, conn, stream) end,
     follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
     mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)

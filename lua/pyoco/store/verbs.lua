@@ -3,11 +3,13 @@
 --- Every verb answers a value, or nil, message, code (pyoco.err). Revisions are KV revisions.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local shared = require "host.shared"
 local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local REQUEST_TIMEOUT_MS = 2000
+local DOCUMENT_KNOWN_SEC = 60
 
 --- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
 local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
@@ -21,7 +23,7 @@ local function decode(bytes, what)
   return value
 end
 
---- on_write, where it is set, is told of each write of this process: on_write(run_id, bytes or nil, revision).
+--- on_write, where it is set, is told of each write of this process: on_write(revision).
 local runs = {}
 runs.__index = runs
 
@@ -57,7 +59,7 @@ end
 ---@return string|nil code "conflict" if the run exists
 function runs:create_raw(run_id, bytes)
   local revision, message, code, err_code = self.kv:create(run_id, bytes)
-  if revision and self.on_write then self.on_write(run_id, bytes, revision) end
+  if revision and self.on_write then self.on_write(revision) end
   return revision, message, code, err_code
 end
 
@@ -70,7 +72,7 @@ end
 ---@return string|nil code "conflict" if another write came first
 function runs:update_raw(run_id, bytes, revision)
   local written, message, code, err_code = self.kv:update(run_id, bytes, revision)
-  if written and self.on_write then self.on_write(run_id, bytes, written) end
+  if written and self.on_write then self.on_write(written) end
   return written, message, code, err_code
 end
 
@@ -108,9 +110,7 @@ function runs:create_many(snapshots)
   for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
     local i = places[n]
     results[i] = result
-    if result.revision and self.on_write then
-      self.on_write(snapshots[i].run_id, entries[n][2], result.revision)
-    end
+    if result.revision and self.on_write then self.on_write(result.revision) end
   end
   return results
 end
@@ -120,7 +120,7 @@ end
 ---@param revision integer|nil only if it is still this one
 function runs:delete(run_id, revision)
   local marker, message, code, err_code = self.kv:delete(run_id, revision)
-  if marker and self.on_write then self.on_write(run_id, nil, marker) end
+  if marker and self.on_write then self.on_write(marker) end
   return marker, message, code, err_code
 end
 
@@ -197,11 +197,12 @@ dlq.__index = dlq
 --- Adds a dead letter.
 ---@param token string last token of the subject: the job's tag
 ---@param body table CONTRACT 11.2
-function dlq:publish(token, body)
+---@param msg_id string|nil the same letter again within two minutes is stored once
+function dlq:publish(token, body, msg_id)
   local bytes, message, code = wire.letter(body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
-    { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
+    { msg_id = msg_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
 end
 
 --- How many dead letters the stream holds.
@@ -271,14 +272,30 @@ end
 local documents = {}
 documents.__index = documents
 
---- Stores bytes under their own sha256; storing them again changes nothing.
+--- Stores bytes under their own sha256. Storing them again makes them young again, so that pruning, which takes old
+--- documents that no run refers to, leaves them to the run that is about to (decision 0019).
 ---@param bytes string
 ---@param sha256 string|nil hex, if known
 ---@return string|nil sha256
 function documents:put(bytes, sha256)
   sha256 = sha256 or crypto.sha256(bytes)
-  local revision, message, code = self.kv:create(sha256, bytes)
-  if not revision and code ~= "conflict" then return nil, message, code end
+  local revision, message, code = self.kv:put(sha256, bytes)
+  if not revision then return nil, message, code end
+  return sha256
+end
+
+--- Stores bytes as put does, though once a minute at most in one process: many runs have the same.
+---@param bytes string
+---@param sha256 string hex
+---@return string|nil sha256
+---@return string|nil message
+---@return string|nil code
+function documents:keep(bytes, sha256)
+  local known = ("document.%s.%s"):format(self.kv.stream or "memory", sha256)
+  if shared.get(known) then return sha256 end
+  local ok, message, code = self:put(bytes, sha256)
+  if not ok then return nil, message, code end
+  shared.set(known, true, DOCUMENT_KNOWN_SEC)
   return sha256
 end
 
@@ -345,7 +362,8 @@ function hints:done(run_id)
   return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
 end
 
---- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
+--- Verbs of subjects that few VMs need: name -> module with new(cfg, backend, store). A store loads one when it is
+--- first used.
 local PARTS = {
   relations = "pyoco.store.relations",
   keys = "pyoco.store.keys",
@@ -353,7 +371,9 @@ local PARTS = {
   wheel_history = "pyoco.store.wheel_history",
   queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
+  garbage = "pyoco.store.garbage",
   schedules = "pyoco.store.schedules",
+  work = "pyoco.store.work",
   idempotency = "pyoco.store.idempotency",
 }
 
@@ -365,7 +385,7 @@ function M.part(store, name)
   local module = PARTS[name]
   if not module then return nil end
   local backend = rawget(store, "backend")
-  local verbs = require(module).new(backend.cfg, backend)
+  local verbs = require(module).new(backend.cfg, backend, store)
   rawset(store, name, verbs)
   return verbs
 end
@@ -373,8 +393,10 @@ end
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
----  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's);
+---  (pyoco.nats.objects' verbs), sweep(bucket) -> pyoco.nats.object_sweep's, publish(subject, bytes, opts) -> {seq},
+---  publish_many(list of {subject, bytes, opts}), hint(subject, data), count(stream) -> messages in it,
+---  follow(bucket) -> a tail of the bucket (host.tail's),
+---  work(stream) -> its messages by sequence (pyoco.nats.work_stream's verbs);
 ---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
