@@ -41,6 +41,7 @@ struct rm_model {
     uint64_t ours;               /* of the last write of this process */
     double ours_until;           /* lists wait for it so long */
     double asked_at;             /* when somebody asked last */
+    double committed_at;
     bool stopping, is_warming, failed;
     uint64_t generation;         /* grows when the model starts over */
     rm_stats stats;
@@ -121,19 +122,20 @@ void rm_wrote(rm_model *m, uint64_t revision) {
 
 /* --- the thread --- */
 
-/* How long changes are collected; with the lock. */
-static double batch_sec(const rm_model *m) {
-    return now() - m->asked_at < ASKED_SEC || ph_feed_is_read() ? BATCH_SEC : LAZY_SEC;
+/* Until when changes are collected; with the lock. The first after a pause is written at once. */
+static double batch_until(const rm_model *m) {
+    bool is_asked = now() - m->asked_at < ASKED_SEC || ph_feed_is_read();
+    return is_asked ? m->committed_at + BATCH_SEC : m->queued_at + LAZY_SEC;
 }
 
-/* Waits for rows: some time from the first, 500 rows, or somebody who waits for them. NULL when stopping, or when
+/* Waits for rows: for some time, for 500 rows, or for somebody who waits for them. NULL when stopping, or when
  * none came within idle_sec. */
 static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
     pthread_mutex_lock(&m->lock);
     double idle = now() + idle_sec;
     while (!m->stopping && !m->head && wait_until(&m->filled, &m->lock, idle))
         ;
-    double until = m->queued_at + batch_sec(m);
+    double until = batch_until(m);
     while (m->head && !m->stopping && !m->is_warming && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
            wait_until(&m->filled, &m->lock, until))
         ;
@@ -202,6 +204,7 @@ static void finish(rm_model *m, const ph_row *live, uint64_t through) {
     }
     if (!has_reset)
         m->done = through;
+    m->committed_at = now();
     m->stats.batches++;
     bool became_live = was_warming && !m->is_warming;
     if (became_live)
