@@ -98,12 +98,12 @@ M.program = {
         { "--watch", flag = true, doc = "Run again whenever the file or a module that it loads is saved." },
         TASKS,
         { "--output", choices = { "json", "plain" }, doc = "Lines also on a terminal; json when it is none." }) },
-    { "new", doc = "Write a small flow to begin with, and its spec.", run = { "new", "run" }, is_local = true,
-      options = {
-        { "KIND", choices = { "flow" }, metavar = "flow", doc = "What to write." },
-        { "NAME", doc = "Name of the flow, and of its file." },
+    { "new", doc = "Write a small flow to begin with, or a folder for a wheel of flows, and its spec.",
+      run = { "new", "run" }, is_local = true, options = {
+        { "KIND", choices = { "flow", "wheel" }, metavar = "flow|wheel", doc = "What to write." },
+        { "NAME", doc = "Name of the flow, and of its file; of the wheel, and of its folder." },
         { "--yaml", flag = true, doc = "A YAML document and a module of tasks; default: a Lua flow." },
-        { "--dir", metavar = "<folder>", default = "flows", doc = "Where to write it." } } },
+        { "--dir", metavar = "<folder>", doc = "Where to write it. Default: flows; a wheel: the current folder." } } },
     { "get", doc = "Show a run.", run = { "runs", "get" },
       options = { RUN_ID, { "--records", flag = true, doc = "With the records of its tasks." }, JSON_OUTPUT } },
     { "tasks", doc = "Show the tasks of a run.", run = { "runs", "tasks" }, options = { RUN_ID, JSON_OUTPUT } },
