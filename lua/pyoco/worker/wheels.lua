@@ -33,7 +33,7 @@ function Wheels:note_failure(one, text, is_refused)
     package_version = one.parsed.version, error = text, refused = is_refused or false, attempts = attempts,
     retry_at = not is_refused and self.now() + delay or nil }
   if not before or before.error ~= text then
-    self.log:error("wheel sync failed", { wheel_name = wheel.name, reason = text })
+    self.log:error("wheel sync failed", { wheel_name = wheel.name }, { message = text })
   end
 end
 
