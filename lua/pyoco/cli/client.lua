@@ -100,12 +100,12 @@ M.program = {
         { "--watch", flag = true, doc = "Run again whenever the file or a module that it loads is saved." },
         TASKS,
         { "--output", choices = { "json", "plain" }, doc = "Lines also on a terminal; json when it is none." }) },
-    { "new", doc = "Write a small flow to begin with, and its spec.", run = { "new", "run" }, is_local = true,
-      options = {
-        { "KIND", choices = { "flow" }, metavar = "flow", doc = "What to write." },
-        { "NAME", doc = "Name of the flow, and of its file." },
+    { "new", doc = "Write a small flow to begin with, or a folder for a wheel of flows, and its spec.",
+      run = { "new", "run" }, is_local = true, options = {
+        { "KIND", choices = { "flow", "wheel" }, metavar = "flow|wheel", doc = "What to write." },
+        { "NAME", doc = "Name of the flow, and of its file; of the wheel, and of its folder." },
         { "--yaml", flag = true, doc = "A YAML document and a module of tasks; default: a Lua flow." },
-        { "--dir", metavar = "<folder>", default = "flows", doc = "Where to write it." } } },
+        { "--dir", metavar = "<folder>", doc = "Where to write it. Default: flows; a wheel: the current folder." } } },
     { "get", doc = "Show a run.", run = { "runs", "get" },
       options = { RUN_ID, { "--records", flag = true, doc = "With the records of its tasks." }, JSON_OUTPUT } },
     { "tasks", doc = "Show the tasks of a run.", run = { "runs", "tasks" }, options = { RUN_ID, JSON_OUTPUT } },
@@ -147,6 +147,29 @@ M.program = {
         { "--include-hidden", flag = true, doc = "Also hidden ones." },
         { "--limit", type = "integer", min = 1, max = 500, doc = "At most so many." },
         { "--output", choices = { "json", "table", "plugins" }, doc = "Table on a terminal, else JSON." } } },
+    { "wheels", doc = "List the wheels in the registry.", run = { "wheels", "list" }, options = { JSON_OUTPUT } },
+    { "wheel-history", doc = "List uploads and deletions of wheels, newest first.", run = { "wheels", "history" },
+      options = {
+        { "--limit", type = "integer", min = 1, max = 500, default = 100, doc = "At most so many." },
+        { "--wheel-name", metavar = "<name>", doc = "Only of this wheel." },
+        { "--action", metavar = "<upload|delete>", doc = "Only these." }, JSON_OUTPUT } },
+    { "wheel-upload", doc = "Put a wheel into the registry, for workers to install.", run = { "wheels", "upload" },
+      options = {
+        { "--wheel-file", required = true, metavar = "<file>", doc = "The wheel; its name says package and version." },
+        { "--tags", doc = "Which workers take it, separated by commas; all if not given." },
+        { "--replace", flag = true, doc = "The default; a version that is there is refused all the same." },
+        { "--no-replace", flag = true, doc = "Undoes it." },
+        { "--preflight", choices = { "strict", "warn", "off" }, default = "strict",
+          doc = "What a wheel that lacks metadata, usage documentation or entry points comes to." },
+        { "--allow-no-entry-points", flag = true, doc = "Entry points may be missing." },
+        { "--allow-missing-usage-doc", flag = true, doc = "Usage documentation may be missing." }, JSON_OUTPUT } },
+    { "wheel-download", doc = "Get a wheel from the registry.", run = { "wheels", "download" },
+      options = {
+        { "NAME", doc = "Its file name; `wheels` lists them." },
+        { "--out", metavar = "<file>", doc = "Where to write it; its name in the current folder if not given." },
+        { "--force", flag = true, doc = "Write over a file that is there." }, JSON_OUTPUT } },
+    { "wheel-delete", doc = "Remove a wheel from the registry; workers drop it.", run = { "wheels", "delete" },
+      options = { { "--name", required = true, doc = "Its file name." }, JSON_OUTPUT } },
   },
 }
 
