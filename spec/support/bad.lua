@@ -33,9 +33,11 @@ end
 --- What a form needs beside what it requires, by the route's name.
 local ALSO = { ["schedules.create"] = { interval_seconds = 60 } }
 
-local function path_of(route)
-  local id = route.path:find("^/wheels/:") and "nosuch.whl" or "nosuch"
-  return (route.path:gsub("[:*][%a_][%w_]*", id))
+--- What could be the value of a variable of a path.
+local VALUES = { name = "nosuch.whl", seq = "999999" }
+
+local function path_of(route, value)
+  return (route.path:gsub("[:*]([%a_][%w_]*)", function(name) return value or VALUES[name] or "nosuch" end))
 end
 
 local function form_request(route, change)
@@ -74,12 +76,14 @@ end
 
 --- A request that fits a route.
 ---@param route table of app:routes()
+---@param value string|nil of the path's variables
 ---@return string path
 ---@return table request as Gateway:fetch takes it
-function M.good(route)
-  if route.form then return path_of(route), form_request(route) end
-  if route.body then return path_of(route), json_request(route, assert(json.encode(body_value(route)))) end
-  return path_of(route), { method = route.method }
+function M.good(route, value)
+  local path = path_of(route, value)
+  if route.form then return path, form_request(route) end
+  if route.body then return path, json_request(route, assert(json.encode(body_value(route)))) end
+  return path, { method = route.method }
 end
 
 --- The bad values of a query or form parameter: list of { text, type of the fault }.
