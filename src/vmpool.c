@@ -32,6 +32,8 @@ typedef struct call {
     pthread_cond_t done;
     struct worker *worker; /* since TAKEN */
     double taken_at;
+    double limit;  /* seconds it may run; 0 = as long as it needs */
+    bool is_long;  /* while it runs the pool may have one VM more */
 } call;
 
 typedef struct worker {
@@ -67,6 +69,7 @@ struct ph_pool {
     worker *workers, *idle, *ended, *service;
     call *head, *tail;
     int n, busy, queued; /* of the current version: VMs, VMs in a call; calls that wait */
+    int lent;            /* VMs in a long call, of any version */
     uint64_t calls;
     bool growing;      /* one more VM is being made */
     bool may_grow;     /* false after a VM of this version failed to load */
@@ -224,9 +227,10 @@ static void take(worker *w) {
         pool->tail = NULL;
     pool->queued--;
     pool->busy++;
+    pool->lent += c->is_long;
     c->state = TAKEN;
     c->worker = w;
-    c->taken_at = pool->call_limit > 0 ? now() : 0;
+    c->taken_at = c->limit > 0 ? now() : 0;
     w->call = c;
     atomic_fetch_add(&w->turn, 1);
 }
@@ -250,7 +254,7 @@ static void dispatch(ph_pool *pool) {
         take(w);
         pthread_cond_signal(&w->wake);
     }
-    if (pool->head && pool->n < pool->max && !pool->growing && pool->may_grow && !pool->stopping &&
+    if (pool->head && pool->n < pool->max + pool->lent && !pool->growing && pool->may_grow && !pool->stopping &&
         spawn(pool, pool->image, pool->version, false, false, NULL)) {
         pool->n++;
         pool->growing = true;
@@ -273,51 +277,81 @@ static bool remove_queued(ph_pool *pool, call *c) {
     return true;
 }
 
-ph_pool_result ph_pool_call(ph_pool *pool, lua_CFunction fn, void *ctx, int wait_ms, char **error) {
-    call c = {.fn = fn, .ctx = ctx, .state = QUEUED};
-    double wait = wait_ms / 1000.0, start = now(), last = start + wait + LOAD_LIMIT_SEC;
-    *error = NULL;
-    pthread_cond_init(&c.done, &pool->monotonic);
-    pthread_mutex_lock(&pool->lock);
+/* Queues a call and waits until a VM has taken it; gives up after `wait` seconds. Holds the lock. */
+static void submit(ph_pool *pool, call *c, double wait) {
+    double start = now(), last = start + wait + LOAD_LIMIT_SEC;
     if (pool->stopping)
-        c.state = REFUSED;
+        c->state = REFUSED;
     /* Asking here, and not only in the keeper, makes a saved edit live for the very next request. */
     if (!pool->unsettled && ph_files_pending(pool->files))
         pool->unsettled = true;
-    if (c.state == QUEUED) {
+    if (c->state == QUEUED) {
         if (pool->tail)
-            pool->tail->next = &c;
+            pool->tail->next = c;
         else
-            pool->head = &c;
-        pool->tail = &c;
+            pool->head = c;
+        pool->tail = c;
         pool->queued++;
         dispatch(pool);
     }
-    while (c.state == QUEUED) {
+    while (c->state == QUEUED) {
         double from = pool->settled_at > start ? pool->settled_at : start;
         double until = pool->unsettled || from + wait > last ? last : from + wait;
-        if (wait_until(&c.done, &pool->lock, until) != ETIMEDOUT || c.state != QUEUED)
+        if (wait_until(&c->done, &pool->lock, until) != ETIMEDOUT || c->state != QUEUED)
             continue;
         if (now() >= last || (!pool->unsettled && now() >= pool->settled_at + wait)) {
-            remove_queued(pool, &c);
+            remove_queued(pool, c);
             break;
         }
     }
-    double limit = c.taken_at + pool->call_limit;
-    while (c.state == TAKEN) {
-        if (pool->call_limit <= 0) {
-            pthread_cond_wait(&c.done, &pool->lock);
-        } else if (wait_until(&c.done, &pool->lock, limit) == ETIMEDOUT && c.state == TAKEN) {
-            cut(c.worker);
+}
+
+/* Waits for the end of a call that was taken, and cuts it at its limit. Holds the lock; lets go of it for the ticks. */
+static void await(ph_pool *pool, call *c, const ph_pool_long *o) {
+    double limit = c->taken_at + c->limit, tick = o && o->tick ? now() + o->tick_ms / 1000.0 : 0;
+    while (c->state == TAKEN) {
+        double next = c->limit > 0 && (!tick || limit < tick) ? limit : tick;
+        if (!next) {
+            pthread_cond_wait(&c->done, &pool->lock);
+            continue;
+        }
+        if (wait_until(&c->done, &pool->lock, next) != ETIMEDOUT || c->state != TAKEN)
+            continue;
+        if (next == tick) {
+            pthread_mutex_unlock(&pool->lock);
+            o->tick(o->tick_ctx);
+            pthread_mutex_lock(&pool->lock);
+            tick = now() + o->tick_ms / 1000.0;
+        } else {
+            cut(c->worker);
             limit = now() + 1; /* again, should a C call have been in the way */
         }
     }
+}
+
+static ph_pool_result make_call(ph_pool *pool, call *c, int wait_ms, const ph_pool_long *o, char **error) {
+    *error = NULL;
+    pthread_cond_init(&c->done, &pool->monotonic);
+    pthread_mutex_lock(&pool->lock);
+    submit(pool, c, wait_ms / 1000.0);
+    await(pool, c, o);
     pthread_mutex_unlock(&pool->lock);
-    pthread_cond_destroy(&c.done);
-    *error = c.error;
-    if (c.state == DONE)
-        return c.error ? PH_POOL_RAISED : PH_POOL_OK;
-    return c.state == REFUSED ? PH_POOL_STOPPED : PH_POOL_BUSY;
+    pthread_cond_destroy(&c->done);
+    *error = c->error;
+    if (c->state == DONE)
+        return c->error ? PH_POOL_RAISED : PH_POOL_OK;
+    return c->state == REFUSED ? PH_POOL_STOPPED : PH_POOL_BUSY;
+}
+
+ph_pool_result ph_pool_call(ph_pool *pool, lua_CFunction fn, void *ctx, int wait_ms, char **error) {
+    call c = {.fn = fn, .ctx = ctx, .state = QUEUED, .limit = pool->call_limit};
+    return make_call(pool, &c, wait_ms, NULL, error);
+}
+
+ph_pool_result ph_pool_call_long(ph_pool *pool, lua_CFunction fn, void *ctx, int wait_ms, const ph_pool_long *o,
+                                 char **error) {
+    call c = {.fn = fn, .ctx = ctx, .state = QUEUED, .limit = o->limit_ms / 1000.0, .is_long = true};
+    return make_call(pool, &c, wait_ms, o, error);
 }
 
 /* ---- threads ---- */
@@ -338,10 +372,16 @@ static void serve_calls(worker *w, lua_State *L) {
         w->call = NULL;
         atomic_fetch_add(&w->turn, 1);
         pool->calls++;
-        if (w->version == pool->version)
+        pool->lent -= c->is_long;
+        bool is_current = w->version == pool->version;
+        if (is_current)
             pool->busy--;
         c->state = DONE;
         pthread_cond_signal(&c->done);
+        if (is_current && !w->quit && pool->n > pool->max + pool->lent) { /* it stood in for one in a long call */
+            pool->n--;
+            w->quit = true;
+        }
         if (!w->quit)
             offer(w);
     }
@@ -377,7 +417,7 @@ static void serve_duties(worker *w, lua_State *L) {
             delay = 5;
         pthread_mutex_lock(&pool->lock);
         if (error && !w->quit) /* a stop cuts what runs: nothing to tell of */
-            ph_log("ERROR", "pyoco.http.service", "duties failed, next try in 5 s: %s", error);
+            ph_log_error("pyoco.http.service", error, "duties failed, next try in 5 s");
         free(error);
         w->in_duty = false;
         atomic_fetch_add(&w->turn, 1);
@@ -403,7 +443,7 @@ static void *worker_main(void *arg) {
         if (!vm) {
             pool->n--;
             pool->may_grow = false;
-            ph_log("ERROR", "pyoco.http.pool", "cannot make one more VM: %s", w->error);
+            ph_log_error("pyoco.http.pool", w->error, "cannot make one more VM");
         }
     }
     pthread_cond_broadcast(&pool->changed);
@@ -551,8 +591,8 @@ static void look_at_files(ph_pool *pool) {
         if (next_version(pool))
             ph_log("INFO", "pyoco.http.reload", "%s reloaded (version %u)", pool->script, pool->version);
         else
-            ph_log("ERROR", "pyoco.http.reload", "%s not reloaded, the last good version goes on: %s", pool->script,
-                   pool->error ? pool->error : "out of memory");
+            ph_log_error("pyoco.http.reload", pool->error ? pool->error : "out of memory",
+                         "%s not reloaded, the last good version goes on", pool->script);
     }
     if (!ph_files_pending(pool->files)) { /* else the keeper comes here again at once */
         pool->unsettled = false;

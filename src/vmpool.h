@@ -44,6 +44,19 @@ ph_pool *ph_pool_start(const ph_pool_options *options, ph_error *err);
  * at most wait_ms; while a new version is being built the call waits for it, for at most 10 s more. Any thread. */
 ph_pool_result ph_pool_call(ph_pool *pool, lua_CFunction fn, void *ctx, int wait_ms, char **error);
 
+/* A call that may take long, as storing an upload. */
+typedef struct ph_pool_long {
+    int limit_ms; /* then it is cut; 0 = none */
+    int tick_ms;
+    void (*tick)(void *ctx); /* called on the caller's thread about every tick_ms while the call runs; or NULL */
+    void *tick_ctx;
+} ph_pool_long;
+
+/* As ph_pool_call, but while it runs the pool may have one VM more, so that it takes none from other calls. How many
+ * there are at once is the caller's to limit. */
+ph_pool_result ph_pool_call_long(ph_pool *pool, lua_CFunction fn, void *ctx, int wait_ms, const ph_pool_long *o,
+                                 char **error);
+
 /* Copies the text of the last failed reload (file:line first) to out; false when the last one was good. */
 bool ph_pool_reload_error(ph_pool *pool, char *out, size_t n);
 

@@ -48,6 +48,25 @@ function M.status(code) return (M.codes[code] or M.codes.internal).status end
 ---@return string "ack" | "nak" | "term"
 function M.ack(code) return (M.codes[code] or M.codes.internal).ack end
 
+local cause -- of the failure that is being passed on, for the log
+
+--- Keeps what failed below, and where, for the log line of the request that fails with it. The same message again,
+--- as it is passed upwards, changes nothing.
+---@param kind string code
+---@param message string
+function M.note_cause(kind, message)
+  if cause and cause.message == message then return end
+  cause = { type = kind, message = message, traceback = debug.traceback(message, 3) }
+end
+
+--- The cause noted last, once.
+---@return table|nil { type, message, traceback }
+function M.take_cause()
+  local noted = cause
+  cause = nil
+  return noted
+end
+
 ---@param event string key of M.events
 ---@return string err_id
 ---@return string msg_id

@@ -32,13 +32,18 @@ local function timestamp(seconds, utc)
   return utc and os.date("!%Y-%m-%dT%H:%M:%SZ", seconds) or os.date("%Y-%m-%dT%H:%M:%S%z", seconds)
 end
 
---- Fields of an error: type, message and, when wanted, traceback and the first place that it names.
+--- Fields of an error: type, message and, when wanted, traceback and the first place that it names. A message that
+--- carries its traceback, as xpcall(..., debug.traceback) gives it, is taken apart.
 local function exception_fields(record, exception, with_traceback)
+  local message, trace = exception.message, exception.traceback
+  if message and message:find("\nstack traceback:", 1, true) then
+    message, trace = message:match("^(.-)\nstack traceback:"), trace or message
+  end
   record.exc_type = exception.type or exception.code or "error"
-  record.exc_message = exception.message
+  record.exc_message = message
   if not with_traceback then return end
-  record.exc_traceback = exception.traceback
-  local from = exception.traceback or exception.message or ""
+  record.exc_traceback = trace
+  local from = trace or message or ""
   local file, line = from:match("([^%s:'\"]+):(%d+):")
   if file then
     local name = from:match("in [%w ]*'([^']+)'") or "?"
@@ -68,15 +73,21 @@ local function as_json(record)
   return json.encode(plain, { order = ORDER, ascii = true })
 end
 
+--- Where a caller stands: depth as debug.getinfo takes it in the function that calls this.
+local function place_of(depth)
+  local info = debug.getinfo(depth + 1, "Sln") or {}
+  return { pathname = info.short_src or "?", lineno = info.currentline or 0, func = info.name or "main" }
+end
+
 --- Writes a line. Context keys stand beside the fixed ones and never replace them.
 ---@param level string
 ---@param message string
 ---@param context table|nil
 ---@param exception table|nil { type, message, traceback }
----@param depth integer|nil stack level of the caller whose place is shown
-function Logger:write(level, message, context, exception, depth)
+---@param place integer|table|nil stack level of the caller whose place is shown; or { pathname, lineno, func }
+function Logger:write(level, message, context, exception, place)
   if LEVELS[level] < self.threshold then return end
-  local info = debug.getinfo(depth or 2, "Sl") or {}
+  if type(place) ~= "table" then place = place_of(place or 2) end
   local record = {}
   for _, source in ipairs { self.context, context or {} } do
     for key, value in pairs(source) do record[key] = value end
@@ -84,9 +95,8 @@ function Logger:write(level, message, context, exception, depth)
   if exception then exception_fields(record, exception, self.traceback) end
   record.ts, record.level = timestamp(self.now(), self.utc), level
   record.service, record.logger = self.service, self.name
-  record.message, record.pathname, record.lineno = message, info.short_src or "?", info.currentline or 0
-  local caller = debug.getinfo(depth or 2, "n")
-  record.func, record.process, record.thread = caller and caller.name or "main", self.process, self.thread
+  record.message, record.pathname, record.lineno = message, place.pathname, place.lineno
+  record.func, record.process, record.thread = place.func, self.process, self.thread
   self.sink((self.format == "text" and as_text(record) or as_json(record)) .. "\n")
 end
 

@@ -8,9 +8,10 @@ describe("pyoco.http.app", function()
 
   before_each(function()
     lines = {}
-    local log = { error = function(_, message, context, failure)
-      lines[#lines + 1] = { message = message, context = context, failure = failure }
+    local log = { write = function(_, level, message, context, failure)
+      if level == "ERROR" then lines[#lines + 1] = { message = message, context = context, failure = failure } end
     end }
+    function log:error(...) self:write("ERROR", ...) end
     app = application.new { log = log, config = { x = 1 } }
     app:mount { prefix = "/runs",
       { "POST", "/", name = "runs.submit", doc = "Submit.", body = {

@@ -241,11 +241,4 @@ describe("routes.wheels", function()
     end
     assert.same({ 503, "nats unavailable: not connected" }, detail(upload(NAME)))
   end)
-
-  it("logs what it refuses, with the contract's ids", function()
-    local lines = {}
-    app.log = setmetatable({ event = function(_, ...) lines[#lines + 1] = { ... } end }, { __index = app.log })
-    upload("a b.whl")
-    assert.same({ "bad_input", "upload wheel failed: invalid wheel name" }, { lines[1][1], lines[1][2] })
-  end)
 end)

@@ -66,7 +66,7 @@ function M.start(opts)
   local self = setmetatable({ process = process.host(args, { env = env }) }, Gateway)
   self.url = process.wait_for(function()
     if self.process.code then error("the gateway ended: " .. self.process.stderr .. self.process.stdout) end
-    return self.process.stdout:match('"address":"(http://[%d.:]+)"')
+    return self.process.stdout:match "listening at (http://[%d.:]+)"
   end, 10000, "the gateway to listen")
   return self
 end

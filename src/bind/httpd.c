@@ -8,13 +8,15 @@
  *       max_body_bytes  default 8 MiB, more is 413
  *       request_timeout_ms, heartbeat_ms   defaults 5000, 2000
  *       handler_timeout_ms   default 30000: a handler that runs longer is cut, 500
+ *       max_uploads     large uploads at once, default 4; more are 503
+ *       spool_dir       where they are kept while they arrive, default "/var/tmp"
  *       service         false: no service VM in this process; default true
  *       static_dir      folder under /static/
  *       runs_bucket     KV bucket whose changes { stream = "watch" } follows
  *     codes: "conflict" port in use; "forbidden"; "invalid" the script does not load, or a bad option;
  *     "unavailable".
  *   server:port() -> integer
- *   server:stats() -> { requests, refused, in_flight, streams, script_version, vms, busy, queued, calls, reload_error }
+ *   server:stats() -> { requests, refused, in_flight, streams, uploads, script_version, vms, busy, queued, calls, reload_error }
  *   server:stop([drain_sec = 10])   refuses new requests, ends streams, waits, cuts what has not ended, closes; idempotent
  * Owns: threads, VMs. Closing or collecting the server stops it. Threads: serve and stop by the owner; the rest runs
  * on its own. */
@@ -30,7 +32,8 @@ typedef struct handle {
 } handle;
 
 static const char *const option_names[] = {"script", "boot", "host", "port", "threads", "vms", "max_body_bytes",
-                                           "request_timeout_ms", "heartbeat_ms", "handler_timeout_ms", "service", "static_dir",
+                                           "request_timeout_ms", "heartbeat_ms", "handler_timeout_ms", "max_uploads",
+                                           "spool_dir", "service", "static_dir",
                                            "runs_bucket", NULL};
 
 /* An unknown option is a bug of the caller. */
@@ -88,6 +91,8 @@ static int l_httpd_serve(lua_State *L) {
     o.request_timeout_ms = (int)integer(L, "request_timeout_ms", 5000, 100, 600000);
     o.heartbeat_ms = (int)integer(L, "heartbeat_ms", 2000, 10, 60000);
     o.handler_timeout_ms = (int)integer(L, "handler_timeout_ms", 30000, 100, 3600000);
+    o.max_uploads = (int)integer(L, "max_uploads", 4, 1, 64);
+    o.spool_dir = text(L, "spool_dir", "/var/tmp", NULL);
     lua_getfield(L, 1, "service");
     o.service = lua_isnil(L, -1) || lua_toboolean(L, -1);
 
@@ -141,6 +146,7 @@ static int l_server_stats(lua_State *L) {
     set_integer(L, "refused", (lua_Integer)atomic_load(&server->refused));
     set_integer(L, "in_flight", atomic_load(&server->in_flight));
     set_integer(L, "streams", atomic_load(&server->streams));
+    set_integer(L, "uploads", atomic_load(&server->uploads));
     set_integer(L, "script_version", s.version);
     set_integer(L, "vms", s.vms);
     set_integer(L, "busy", s.busy);

@@ -1,7 +1,9 @@
 /* What a handler asks for in its response table, beside or instead of an answer:
  *   stream = "watch"   run_id, tenant_id, brief, since, timeout_sec = 60, until_terminal, last_event_id
- *   stream = "wait"    run_id, tenant_id, brief, timeout_sec; status, headers, body: the answer when it takes longer */
+ *   stream = "wait"    run_id, tenant_id, brief, timeout_sec; status, headers, body: the answer when it takes longer
+ *   stream = "object"  bucket, nuid, size, chunks, sha256 (hex or nil), is_direct; status, headers: of the answer */
 #include "httpd.h"
+#include <stdio.h>
 #include <string.h>
 
 static bool option_bool(lua_State *L, const char *key) {
@@ -54,11 +56,45 @@ static void read_wait(lua_State *L, ph_stream_request *r) {
     read_run(L, r, 0);
 }
 
+/* A word of a subject. */
+static void read_word(lua_State *L, const char *key, char *out, size_t room) {
+    bool is_given = option_text(L, key, out, room);
+    if (!is_given || !*out || out[strspn(out, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")])
+        luaL_error(L, "%s of an object must be of letters, digits, _ and -", key);
+}
+
+static uint64_t read_count(lua_State *L, const char *key) {
+    lua_getfield(L, -1, key);
+    lua_Integer n = luaL_checkinteger(L, -1);
+    if (n < 0)
+        luaL_error(L, "%s of an object is below 0", key);
+    lua_pop(L, 1);
+    return (uint64_t)n;
+}
+
+static void read_object(lua_State *L, ph_stream_request *r) {
+    ph_object_source *o = &r->object;
+    r->kind = PH_STREAM_OBJECT;
+    read_word(L, "bucket", o->bucket, sizeof o->bucket);
+    read_word(L, "nuid", o->nuid, sizeof o->nuid);
+    o->size = read_count(L, "size");
+    o->chunks = read_count(L, "chunks");
+    o->is_direct = option_bool(L, "is_direct");
+    char hex[65] = "";
+    o->has_sha256 = option_text(L, "sha256", hex, sizeof hex);
+    for (int i = 0; o->has_sha256 && i < 32; i++) {
+        unsigned byte;
+        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+            luaL_error(L, "sha256 of an object is not 64 hex digits");
+        o->sha256[i] = (unsigned char)byte;
+    }
+}
+
 void ph_httpd_read_stream(lua_State *L, ph_exchange *x) {
     static const struct {
         const char *name;
         void (*read)(lua_State *L, ph_stream_request *r);
-    } kinds[] = {{"watch", read_watch}, {"wait", read_wait}};
+    } kinds[] = {{"watch", read_watch}, {"wait", read_wait}, {"object", read_object}};
     lua_getfield(L, -1, "stream");
     const char *name = lua_tostring(L, -1);
     if (!name && !lua_isnil(L, -1))
@@ -71,7 +107,7 @@ void ph_httpd_read_stream(lua_State *L, ph_exchange *x) {
             kinds[i].read(L, &x->stream);
             return;
         }
-    luaL_error(L, "unknown kind of stream '%s'; there are \"watch\" and \"wait\"", name);
+    luaL_error(L, "unknown kind of stream '%s'; there are \"watch\", \"wait\" and \"object\"", name);
 }
 
 const char *ph_httpd_tenant(const ph_exchange *x) {

@@ -1,7 +1,8 @@
 /* The Lua side of one request: what app:handle(req) gets, and the bytes made of what it returns.
  *
  * req = { method, path (unescaped), raw_path, query_string ("" when absent), headers {lower-case name = value},
- *         body (string), remote_addr, scheme, derived (asked for by the call before) }
+ *         body (string), remote_addr, scheme, derived (asked for by the call before) }; of an upload body is "" and
+ *         parts = { { head = its header lines, data } or, the file, { head, path, size, sha256 } }
  * A result is { status = 200, headers = { name = text | {text...} }, body = string }, or asks for more: asked.c,
  * derive.c.
  * All output is built in memory that the exchange owns, so a Lua error leaks nothing. */
@@ -79,6 +80,30 @@ static void set_text(lua_State *L, const char *key, const char *text) {
     lua_setfield(L, -2, key);
 }
 
+static void set_bytes(lua_State *L, const char *key, const char *bytes, size_t n) {
+    lua_pushlstring(L, bytes, n);
+    lua_setfield(L, -2, key);
+}
+
+static void push_parts(lua_State *L, const ph_upload *u) {
+    lua_createtable(L, u->count, 0);
+    for (int i = 0; i < u->count; i++) {
+        const ph_upload_part *part = &u->parts[i];
+        lua_createtable(L, 0, 4);
+        set_bytes(L, "head", part->head, part->head_len);
+        if (part->is_file) {
+            lua_pushfstring(L, "/proc/self/fd/%d", u->fd); /* its only name, good while the request lasts */
+            lua_setfield(L, -2, "path");
+            lua_pushinteger(L, (lua_Integer)part->len);
+            lua_setfield(L, -2, "size");
+            set_text(L, "sha256", u->sha256);
+        } else {
+            set_bytes(L, "data", part->data ? part->data : "", part->len);
+        }
+        lua_seti(L, -2, i + 1);
+    }
+}
+
 static void push_request(lua_State *L, const ph_exchange *x) {
     lua_createtable(L, 0, 12); /* room for what the pipeline adds */
     set_text(L, "method", x->info->request_method);
@@ -92,6 +117,10 @@ static void push_request(lua_State *L, const ph_exchange *x) {
     lua_setfield(L, -2, "body");
     push_headers(L, x->info);
     lua_setfield(L, -2, "headers");
+    if (x->upload) {
+        push_parts(L, x->upload);
+        lua_setfield(L, -2, "parts");
+    }
     if (x->derive.is_done) {
         lua_pushlstring(L, (const char *)x->derive.key, sizeof x->derive.key);
         lua_setfield(L, -2, "derived");
@@ -159,13 +188,24 @@ static void read_response(lua_State *L, ph_exchange *x) {
     x->fields_at = x->out_len;
     append_headers(L, x);
     x->fields_len = x->out_len - x->fields_at;
+    bool is_object = x->stream.kind == PH_STREAM_OBJECT; /* its bytes follow from elsewhere */
     if (has_body)
-        snprintf(head, sizeof head, "content-length: %zu\r\n\r\n", n);
+        snprintf(head, sizeof head, "content-length: %llu\r\n\r\n",
+                 is_object ? (unsigned long long)x->stream.object.size : (unsigned long long)n);
     else
         snprintf(head, sizeof head, "\r\n");
     append_text(L, x, head);
-    if (has_body && strcmp(x->info->request_method, "HEAD") != 0)
+    if (has_body && !is_object && strcmp(x->info->request_method, "HEAD") != 0)
         append(L, x, body, n);
+}
+
+/* Whether the table on top of the stack asks for a key (derive.c). */
+static bool asks_for_key(lua_State *L, ph_exchange *x) {
+    bool asks = lua_getfield(L, -1, "derive") == LUA_TTABLE;
+    if (asks)
+        ph_httpd_read_derive(L, x);
+    lua_pop(L, 1);
+    return asks;
 }
 
 int ph_httpd_handle(lua_State *L) {
@@ -176,13 +216,52 @@ int ph_httpd_handle(lua_State *L) {
     lua_call(L, 2, 1);
     if (!lua_istable(L, -1))
         return luaL_error(L, "app:handle must return a response table, got %s", luaL_typename(L, -1));
-    if (lua_getfield(L, -1, "derive") == LUA_TTABLE) {
-        ph_httpd_read_derive(L, x);
+    if (asks_for_key(L, x))
+        return 0;
+    ph_httpd_read_stream(L, x);
+    if (x->stream.kind == PH_STREAM_NONE || x->stream.kind == PH_STREAM_WAIT || x->stream.kind == PH_STREAM_OBJECT)
+        read_response(L, x);
+    return 0;
+}
+
+/* Copies a text of the table on top of the stack. */
+static void copy_text(lua_State *L, const char *key, char *out, size_t room) {
+    lua_getfield(L, -1, key);
+    const char *text = lua_tostring(L, -1);
+    if (!text || strlen(text) >= room)
+        luaL_error(L, "app:admit: upload.%s is no text, or too long", key);
+    strcpy(out, text);
+    lua_pop(L, 1);
+}
+
+int ph_httpd_admit(lua_State *L) {
+    ph_exchange *x = lua_touserdata(L, 2);
+    if (lua_getfield(L, 1, "admit") != LUA_TFUNCTION)
+        return 0; /* an app that takes none */
+    lua_pushvalue(L, 1);
+    push_request(L, x);
+    lua_call(L, 2, 1);
+    if (lua_isnil(L, -1))
+        return 0;
+    if (!lua_istable(L, -1))
+        return luaL_error(L, "app:admit must return a table or nil, got %s", luaL_typename(L, -1));
+    if (asks_for_key(L, x))
+        return 0;
+    if (lua_getfield(L, -1, "upload") != LUA_TTABLE) {
+        lua_pop(L, 1);
+        read_response(L, x);
         return 0;
     }
-    lua_pop(L, 1);
-    ph_httpd_read_stream(L, x);
-    if (x->stream.kind == PH_STREAM_NONE || x->stream.kind == PH_STREAM_WAIT)
-        read_response(L, x);
+    ph_upload *u = calloc(1, sizeof *u);
+    if (!u)
+        return luaL_error(L, "not enough memory for an upload");
+    x->upload = u; /* from here on the exchange frees it */
+    u->fd = -1;
+    copy_text(L, "part", u->part, sizeof u->part);
+    copy_text(L, "boundary", u->boundary, sizeof u->boundary);
+    copy_text(L, "too_large", u->too_large, sizeof u->too_large);
+    lua_getfield(L, -1, "max_bytes");
+    lua_Integer max = luaL_optinteger(L, -1, 0);
+    u->max_bytes = max > 0 ? (uint64_t)max : 0;
     return 0;
 }

@@ -63,9 +63,10 @@ int ph_httpd_health(ph_httpd *server, struct mg_connection *conn) {
         put_string(t.file, error);
     else
         fputs("null", t.file);
-    fprintf(t.file, ",\"stopping\":%s,\"requests\":%llu,\"in_flight\":%d,\"streams\":%d,\"vms\":%d,\"vms_busy\":%d",
+    fprintf(t.file, ",\"stopping\":%s,\"requests\":%llu,\"in_flight\":%d,\"streams\":%d,\"uploads\":%d,\"vms\":%d,\"vms_busy\":%d",
             atomic_load(&server->stopping) ? "true" : "false", atomic_load(&server->requests),
-            atomic_load(&server->in_flight), atomic_load(&server->streams), s.vms, s.busy);
+            atomic_load(&server->in_flight), atomic_load(&server->streams),
+            atomic_load(&server->uploads), s.vms, s.busy);
     fprintf(t.file, ",\"nats\":\"%s\"", nats_status());
     if (server->hub)
         fprintf(t.file, ",\"runs_tail\":\"%s\"", ph_hub_is_live(server->hub) ? "live" : "waiting");

@@ -8,6 +8,7 @@
 #define PH_HTTPD_H
 
 #include "host.h"
+#include "objread.h"
 #include "vmpool.h"
 #include <civetweb.h>
 #include <stdatomic.h>
@@ -21,6 +22,8 @@ typedef struct ph_httpd_options {
     int request_timeout_ms;  /* a connection that sends nothing for this long is closed; a stalled body is 408 */
     int heartbeat_ms;        /* of quiet event streams */
     int handler_timeout_ms;  /* a handler that runs longer is cut: 500 */
+    int max_uploads;         /* large uploads at once */
+    const char *spool_dir;   /* where they are kept while they arrive; copied */
     bool service;            /* whether this server runs the duties */
     const char *script;      /* borrowed, copied by the pool */
     const char *boot;        /* borrowed, copied by the pool */
@@ -35,6 +38,7 @@ typedef struct ph_httpd {
     ph_httpd_options options;
     char static_dir[1024];
     char runs_bucket[128];
+    char spool_dir[1024];
     struct mg_context *mg;
     ph_pool *pool;
     struct ph_hub *hub; /* NULL without a runs bucket */
@@ -42,7 +46,7 @@ typedef struct ph_httpd {
     int max_streams;
     double started_at;
     atomic_int in_flight; /* requests being answered, streams included */
-    atomic_int streams;
+    atomic_int streams, uploads;
     atomic_bool stopping, stopped; /* stopped: CivetWeb has ended */
     atomic_ullong requests, refused; /* refused: 503 for want of a VM or of a place for a stream */
 } ph_httpd;
@@ -51,7 +55,8 @@ typedef struct ph_httpd {
 typedef enum ph_stream_kind {
     PH_STREAM_NONE,
     PH_STREAM_WATCH, /* the changes of a run as events */
-    PH_STREAM_WAIT   /* the answer is held back until a run has ended */
+    PH_STREAM_WAIT,  /* the answer is held back until a run has ended */
+    PH_STREAM_OBJECT /* the body is an object of the Object Store */
 } ph_stream_kind;
 
 typedef struct ph_stream_request {
@@ -65,7 +70,32 @@ typedef struct ph_stream_request {
     double timeout_sec;
     bool until_terminal; /* ends at a terminal status */
     uint64_t last_revision; /* of Last-Event-ID; 0 = none */
+    ph_object_source object;
 } ph_stream_request;
+
+/* A part of a form that came as an upload. */
+typedef struct ph_upload_part {
+    char *head; /* its header lines; owned */
+    size_t head_len;
+    char *data; /* of a small part; owned; NULL for the file */
+    size_t len; /* bytes of data, or of the file */
+    bool is_file;
+} ph_upload_part;
+
+#define PH_UPLOAD_PARTS 100
+
+/* A form whose file was not kept in memory: it lies in a file without a name, gone with the descriptor. */
+typedef struct ph_upload {
+    char part[64];       /* name of the part that is the file */
+    char boundary[204];
+    char too_large[128]; /* what is said of a file over max_bytes */
+    uint64_t max_bytes;  /* 0 = no limit */
+    int fd;              /* -1 before there is one */
+    bool has_place;      /* counts in server->uploads */
+    char sha256[65];     /* of the file, hex */
+    ph_upload_part parts[PH_UPLOAD_PARTS];
+    int count;
+} ph_upload;
 
 #define PH_DERIVE_ITERATIONS_MAX 10000000
 #define PH_DERIVE_NAME 128
@@ -95,6 +125,8 @@ typedef struct ph_exchange {
     size_t out_len, out_room;
     size_t fields_at, fields_len; /* the handler's own header fields within out */
     ph_stream_request stream;
+    ph_upload *upload; /* owned; NULL unless the body came as one */
+    bool is_continued; /* "100 Continue" was sent, so the body is coming */
     ph_derive derive;
 } ph_exchange;
 
@@ -105,8 +137,27 @@ void ph_httpd_stop(ph_httpd *server, double drain_sec);
 /* request.c: answers one request of CivetWeb's (its begin_request callback). */
 int ph_httpd_serve(struct mg_connection *conn);
 
+/* Answers an error without having read the whole body, and ends the connection. Returns status. */
+int ph_httpd_refuse(ph_exchange *x, int status, const char *detail, const char *extra_headers);
+/* Takes for a while what has not been read of a refused body: closing at once would reset the connection, and the client
+ * lose the answer. */
+void ph_httpd_discard(ph_exchange *x);
+/* Asks for the body where the client waits to be asked. */
+void ph_httpd_continue(ph_exchange *x);
+/* Lends a VM for fn(app, lightuserdata x), and again with each key that it asks for (derive.c). 0 = it has ended well,
+ * else the status that was answered: 503, or 500. */
+int ph_httpd_call(ph_exchange *x, lua_CFunction fn);
+
+/* upload.c: a form with a large file. 0 = it is none, or not for this route: go on as usual; -1 = it has come, x->upload
+ * holds it; else the status that was answered. */
+int ph_httpd_receive(ph_exchange *x);
+void ph_httpd_upload_free(ph_exchange *x);
+
 /* exchange.c: the Lua side; handle(app, lightuserdata ph_exchange) runs on a VM's thread. */
 int ph_httpd_handle(lua_State *L);
+/* admit(app, lightuserdata ph_exchange): asks the app whether this request, whose body has not been read, may be an
+ * upload. Fills x->upload when it may; makes an answer in x->out when the request is refused; neither: it is none. */
+int ph_httpd_admit(lua_State *L);
 /* asked.c: reads what a handler asks for from the response table on top of the stack. */
 void ph_httpd_read_stream(lua_State *L, ph_exchange *x);
 
@@ -130,6 +181,7 @@ int ph_httpd_static(ph_httpd *server, struct mg_connection *conn, const char *pa
 /* watch.c, wait.c: go on with a request after its handler */
 int ph_httpd_watch(ph_exchange *x);
 int ph_httpd_wait(ph_exchange *x);
+int ph_httpd_object(ph_exchange *x); /* object.c */
 /* The tenant whose records the stream may show; NULL = all. */
 const char *ph_httpd_tenant(const ph_exchange *x);
 /* Whether id can be a KV key: anything else is no run's id. A key needs no escaping in JSON. */

@@ -10,10 +10,16 @@
 #define VM_WAIT_MS 1000           /* then 503: better told than kept waiting */
 #define MAX_HEADERS 64            /* CivetWeb drops what is above without a word */
 #define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
-#define DISCARD_SEC 2.0           /* a refused body is read for so long: closing at once would reset the connection,
-                                     and the client lose our answer */
+#define DISCARD_SEC 2.0           /* a refused body is read for so long */
 #define DERIVE_ROUNDS 8           /* keys that a handler may ask for */
 #define RETRY "retry-after: 1\r\n"
+/* Storing an upload takes seconds, and clients of the contract wait 5 s for each piece of an answer: an interim answer
+ * starts that time anew. 100 is the one that every client skips; some bear only five. */
+#define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
+#define CONTINUES 4
+#define CONTINUE_MS 4000
+#define UPLOAD_VM_WAIT_MS 10000 /* the file is here already */
+#define UPLOAD_LIMIT_MS 1800000 /* what is stuck ends by itself, NATS having time limits of its own */
 
 static int bad_request(struct mg_connection *conn, const char *detail) {
     return ph_httpd_error(conn, 400, detail, "", true);
@@ -46,19 +52,36 @@ static int check_head(struct mg_connection *conn, const struct mg_request_info *
     return 0;
 }
 
-static int too_large(ph_exchange *x) {
-    char detail[120], buf[4096];
-    snprintf(detail, sizeof detail, "body too large, the limit is %zu bytes", x->server->options.max_body_bytes);
-    ph_httpd_error(x->conn, 413, detail, "", true);
-    double last = ph_httpd_now() + DISCARD_SEC;
-    while (ph_httpd_now() < last && mg_read(x->conn, buf, sizeof buf) > 0)
-        ;
-    return 413;
-}
-
 static bool expects_continue(const ph_exchange *x) {
     const char *expect = mg_get_header(x->conn, "Expect");
     return expect && strcasecmp(expect, "100-continue") == 0 && strcmp(x->info->http_version, "1.1") == 0;
+}
+
+void ph_httpd_continue(ph_exchange *x) {
+    if (expects_continue(x) && !x->is_continued)
+        mg_write(x->conn, CONTINUE, strlen(CONTINUE));
+    x->is_continued = true;
+}
+
+void ph_httpd_discard(ph_exchange *x) {
+    char buf[4096];
+    if (expects_continue(x) && !x->is_continued) /* it has sent nothing, and will not */
+        return;
+    double last = ph_httpd_now() + DISCARD_SEC;
+    while (ph_httpd_now() < last && mg_read(x->conn, buf, sizeof buf) > 0)
+        ;
+}
+
+int ph_httpd_refuse(ph_exchange *x, int status, const char *detail, const char *extra_headers) {
+    ph_httpd_error(x->conn, status, detail, extra_headers, true);
+    ph_httpd_discard(x);
+    return status;
+}
+
+static int too_large(ph_exchange *x) {
+    char detail[120];
+    snprintf(detail, sizeof detail, "body too large, the limit is %zu bytes", x->server->options.max_body_bytes);
+    return ph_httpd_refuse(x, 413, detail, "");
 }
 
 /* Reads the body whole. 0 = fine, else the status that was answered. */
@@ -68,14 +91,9 @@ static int read_body(ph_exchange *x) {
     size_t limit = x->server->options.max_body_bytes;
     if (declared <= 0 && !chunked)
         return 0;
-    bool expects = expects_continue(x);
-    if (declared > 0 && (unsigned long long)declared > limit) {
-        if (expects) /* it has sent nothing yet */
-            return ph_httpd_error(x->conn, 413, "body too large", "", true);
+    if (declared > 0 && (unsigned long long)declared > limit)
         return too_large(x);
-    }
-    if (expects)
-        mg_write(x->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    ph_httpd_continue(x);
     size_t room = declared > 0 ? (size_t)declared : 8192;
     double last = ph_httpd_now() + BODY_LIMIT_SEC;
     if (!(x->body = malloc(room + 1)))
@@ -113,11 +131,26 @@ static bool wants_keep_alive(const ph_exchange *x) {
     return strcmp(x->info->http_version, "1.1") == 0 || (connection && strcasecmp(connection, "keep-alive") == 0);
 }
 
-/* Lends a VM for the handler. 0 = it has made an answer, else the status that was answered. */
-static int call_vm(ph_exchange *x) {
+/* Tells a client that waits for the end of a handler that somebody is there. */
+typedef struct patience {
+    ph_exchange *x;
+    int left;
+} patience;
+
+static void say_continue(void *ctx) {
+    patience *p = ctx;
+    if (p->left-- > 0 && strcmp(p->x->info->http_version, "1.1") == 0)
+        mg_write(p->x->conn, CONTINUE, strlen(CONTINUE));
+}
+
+/* Lends a VM for fn. 0 = it has ended well, else the status that was answered. */
+static int call_vm(ph_exchange *x, lua_CFunction fn) {
     ph_httpd *server = x->server;
     char *error = NULL;
-    switch (ph_pool_call(server->pool, ph_httpd_handle, x, VM_WAIT_MS, &error)) {
+    patience p = {.x = x, .left = CONTINUES};
+    ph_pool_long o = {.limit_ms = UPLOAD_LIMIT_MS, .tick_ms = CONTINUE_MS, .tick = say_continue, .tick_ctx = &p};
+    switch (x->upload ? ph_pool_call_long(server->pool, fn, x, UPLOAD_VM_WAIT_MS, &o, &error)
+                      : ph_pool_call(server->pool, fn, x, VM_WAIT_MS, &error)) {
     case PH_POOL_OK:
         break;
     case PH_POOL_BUSY:
@@ -126,7 +159,7 @@ static int call_vm(ph_exchange *x) {
     case PH_POOL_STOPPED:
         return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
     case PH_POOL_RAISED:
-        ph_log("ERROR", "pyoco.http", "%s %s: %s", x->info->request_method, x->path, error);
+        ph_log_error("pyoco.http", error, "request failed: %s %s", x->info->request_method, x->path);
         free(error);
         mg_disable_connection_keep_alive(x->conn);
         mg_printf(x->conn, "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -136,23 +169,30 @@ static int call_vm(ph_exchange *x) {
     return 0;
 }
 
-/* Calls the handler, and again with each key that it asks for; writes what it made. */
-static int call_app(ph_exchange *x) {
-    int status = call_vm(x);
+int ph_httpd_call(ph_exchange *x, lua_CFunction fn) {
+    int status = call_vm(x, fn);
     for (int round = 1; !status && x->derive.is_wanted; round++) {
         if (round > DERIVE_ROUNDS || !ph_httpd_derive(x)) {
             atomic_fetch_add(&x->server->refused, 1);
             return ph_httpd_error(x->conn, 503, "busy: too many new keys at once, try again", RETRY, false);
         }
-        status = call_vm(x);
+        status = call_vm(x, fn);
         ph_httpd_derive_end(x);
     }
+    return status;
+}
+
+/* Calls the handler and writes what it made. */
+static int call_app(ph_exchange *x) {
+    int status = ph_httpd_call(x, ph_httpd_handle);
     if (status)
         return status;
     if (x->stream.kind == PH_STREAM_WATCH)
         return ph_httpd_watch(x);
     if (x->stream.kind == PH_STREAM_WAIT)
         return ph_httpd_wait(x);
+    if (x->stream.kind == PH_STREAM_OBJECT)
+        return ph_httpd_object(x);
     if (!x->keep_alive)
         mg_disable_connection_keep_alive(x->conn);
     mg_write(x->conn, x->out, x->out_len);
@@ -178,8 +218,10 @@ static int answer(ph_exchange *x) {
         return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
     if (reads && server->options.static_dir && starts_with(x->path, "/static/"))
         return ph_httpd_static(server, x->conn, x->path + strlen("/static/"));
-    status = read_body(x);
-    return status ? status : call_app(x);
+    status = ph_httpd_receive(x);
+    if (status == 0)
+        status = read_body(x);
+    return status > 0 ? status : call_app(x);
 }
 
 int ph_httpd_serve(struct mg_connection *conn) {
@@ -192,6 +234,7 @@ int ph_httpd_serve(struct mg_connection *conn) {
     int status = answer(&x);
     free(x.body);
     free(x.out);
+    ph_httpd_upload_free(&x);
     atomic_fetch_sub(&server->in_flight, 1);
     return status;
 }

@@ -151,6 +151,8 @@ ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const c
         snprintf(server->runs_bucket, sizeof server->runs_bucket, "%s", o->runs_bucket);
         o->runs_bucket = server->runs_bucket;
     }
+    snprintf(server->spool_dir, sizeof server->spool_dir, "%s", o->spool_dir);
+    o->spool_dir = server->spool_dir;
     server->started_at = ph_httpd_now();
     server->pool = ph_pool_start(&(ph_pool_options){.script = o->script, .boot = o->boot, .boot_len = o->boot_len,
                                                     .vms = o->vms ? o->vms : default_vms(), .service = o->service,

@@ -2,6 +2,7 @@
  * held. A vanished client is noticed by a failing write, within two heartbeats. */
 #include "../hub.h"
 #include "httpd.h"
+#include "log.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #define READ_TIMEOUT_MS 1500 /* of the first value */
 #define RETRY "retry-after: 1\r\n"
+#define LOGGER "pyoco_server.http_api"
 
 typedef struct stream {
     ph_exchange *x;
@@ -116,19 +118,30 @@ static void follow(stream *s, ph_watcher *watcher, ph_change *first) {
     }
 }
 
+static int not_found(ph_exchange *x) {
+    ph_log_write(&(ph_log_line){.level = "INFO", .logger = LOGGER, .id = 5, .run_id = x->stream.run_id, PH_LOG_HERE},
+                 "run not found (watch)");
+    return ph_httpd_error(x->conn, 404, "run not found", "", false);
+}
+
+static int no_nats(ph_exchange *x, bool is_timeout, const char *text) {
+    ph_log_write(&(ph_log_line){.level = "ERROR", .logger = LOGGER, .id = 3, .run_id = x->stream.run_id, .error = text,
+                                PH_LOG_HERE},
+                 "watch failed: nats unavailable");
+    return ph_httpd_error(
+        x->conn, 503, is_timeout ? "nats unavailable: TimeoutError" : "nats unavailable: ConnectionError", RETRY, false);
+}
+
 static int run(ph_exchange *x, ph_watcher *watcher) {
     ph_change *first = NULL;
     ph_error err = {0};
     const char *code = ph_watcher_read(watcher, READ_TIMEOUT_MS, &first, &err);
     if ((code && strcmp(code, PH_NOT_FOUND) == 0) || (!code && !ph_change_is_of(first, ph_httpd_tenant(x)))) {
         ph_change_release(first);
-        return ph_httpd_error(x->conn, 404, "run not found", "", false);
+        return not_found(x);
     }
     if (code)
-        return ph_httpd_error(x->conn, 503,
-                              strcmp(code, PH_TIMEOUT) == 0 ? "nats unavailable: TimeoutError"
-                                                            : "nats unavailable: ConnectionError",
-                              RETRY, false);
+        return no_nats(x, strcmp(code, PH_TIMEOUT) == 0, err.text);
     stream s = {.x = x, .chunked = strcmp(x->info->http_version, "1.1") == 0};
     if (!s.chunked || !x->keep_alive)
         mg_disable_connection_keep_alive(x->conn);
@@ -155,7 +168,7 @@ int ph_httpd_watch(ph_exchange *x) {
     if (!server->hub)
         return ph_httpd_error(x->conn, 503, "this server follows no bucket, so it has no event streams", "", false);
     if (!ph_httpd_is_key(x->stream.run_id))
-        return ph_httpd_error(x->conn, 404, "run not found", "", false);
+        return not_found(x);
     if (!ph_httpd_take_place(server))
         return ph_httpd_error(x->conn, 503, "too many event streams are open, try again", RETRY, false);
     ph_watcher *watcher = ph_hub_watch(server->hub, x->stream.run_id);

@@ -233,7 +233,7 @@ static void finish(rm_model *m, uint64_t through, bool has_turned) {
 }
 
 static void give_up(rm_model *m, const ph_error *err) {
-    ph_log("ERROR", "pyoco.readmodel", "%s; lists are unavailable until the gateway is started again", err->text);
+    ph_log_error("pyoco.readmodel", err->text, "lists are unavailable until the gateway is started again");
     ph_shared_set("health.warming", "true");
     pthread_mutex_lock(&m->lock);
     m->failed = m->is_warming = true;

@@ -79,7 +79,8 @@ local function serve(cfg)
   return require("host.httpd").serve {
     script = host.script, boot = assert(json.encode(cfg)), host = cfg.http_host, port = cfg.http_port,
     threads = cfg.http_threads, vms = cfg.http_vms > 0 and cfg.http_vms or nil,
-    max_body_bytes = cfg.http_max_body_bytes, static_dir = host.home .. "/www", runs_bucket = cfg.runs_bucket,
+    max_body_bytes = cfg.http_max_body_bytes, max_uploads = cfg.http_max_uploads, spool_dir = cfg.http_spool_dir,
+    static_dir = host.home .. "/www", runs_bucket = cfg.runs_bucket,
   }
 end
 
@@ -158,7 +159,8 @@ function M.run(argv)
     io.stderr:write("gateway.lua: ", message, "\n")
     return 1
   end
-  log:info("gateway is listening", { address = ("http://%s:%d"):format(cfg.http_host, running.server:port()) })
+  local address = ("http://%s:%d"):format(cfg.http_host, running.server:port())
+  log:info("gateway is listening at " .. address, { address = address })
   local code = signals.wait(running.link.check)
   log:info("gateway is stopping")
   running.server:stop(DRAIN_SEC)

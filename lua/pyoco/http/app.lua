@@ -8,7 +8,10 @@
 ---
 --- A row: { "POST", "/runs/:id/cancel", name = "runs.cancel", doc = "One line.", run = function(app, req) ... end,
 ---   query = schema, body = schema (JSON), form = schema (multipart), raw = { part = "workflow", types = {["text/yaml"]
----   = true} } (a form that may come as its file alone), public = true (needs no key) or function(app) -> boolean }.
+---   = true} } (a form that may come as its file alone), upload = { part = "wheel", max = name of the option with the
+---   limit in bytes, too_large = text } (its file may be large: then it is a file on disk, { filename, path, size,
+---   sha256 } instead of { filename, data }, and path is good while the handler runs), public = true (needs no key) or
+---   function(app) -> boolean }.
 --- run returns a value (sent as JSON, 200), a response (pyoco.http.response), or nil, message, code [, errors].
 --- Schemas: pyoco.http.validate. What req holds: pyoco.http.pipeline.
 local clock = require "host.clock"
@@ -39,7 +42,7 @@ function M.new(opts)
 end
 
 local ROW_KEYS = { name = true, doc = true, run = true, query = true, body = true, form = true, raw = true,
-  public = true, gives = true, fails = true }
+  upload = true, public = true, gives = true, fails = true }
 
 local function check_row(row, path)
   local where = ("route %s %s"):format(row[1], path)
@@ -56,6 +59,8 @@ local function add(app, source, path)
   check_row(row, path)
   row.method, row.path, row.name = row[1], path, row.name or (row[1] .. " " .. path)
   if app.names[row.name] then error(("two routes are called %s"):format(row.name), 3) end
+  local info = debug.getinfo(row.run, "S") -- where the log says that it failed
+  row.place = { pathname = info.short_src, lineno = info.linedefined, func = row.name }
   app.router:add(row.method, path, row)
   app.names[row.name] = row
   for _, wrapper in ipairs(app.wrappers) do wrapper(row) end
@@ -190,6 +195,17 @@ function App:handle(req)
   if answer.headers and req.id then answer.headers["x-request-id"] = req.id end
   if self.on_handled and req.row then self.on_handled(req.row.name, answer.status or 200, started_at) end
   return answer
+end
+
+--- Whether a request may come as an upload; asked by the host before it reads a large form (pipeline.admit). Never
+--- raises.
+---@param req table as handle, without its body
+---@return table|nil
+function App:admit(req)
+  local ok, answer = xpcall(pipeline.admit, with_traceback, self, pipeline.request(req))
+  if ok then return answer end
+  self.log:error("request failed", { request_id = req.id, method = req.method, path = req.path }, answer)
+  return response.text("Internal Server Error", 500)
 end
 
 --- All rows as data, for lists, documentation and checks, in the order they were added.

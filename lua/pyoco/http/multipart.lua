@@ -37,19 +37,52 @@ local function headers_of(text)
   return headers
 end
 
---- One part from its text, head and data.
-local function part_of(text)
-  local head_end, data_start = text:find("\r\n\r\n", 1, true)
-  if not head_end then return nil, "a part has no blank line after its headers" end
-  if head_end > MAX_HEAD_BYTES then return nil, "the headers of a part are too long" end
-  local headers = headers_of(text:sub(1, head_end - 1))
+--- What the header lines of a part say.
+---@param head string without the blank line behind it
+---@return table|nil part { name, filename|nil, content_type|nil }
+---@return string|nil message
+function M.part(head)
+  if #head > MAX_HEAD_BYTES then return nil, "the headers of a part are too long" end
+  local headers = headers_of(head)
   local disposition = headers["content-disposition"] or ""
   local name = parameter(disposition, "name")
   if not name or not disposition:lower():find("^form%-data") then
     return nil, "a part has no content-disposition: form-data with a name"
   end
-  return { name = name, filename = parameter(disposition, "filename"), content_type = headers["content-type"],
-    data = text:sub(data_start + 1) }
+  return { name = name, filename = parameter(disposition, "filename"), content_type = headers["content-type"] }
+end
+
+--- One part from its text, head and data.
+local function part_of(text)
+  local head_end, data_start = text:find("\r\n\r\n", 1, true)
+  if not head_end then return nil, "a part has no blank line after its headers" end
+  local part, message = M.part(text:sub(1, head_end - 1))
+  if part then part.data = text:sub(data_start + 1) end
+  return part, message
+end
+
+--- The boundary of a multipart/form-data body.
+---@param content_type string the request's header
+---@return string|nil boundary nil when there is none that could be
+function M.boundary(content_type)
+  local boundary = parameter(content_type, "boundary")
+  return boundary and boundary ~= "" and #boundary <= 200 and boundary or nil
+end
+
+--- The parts of a body that the host has read as an upload: heads are read here, the rest is as it came.
+---@param received table list of { head, data } or, the file, { head, path, size, sha256 }
+---@return table|nil parts as parse gives them; the file has path, size (bytes), sha256 (hex) in the place of data
+---@return string|nil message
+---@return string|nil code "invalid"
+function M.received(received)
+  local parts = {}
+  for i, one in ipairs(received) do
+    local part, message = M.part(one.head)
+    if not part then return nil, "multipart body: " .. message, "invalid" end
+    part.data, part.path, part.size, part.sha256 = one.data, one.path, one.size, one.sha256
+    parts[i] = part
+  end
+  return parts
 end
 
 --- Reads a multipart/form-data body.
@@ -59,8 +92,8 @@ end
 ---@return string|nil message
 ---@return string|nil code "invalid"
 function M.parse(body, content_type)
-  local boundary = parameter(content_type, "boundary")
-  if not boundary or #boundary > 200 then return nil, "multipart body: the content-type has no boundary", "invalid" end
+  local boundary = M.boundary(content_type)
+  if not boundary then return nil, "multipart body: the content-type has no boundary", "invalid" end
   local parts, delimiter = {}, "\r\n--" .. boundary
   body = "\r\n" .. body
   local _, at = body:find(delimiter, 1, true)

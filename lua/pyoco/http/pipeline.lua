@@ -7,6 +7,7 @@
 local crypto = require "host.crypto"
 local json = require "host.json"
 local err = require "pyoco.err"
+local failure_log = require "pyoco.http.failure_log"
 local multipart = require "pyoco.http.multipart"
 local response = require "pyoco.http.response"
 local validate = require "pyoco.http.validate"
@@ -122,6 +123,7 @@ local function raw_parts(req, part_name, kind)
 end
 
 local function form_parts(req)
+  if req.parts then return multipart.received(req.parts) end
   local kind, header = content_type(req)
   if req.raw_body == "" and not kind then return {} end
   if kind == "multipart/form-data" then return multipart.parse(req.raw_body, header) end
@@ -174,6 +176,7 @@ end
 
 local function run(app, req)
   local row = req.row
+  err.take_cause()
   local value, message, code, detail = row.run(app, req)
   if response.is(value) then return value end
   if value ~= nil then return response.json(value) end
@@ -181,9 +184,7 @@ local function run(app, req)
     error(("the handler of %s %s returned nothing; return a value, a response, or nil, message, code"):format(
       row.method, row.path))
   end
-  if err.status(code) == 500 then
-    app.log:error(message, { request_id = req.id, method = req.method, path = req.path })
-  end
+  failure_log.write(app, req, message, code, detail)
   return M.failure(message, code, detail)
 end
 
@@ -197,6 +198,27 @@ M.steps = {
   { "authenticate", authenticate },
   { "run", run },
 }
+
+local AROUND_BYTES = 1048576 -- the most that a body has beside its file
+
+--- Whether a request whose body has not been read may come as an upload: its file on disk, whatever its size. The key
+--- is asked for here already: strangers get no disk.
+---@param app table
+---@param req table made by M.request; its body is not there
+---@return table|nil { upload = { part, boundary, max_bytes (0 = no limit), too_large = text } }, or a response that
+---  refuses it; nil when the route takes none
+function M.admit(app, req)
+  give_id(app, req)
+  if route(app, req) or not req.row.upload then return nil end
+  local refusal = same_site(app, req) or read_query(app, req) or authenticate(app, req)
+  if refusal then return refusal end
+  local upload = req.row.upload
+  local boundary = multipart.boundary(select(2, content_type(req)))
+  if not boundary then return response.error(422, "multipart body: the content-type has no boundary") end
+  local max, declared = math.max(0, app.config[upload.max]), tonumber(req.headers["content-length"])
+  if max > 0 and declared and declared > max + AROUND_BYTES then return response.error(413, upload.too_large) end
+  return { upload = { part = upload.part, boundary = boundary, max_bytes = max, too_large = upload.too_large } }
+end
 
 --- Runs the steps. Raises what they raise.
 ---@param app table

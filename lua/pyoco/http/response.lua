@@ -104,4 +104,13 @@ function M.wait(opts)
     { "run_id", "tenant_id", "brief", "timeout_sec" })
 end
 
+--- An answer whose body is an object of the Object Store, of any size. C reads and sends it piece by piece; this VM is
+--- free at once. C answers by itself when the bytes cannot be read: 503, or 409 when it was replaced meanwhile.
+---@param opts table { object = source (pyoco.nats.objects), headers, status = 200 }
+---@return table response
+function M.object(opts)
+  return asking({ stream = "object", status = opts.status or 200, headers = opts.headers }, opts.object,
+    { "bucket", "nuid", "size", "chunks", "sha256", "is_direct" })
+end
+
 return M

@@ -298,6 +298,21 @@ local function resolve(store, object)
   return follow(store, info)
 end
 
+--- Where the bytes of an object are, links followed, for a reader in C (pyoco.http.response, object).
+---@param object string|table a name, or the metadata that info gave
+---@return table|nil source { bucket, nuid, size, chunks, sha256 (hex)|nil, is_direct }
+---@return string|nil message
+---@return string|nil code "not_found"
+function Store:source(object)
+  local store, info, code = resolve(self, object)
+  if not store then return nil, info, code end
+  local is_direct, message
+  is_direct, message, code = store.last:direct()
+  if is_direct == nil then return no_bucket(store, message, code) end
+  return { bucket = store.bucket, nuid = info.nuid, size = info.size, chunks = info.chunks, sha256 = info.sha256,
+    is_direct = is_direct }
+end
+
 --- Reads an object piece by piece; what was written is right only once this has returned the metadata.
 ---@param object string|table a name, or the metadata that info gave: then exactly that object, or a "conflict"
 ---@param write fun(bytes:string):any, string|nil, string|nil called for each chunk in order; nil, message, code stops

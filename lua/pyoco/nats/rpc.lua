@@ -1,5 +1,7 @@
 --- The two ways to ask NATS something, as one function: rpc(subject, data, timeout_ms, headers).
 --- JetStream and KV are written once above it; what waits, a thread or a coroutine, is decided here.
+local err = require "pyoco.err"
+
 local M = {}
 
 --- rpc over a blocking-mode connection: the calling thread waits.
@@ -10,7 +12,10 @@ local M = {}
 ---gives a list of replies, each a message or { message, code }; or nil, message, code when nothing was sent
 function M.blocking(conn)
   return function(subject, data, timeout_ms, headers)
-    return conn:request(subject, data, timeout_ms, headers)
+    local reply, message, code = conn:request(subject, data, timeout_ms, headers)
+    if reply then return reply end
+    err.note_cause(code, message) -- the log tells who asked
+    return nil, message, code
   end, function(requests, timeout_ms)
     return conn:request_many(requests, timeout_ms)
   end
@@ -28,8 +33,8 @@ function M.await(start)
       values = table.pack(...)
       return
     end
-    local ok, err = coroutine.resume(co, ...)
-    if not ok then error(debug.traceback(co, tostring(err)), 0) end
+    local ok, failure = coroutine.resume(co, ...)
+    if not ok then error(debug.traceback(co, tostring(failure)), 0) end
   end)
   if values then return table.unpack(values, 1, values.n) end
   is_waiting = true

@@ -1,4 +1,5 @@
 --- Wheels: the registry of packages (CONTRACT 8.1 to 8.6).
+local response = require "pyoco.http.response"
 local history = require "pyoco.service.wheel_history"
 local wheel = require "pyoco.service.wheel"
 
@@ -20,6 +21,13 @@ local function upload(app, req)
   })
 end
 
+local function download(app, req)
+  local object, message, code = wheel.source(app, req.params.name)
+  if not object then return nil, message, code end
+  return response.object { object = object, headers = { ["content-type"] = "application/octet-stream",
+    ["content-disposition"] = ('attachment; filename="%s"'):format(req.params.name) } }
+end
+
 return {
   { "GET", "/wheels", name = "wheels.list", doc = "All wheels, sorted by name.",
     run = function(app) return wheel.list(app) end },
@@ -32,6 +40,7 @@ return {
       { "replace", "boolean", default = true, doc = "Kept for older clients: a version is never replaced." },
       { "tags", "string", doc = "Which workers take it, separated by commas; none = all." },
     },
+    upload = { part = "wheel", max = "wheel_max_bytes", too_large = "wheel too large" },
     run = upload },
 
   { "GET", "/wheels/history", name = "wheels.history", doc = "Who uploaded and deleted wheels, newest first.",
@@ -41,6 +50,8 @@ return {
       { "action", "string", doc = "`upload` or `delete`." },
     },
     run = function(app, req) return history.list(app, req.query) end },
+
+  { "GET", "/wheels/:name", name = "wheels.download", doc = "The bytes of a wheel.", run = download },
 
   { "DELETE", "/wheels/:name", name = "wheels.delete", doc = "Delete a wheel; its version is free again.",
     run = function(app, req) return wheel.delete(app, caller(req), req.params.name, source(req)) end },

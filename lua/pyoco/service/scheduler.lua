@@ -229,8 +229,9 @@ local function dispatch(app, state, id)
   state.agenda:set(id, nil)
   local record, revision, code = app.store.schedules:get(id)
   if not record then
-    if code ~= "not_found" then put_off(app, state, id) end
-    return
+    if code == "not_found" then return end
+    app.log:error("schedule fetch failed", { schedule_id = id }, { type = code, message = revision })
+    return put_off(app, state, id)
   end
   plan(state, id, record)
   local first, now = state.agenda.items[id], app.store:now()

@@ -98,12 +98,6 @@ local function check_again(app, wheel, made)
   return nil, message, code
 end
 
-local function refused(app, request, message, code)
-  app.log:event("bad_input", "upload wheel failed: " .. message, { wheel_name = request.file.filename,
-    size_bytes = request.file.size, max_bytes = app.config.wheel_max_bytes, tags = request.tags })
-  return nil, message, code
-end
-
 --- Stores the file under its name.
 local function store(app, request, tags, sha256)
   local file, reading = request.file, nil
@@ -131,7 +125,7 @@ end
 ---@return string|nil code "invalid" | "too_large" | "conflict" | "unavailable"
 function M.upload(app, caller, request)
   local wheel, tags, code = check(app, request)
-  if not wheel then return refused(app, request, tags, code) end
+  if not wheel then return nil, tags, code end
   local stored, ok, made, message
   stored, message, code = app.store.wheels:list()
   if not stored then return fault.of_store(message, code) end
@@ -148,18 +142,22 @@ function M.upload(app, caller, request)
   return answer
 end
 
---- One wheel, for GET /wheels/{name}.
----@param app table { store }
----@param name string
----@return table|nil wheel as store.wheels gives it
----@return string|nil message
----@return string|nil code "not_found" | "unavailable"
-function M.find(app, name)
-  if not names.is_plain(name) then return nil, "wheel not found", "not_found" end
-  local wheel, message, code = app.store.wheels:info(name)
-  if wheel then return wheel end
+--- What the store says of a wheel, in the contract's words.
+local function found(value, message, code)
+  if value then return value end
   if code == "not_found" then return nil, "wheel not found", code end
   return fault.of_store(message, code)
+end
+
+--- GET /wheels/{name}: where its bytes are.
+---@param app table { store }
+---@param name string
+---@return table|nil source (pyoco.nats.objects)
+---@return string|nil message
+---@return string|nil code "not_found" | "unavailable"
+function M.source(app, name)
+  if not names.is_plain(name) then return nil, "wheel not found", "not_found" end
+  return found(app.store.wheels:source(name))
 end
 
 --- DELETE /wheels/{name}. Frees the version.
@@ -171,14 +169,12 @@ end
 ---@return string|nil message
 ---@return string|nil code "not_found" | "unavailable"
 function M.delete(app, caller, name, source)
-  local wheel, message, code = M.find(app, name)
+  if not names.is_plain(name) then return nil, "wheel not found", "not_found" end
+  local wheel, message, code = found(app.store.wheels:info(name))
   if not wheel then return nil, message, code end
   local ok
-  ok, message, code = app.store.wheels:delete(name)
-  if not ok then
-    if code == "not_found" then return nil, "wheel not found", code end
-    return fault.of_store(message, code)
-  end
+  ok, message, code = found(app.store.wheels:delete(name))
+  if not ok then return nil, message, code end
   history.add(app, caller, { action = "delete", wheel = wheel, source = source })
   return { name = name, deleted = true }
 end

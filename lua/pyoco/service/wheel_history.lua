@@ -30,7 +30,8 @@ function M.add(app, caller, event)
     actor = { tenant_id = or_null(caller.tenant_id), api_key_id = or_null(caller.api_key_id) }, source = source,
   }
   if not ok then
-    app.log:error("append wheel history failed", { wheel_name = wheel.name, action = event.action, reason = message })
+    app.log:error("append wheel history failed", { wheel_name = wheel.name, action = event.action },
+      { message = message })
   end
 end
 
@@ -48,11 +49,9 @@ end
 function M.list(app, query)
   local wheel_name, action = query.wheel_name, query.action and query.action:lower()
   if wheel_name and not names.is_plain(wheel_name) then
-    app.log:event("bad_input", "wheel history failed: invalid wheel name filter", { wheel_name = wheel_name })
     return nil, "invalid wheel name", "invalid"
   end
   if action and not ACTIONS[action] then
-    app.log:event("bad_input", "wheel history failed: invalid action filter", { action = query.action })
     return nil, "invalid action", "invalid"
   end
   local events, message, code = app.store.wheel_history:list()

@@ -89,6 +89,18 @@ function Store:info(name)
   return found.info
 end
 
+--- As pyoco.nats.objects' source.
+---@param object string|table
+---@return table|nil source
+---@return string|nil message
+---@return string|nil code
+function Store:source(object)
+  local info, message, code = self:info(type(object) == "table" and object.name or object)
+  if not info then return nil, message, code end
+  return { bucket = self.bucket, nuid = info.nuid, size = info.size, chunks = info.chunks, sha256 = info.sha256,
+    is_direct = true }
+end
+
 --- As pyoco.nats.objects' list.
 ---@return table[] infos
 function Store:list()

@@ -74,6 +74,17 @@ function Wheels:info(name)
   return wheel_of(info), message, code
 end
 
+--- Where a wheel's bytes are, for an answer that C sends (pyoco.http.response, object).
+---@param name string
+---@return table|nil source as pyoco.nats.objects gives it
+---@return string|nil message
+---@return string|nil code "not_found"
+function Wheels:source(name)
+  local objects, message, code = objects_of(self)
+  if not objects then return nil, message, code end
+  return objects:source(name)
+end
+
 --- Reads a wheel into a file, which appears (or is replaced) when it is complete and verified.
 ---@param name string
 ---@param path string

@@ -71,13 +71,13 @@ local LINES = {
 ---@param log table logger
 ---@param outcome string
 ---@param job table
----@param fields table
+---@param fields table { error, traceback, flow_name }
 function M.log(log, outcome, job, fields)
   local line = LINES[outcome]
   if not line then return end
   log:event(line[1], line[2], { run_id = job.run_id, flow_name = fields.flow_name, tag = job.tag,
     reason = outcome == "invalid_job" and fields.error or nil },
-    outcome ~= "invalid_job" and fields.error and { message = fields.error } or nil)
+    fields.error and { type = outcome, message = fields.error, traceback = fields.traceback } or nil)
 end
 
 return M

@@ -34,21 +34,20 @@ end
 function registry:write()
   self.dirty = false
   for _ = 1, 5 do
-    local stored, revision, code
+    local stored, revision, code, message
     if self.revision then
-      revision, _, code = self.workers:update(self:snapshot(), self.revision)
+      revision, message, code = self.workers:update(self:snapshot(), self.revision)
       if revision then
         self.revision = revision
         return true
       end
-      if code ~= "conflict" then return nil, "registry", code end
+      if code ~= "conflict" then return nil, message, code end
     end
     stored, revision, code = self.workers:get(self.record.worker_id)
     if stored then
       self.record.hidden = stored.hidden == true
       self.revision = revision
     elseif code == "not_found" or code == "invalid" then
-      local message
       revision, message, code = self.workers:put(self:snapshot())
       self.revision = revision
       return revision and true or nil, message, code

@@ -26,6 +26,7 @@ local M = {}
 local null = json.null
 
 local RUNNING_DELAY_SEC = 0.005 -- a first delivery's RUNNING is written only if the run lasts longer
+local TRACEBACK_MAX_BYTES = 16384 -- of what the log says of a failed run
 local LOG_TAIL_BYTES = 4096 -- what a record holds of a task's log
 
 local run = {}
@@ -329,6 +330,15 @@ function run:main(body)
   return self:attempt(build.read(job))
 end
 
+--- The traceback of the task whose error is the run's, for the worker's log.
+local function traceback_of(image, text)
+  for _, record in pairs(image.task_records or {}) do
+    if record.state == "FAILED" and record.error == text and type(record.traceback) == "string" then
+      return record.traceback:sub(1, TRACEBACK_MAX_BYTES)
+    end
+  end
+end
+
 --- What the supervisor is told: enough for the registry, and for a dead letter and a log line if it went wrong.
 function run:report(outcome)
   local job, image = self.job or {}, self.image or {}
@@ -336,6 +346,7 @@ function run:report(outcome)
   if outcome ~= "completed" then
     fields.error, fields.flow_name, fields.tag, fields.tags = self.error, job.flow_name, job.tag, job.tags
     fields.tenant_id, fields.api_key_id = image.tenant_id, image.api_key_id
+    fields.traceback = outcome == "failed" and traceback_of(image, self.error) or nil
   end
   say("F", fields)
 end

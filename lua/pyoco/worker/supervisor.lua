@@ -355,9 +355,10 @@ function supervisor:start()
     async.every(self.cfg.worker_heartbeat_interval_sec, function()
       async.go(function()
         local ok, message, code = self.registry:write()
-        if not ok and code ~= "unavailable" then
-          self.log:warning("worker registry heartbeat failed", { reason = message })
+        if not ok and not self.told_heartbeat then -- once for each outage
+          self.log:event("nats", "worker registry heartbeat failed", nil, { type = code, message = message })
         end
+        self.told_heartbeat = not ok
       end)
     end),
     async.every(REREAD_SEC, function() async.go(function() self:reread() end) end),
