@@ -31,7 +31,7 @@ const SHAPE_OF = {
 export const stateName = (state) => t(state);
 
 // The shape of a state; it says nothing to a screen reader: the word stands beside it.
-export const stateIcon = (state) => s("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true", "data-state": state },
+export const stateIcon = (state) => s("svg", { class: "icon", viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true", "data-state": state },
   s("path", { d: SHAPES[SHAPE_OF[state] ?? "dash"] }));
 
 // Shape and word.
