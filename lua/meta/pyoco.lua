@@ -209,4 +209,11 @@ function ctx:exec(spec) end
 ---@return pyoco.HttpResponse
 function ctx:http(spec) end
 
+--- Makes the streams, buckets and object stores on NATS that are missing; what is there stays as it is. For scripts.
+---@param values? table<string, any> options by their short name, over those of the environment
+---@return boolean? done
+---@return string? message
+---@return string? code
+function M.ensure_resources(values) end
+
 return M

@@ -104,8 +104,10 @@ local function warn_unknown(env, file, warnings)
   table.sort(warnings)
 end
 
---- The text or value given for a row, and where it comes from: flag, environment, .env or nothing.
-local function given(row, flags, env, file)
+--- The text or value given for a row, and where it comes from: a script, flag, environment, .env or nothing.
+local function given(row, opts, env, file)
+  local flags, values = opts.flags or {}, opts.values or {}
+  if values[row[1]] ~= nil then return values[row[1]], row[1] end
   if row.flag and flags[row[1]] ~= nil then return flags[row[1]], "flag " .. row.flag end
   local names = { row.env, row.env and row.also }
   for _, name in ipairs(names) do
@@ -122,9 +124,23 @@ local function copy(value)
   return type(value) == "table" and table.move(value, 1, #value, 1, {}) or value
 end
 
+--- Names of a script's values that no option has.
+local function check_values(values, faults)
+  local known, names = {}, {}
+  each_row(function(row) known[row[1]], names[#names + 1] = true, row[1] end)
+  for name in pairs(values or {}) do
+    if not known[name] then
+      local near = nearest.name(tostring(name), names)
+      faults[#faults + 1] = ("%s is not an option%s"):format(tostring(name), near and "; did you mean " .. near .. "?"
+        or " (docs/reference/config.md)")
+    end
+  end
+end
+
 --- Loads the configuration.
----@param opts table|nil { flags = {short name -> text or value}, env = table (default: the process's environment),
----   cwd = folder of .env (default: the current one), only = {section names} to read no other section }
+---@param opts table|nil { flags = {short name -> text or value}, values = the same from a script: they win,
+---   env = table (default: the process's environment), cwd = folder of .env (default: the current one), only = {section
+---   names} to read no other section }
 ---@return table|nil cfg: short name -> value
 ---@return table|string origins: short name -> "default" | "environment X" | "FILE:LINE X" | "flag --x";
 ---   on failure the text of all faults, one on each line
@@ -139,9 +155,10 @@ function M.load(opts)
   end
   local cfg, origins, faults, warnings = {}, {}, {}, {}
   local file = load_dotenv(env, cwd, faults, warnings)
+  check_values(opts.values, faults)
   each_row(function(row, section)
     if only and not only[section] then return end
-    local text, origin = given(row, opts.flags or {}, env, file)
+    local text, origin = given(row, opts, env, file)
     local value = copy(row[3])
     if text ~= nil then
       value = parse(row, text)

@@ -193,4 +193,13 @@ function M.function_of(value)
   return getmetatable(value) == TASK and value.fn or nil
 end
 
+--- Makes the streams, buckets and object stores on NATS that are missing; what is there stays as it is. For scripts.
+---@param values table|nil options by their short name, over those of the environment: { nats_url = ... }
+---@return boolean|nil true
+---@return string|nil message
+---@return string|nil code "invalid" | "unavailable" | "timeout" | "unauthorized"
+function M.ensure_resources(values)
+  return require("pyoco.client.nats").ensure_resources(values)
+end
+
 return M

@@ -131,7 +131,7 @@ describe("schedules", function()
     local id = schedule.schedule_id
     local found, revision = it_has.store.schedules:get(id)
     local now = it_has.store:now()
-    found.next_run_at, found.lease_until = now - 1, now + 1.5
+    found.next_run_at, found.lease_until = now - 1, now + 0.8
     revision = assert(it_has.store.schedules:update(found, revision))
     it_has.gateway:wait("/schedules", function(got) return got.status == 200 end, "a list")
     local due = made(it_has.gateway, { run_at = iso(now + 0.3) }) -- one that is due later is dispatched first
@@ -139,7 +139,7 @@ describe("schedules", function()
     assert.equal(0, #runs_of(id))
     found.next_run_at, found.lease_until, found.dispatch_count = now + 3600, json.null, 1
     assert(it_has.store.schedules:update(found, revision))
-    due = made(it_has.gateway, { run_at = iso(now + 2) })
+    due = made(it_has.gateway, { run_at = iso(now + 1.1) })
     wait_record(due.schedule_id, function(it) return it.status == "COMPLETED" end)
     assert.equal(0, #runs_of(id))
   end)

@@ -3,6 +3,8 @@ local crypto = require "host.crypto"
 local json = require "host.json"
 local fixture = require "spec.support.fixture"
 local gateway_app = require "spec.support.gateway_app"
+local tmp = require "spec.support.tmp"
+local builder = require "pyoco.wheel.build"
 
 local NAME = "demo_ext-0.1.0-py3-none-any.whl"
 
@@ -103,6 +105,41 @@ describe("routes.wheels", function()
     assert.equal(200, upload("a-1.0.post1-lua54-none-any.whl").status)
     assert.same({ "A-1.0+l1-py3-none-any.whl", "a-1.0-py3-none-any.whl", "a-1.0.post1-lua54-none-any.whl",
       "a-1.0rc1-py3-none-any.whl", "b-0.1-py3-none-any.whl" }, names())
+  end)
+
+  describe("warnings", function()
+    local function warnings(name, data)
+      local answer = upload(name, { data = data })
+      assert.equal(200, answer.status, answer.body)
+      assert.is_true(json.is_array(answer.json.warnings))
+      return answer.json.warnings
+    end
+
+    it("are none for a wheel that our workers install", function()
+      local dir = tmp.dir()
+      finally(function() tmp.remove(dir) end)
+      tmp.write(dir .. "/etl_tools.lua", "return {}")
+      local built = assert(builder.build(dir, { out = dir, name = "etl-tools", version = "1.0" }))
+      assert.same({}, warnings(built.path:match "[^/]*$", tmp.read(built.path)))
+      -- the same bytes under another version
+      local other = warnings("etl_tools-1.1-lua54-none-any.whl", tmp.read(built.path))
+      assert.truthy(other[1]:find("^our workers refuse it: .*1%.1"), other[1])
+    end)
+
+    it("name what is not for them, and what they refuse; it is stored all the same", function()
+      assert.same({ "our workers skip it: its tags (py3-none-any) are not lua54-none-any or lua54-none-<system>" },
+        warnings("demo-1-py3-none-any.whl", "no zip"))
+      for i, bytes in ipairs { "", "no zip", "PK\3\4" .. ("\0"):rep(100) } do
+        local list = warnings(("demo-2.%d-lua54-none-any.whl"):format(i), bytes)
+        assert.truthy(#list > 0 and list[1]:find("^our workers refuse it: "), list[1])
+      end
+      assert.equal(4, #names())
+    end)
+
+    it("say so when there was no place to look into it", function()
+      app.config.http_spool_dir = "/proc/nowhere"
+      assert.truthy(warnings("demo-1-lua54-none-any.whl", "x")[1]:find("was not looked into", 1, true))
+    end)
   end)
 
   it("is not disturbed by objects that are no wheels", function()

@@ -4,7 +4,7 @@ local M = {}
 
 --- Path prefix -> layer; the longest prefix wins. A file under lua/ that matches none is a fault.
 M.places = {
-  ["lua/pyoco/init.lua"] = "flow",
+  ["lua/pyoco/init.lua"] = "front", -- what flow files require; one function of it is for scripts
   ["lua/pyoco/err.lua"] = "base",
   ["lua/pyoco/log.lua"] = "base",
   ["lua/pyoco/config"] = "base",
@@ -25,6 +25,7 @@ M.places = {
   ["lua/pyoco/cli/"] = "cli",
   ["lua/pyoco/up/"] = "up",
   ["lua/pyoco/gateway/"] = "program",
+  ["lua/pyoco/worker/user_script.lua"] = "program", -- what the slots of worker.connect load
   ["lua/pyoco/worker/init.lua"] = "program", -- worker.main: the command line, then the supervisor
   ["lua/"] = "program", -- gateway.lua, worker.lua ...: they put the layers together
   ["flows/"] = "user",
@@ -38,6 +39,7 @@ M.may = {
   wheel = { "wheel", "base", "host" }, -- what a wheel is: names, versions, contents
   nats = { "nats", "base", "host" },
   store = { "store", "nats", "run", "base", "host" },
+  front = { "native", "flow", "base", "host" },
   engine = { "engine", "flow", "run", "base", "host" },
   testing = { "testing", "engine", "flow", "run", "base", "host" }, -- for users' specs: nothing else needs it
   worker = { "worker", "wheel", "engine", "store", "nats", "flow", "run", "base", "host" },

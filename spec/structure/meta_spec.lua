@@ -92,7 +92,8 @@ describe("the stubs", function()
   end)
 
   it("name the functions and fields of every module that users require", function()
-    local modules = { "pyoco", "pyoco.testing", "pyoco.client.http", "host" }
+    local modules = { "pyoco", "pyoco.testing", "pyoco.client.http", "pyoco.client.nats", "pyoco.worker",
+      "host" }
     local preload = source.read("src/bind/preload.c") .. source.read("Makefile"):match("LOADABLE%s*:=([^\n]*)")
       :gsub("(%w+)", '{"host.%1", }')
     for name in preload:gmatch('{"(host%.%w+)"') do

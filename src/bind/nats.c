@@ -8,7 +8,7 @@
  *   nats.inbox() -> string                                                         a unique reply subject
  *   host.nats.conn (blocking): request request_many publish subscribe status info flush clock_offset close
  *        clock_offset() -> seconds to add to our wall clock for the server's; nil while no tail has measured it
- *   host.nats.sub:             next close
+ *   host.nats.sub:             next close      next(0) takes what has come already
  *   host.nats.loop, host.nats.loop.sub: nats_loop.c
  * A message is a table { subject, data, reply|nil, headers|nil (name -> first value) }.
  * Ownership: a conn owns a reference of the natsConnection; a sub keeps its conn alive (user value 1).
@@ -295,7 +295,7 @@ static int l_conn_subscribe(lua_State *L) {
 static int l_sub_next(lua_State *L) {
     sub *s = luaL_checkudata(L, 1, SUB);
     luaL_argcheck(L, s->sub, 1, "the subscription is closed");
-    int64_t timeout_ms = lb_nats_timeout(L, 2, DEFAULT_TIMEOUT_MS);
+    int64_t timeout_ms = lua_tonumber(L, 2) == 0 && lua_isnumber(L, 2) ? 0 : lb_nats_timeout(L, 2, DEFAULT_TIMEOUT_MS);
     natsStatus st = natsSubscription_NextMsg(&s->held, s->sub, timeout_ms);
     if (st == NATS_TIMEOUT)
         return ph_fail(L, PH_TIMEOUT, "no message within %lld ms", (long long)timeout_ms);

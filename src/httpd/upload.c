@@ -161,6 +161,14 @@ static bool has_room(int fd, long long declared) {
     return free_bytes > DISK_RESERVE + (uint64_t)(declared > 0 ? declared : 0);
 }
 
+/* Refuses what has come so far, with a line in the log: no handler will write one. */
+static int refuse(receiver *r, int status, const char *detail) {
+    ph_log("INFO", "pyoco.http", "%s %s: %d %s", r->x->info->request_method, r->x->path, status, detail);
+    if (status == 400 || status == 408) /* there is nothing more to read */
+        return ph_httpd_error(r->x->conn, status, detail, "", true);
+    return ph_httpd_refuse(r->x, status, detail, status == 503 ? RETRY : "");
+}
+
 /* Reads the body into the form. 0 = it is complete, else the status that was answered. */
 static int read_form(receiver *r, ph_form *form, char *buffer) {
     ph_exchange *x = r->x;
@@ -171,26 +179,22 @@ static int read_form(receiver *r, ph_form *form, char *buffer) {
     while (status == PH_FORM_MORE || status == PH_FORM_DONE) {
         int n = mg_read(x->conn, buffer, BUFFER_BYTES);
         if (n < 0)
-            return ph_httpd_error(x->conn, 400, "broken body", "", true);
+            return refuse(r, 400, "broken body");
         if (n == 0)
             break;
         received += n;
         if (ph_httpd_now() - start > START_SEC + received / MIN_RATE)
-            return ph_httpd_error(x->conn, 408, "body took too long", "", true);
+            return refuse(r, 408, "body took too long");
         if (limit > 0 && received > limit) /* whatever stands around the file */
-            return ph_httpd_refuse(x, 413, r->upload->too_large, "");
+            return refuse(r, 413, r->upload->too_large);
         if (status == PH_FORM_MORE) /* what follows the last boundary counts for nothing */
             status = ph_form_feed(form, buffer, (size_t)n);
     }
     if (status == PH_FORM_STOPPED)
-        return ph_httpd_refuse(x, r->status, r->detail, r->status == 503 ? RETRY : "");
-    if (status == PH_FORM_BAD)
-        return ph_httpd_refuse(x, 422, ph_form_fault(form), "");
-    if (declared > 0 && received < (double)declared)
-        return ph_httpd_error(x->conn, 408, "body incomplete: nothing came for too long", "", true);
-    if (status != PH_FORM_DONE)
-        return ph_httpd_error(x->conn, 422, ph_form_fault(form), "", true);
-    return 0;
+        return refuse(r, r->status, r->detail);
+    if (status != PH_FORM_BAD && declared > 0 && received < (double)declared)
+        return refuse(r, 408, "body incomplete: nothing came for too long");
+    return status == PH_FORM_DONE ? 0 : refuse(r, 422, ph_form_fault(form));
 }
 
 static int receive(ph_exchange *x) {

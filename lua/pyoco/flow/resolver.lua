@@ -17,8 +17,27 @@ function M.parse(text)
   return nil, expected:format(text), "invalid"
 end
 
+--- What a resolver's function gives for a name.
+---@param resolve function
+---@param flow_name string
+---@param path string|nil its file, for messages and as the flow's source
+---@param source string|nil
+---@return table|nil flow
+---@return string|nil message
+---@return string|nil code "not_found": it gave nil, so it does not know the flow; "invalid"
+function M.ask(resolve, flow_name, path, source)
+  local flow = resolve(flow_name)
+  if flow == nil then return nil, "the resolver does not know it", "not_found" end
+  if not require("pyoco").is_flow(flow) then
+    return nil, ("flow resolver %s: for '%s' it gave a %s, not a flow"):format(path or "of the script", flow_name,
+      type(flow)), "invalid"
+  end
+  flow.file, flow.source = flow.file or path, flow.source or source
+  return flow
+end
+
 --- Asks the resolver for a flow. Runs user code.
----@param text string see M.parse
+---@param text string|function see M.parse; or the function itself
 ---@param flow_name string
 ---@param roots string[] task roots, for what the file requires
 ---@param globals table|nil more globals for it
@@ -26,6 +45,7 @@ end
 ---@return string|nil message
 ---@return string|nil code "not_found": it gave nil, so it does not know the flow; "invalid"
 function M.flow(text, flow_name, roots, globals)
+  if type(text) == "function" then return M.ask(text, flow_name) end
   local path, name, code = M.parse(text)
   if not path then return nil, name, code end
   local source, message = sandbox.read_file(path)
@@ -38,13 +58,7 @@ function M.flow(text, flow_name, roots, globals)
     return nil, ("flow resolver %s: expected a function%s, got a %s"):format(path,
       name and " under " .. name .. " of the table that it returns" or "", type(resolve)), "invalid"
   end
-  local flow = resolve(flow_name)
-  if flow == nil then return nil, "the resolver does not know it", "not_found" end
-  if not require("pyoco").is_flow(flow) then
-    return nil, ("flow resolver %s: for '%s' it gave a %s, not a flow"):format(path, flow_name, type(flow)), "invalid"
-  end
-  flow.file, flow.source = flow.file or path, flow.source or source
-  return flow
+  return M.ask(resolve, flow_name, path, source)
 end
 
 return M

@@ -12,6 +12,7 @@ local logger = require "pyoco.log"
 local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
 local scheduler = require "pyoco.service.scheduler"
+local sweeper = require "pyoco.service.sweeper"
 local workers = require "pyoco.service.worker"
 
 local M = {}
@@ -55,6 +56,7 @@ function M.app()
   app:every(lease.TICK_SEC, "lease", lease.tick)
   app.on_handled = metrics.request
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
+  app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end

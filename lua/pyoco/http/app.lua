@@ -182,19 +182,24 @@ function App:run_duties()
   return delay
 end
 
+--- What is done with every answer: an error becomes 500.
+local function answered(app, req, ok, answer, started_at)
+  if not ok then
+    app.log:error("request failed", { request_id = req.id, method = req.method, path = req.path }, answer)
+    answer = response.text("Internal Server Error", 500)
+  end
+  if answer.headers and req.id then answer.headers["x-request-id"] = req.id end
+  if app.on_handled and req.row then app.on_handled(req.row.name, answer.status or 200, started_at) end
+  return answer
+end
+
 --- Answers a request. Never raises: what a handler raises is logged and becomes 500.
 ---@param req table { method, raw_path, path, query_string, headers, body, remote_addr, scheme }
 ---@return table response { status, headers, body } or { stream = ... }
 function App:handle(req)
   local started_at = clock.monotonic()
   local ok, answer = xpcall(pipeline.run, with_traceback, self, pipeline.request(req))
-  if not ok then
-    self.log:error("request failed", { request_id = req.id, method = req.method, path = req.path }, answer)
-    answer = response.text("Internal Server Error", 500)
-  end
-  if answer.headers and req.id then answer.headers["x-request-id"] = req.id end
-  if self.on_handled and req.row then self.on_handled(req.row.name, answer.status or 200, started_at) end
-  return answer
+  return answered(self, req, ok, answer, started_at)
 end
 
 --- Whether a request may come as an upload; asked by the host before it reads a large form (pipeline.admit). Never
@@ -202,10 +207,10 @@ end
 ---@param req table as handle, without its body
 ---@return table|nil
 function App:admit(req)
+  local started_at = clock.monotonic()
   local ok, answer = xpcall(pipeline.admit, with_traceback, self, pipeline.request(req))
-  if ok then return answer end
-  self.log:error("request failed", { request_id = req.id, method = req.method, path = req.path }, answer)
-  return response.text("Internal Server Error", 500)
+  if ok and (answer == nil or answer.upload) then return answer end
+  return answered(self, req, ok, answer, started_at)
 end
 
 --- All rows as data, for lists, documentation and checks, in the order they were added.

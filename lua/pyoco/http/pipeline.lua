@@ -216,7 +216,11 @@ function M.admit(app, req)
   local boundary = multipart.boundary(select(2, content_type(req)))
   if not boundary then return response.error(422, "multipart body: the content-type has no boundary") end
   local max, declared = math.max(0, app.config[upload.max]), tonumber(req.headers["content-length"])
-  if max > 0 and declared and declared > max + AROUND_BYTES then return response.error(413, upload.too_large) end
+  if max > 0 and declared and declared > max + AROUND_BYTES then
+    req.body = { [upload.part] = { size = declared } }
+    failure_log.write(app, req, upload.too_large, "too_large")
+    return response.error(413, upload.too_large)
+  end
   return { upload = { part = upload.part, boundary = boundary, max_bytes = max, too_large = upload.too_large } }
 end
 

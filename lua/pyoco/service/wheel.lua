@@ -5,6 +5,7 @@ local names = require "pyoco.wheel.name"
 local versions = require "pyoco.wheel.version"
 local fault = require "pyoco.service.fault"
 local history = require "pyoco.service.wheel_history"
+local warnings = require "pyoco.service.wheel_warnings"
 
 local M = {}
 
@@ -131,6 +132,7 @@ function M.upload(app, caller, request)
   if not stored then return fault.of_store(message, code) end
   ok, message, code = check_version(wheel, stored)
   if not ok then return nil, message, code end
+  local warned = warnings.of(app, wheel, request.file)
   local sha256 = request.file.sha256 or crypto.sha256(request.file.data)
   made, message, code = store(app, request, tags, sha256)
   if not made then return nil, message, code end
@@ -138,7 +140,7 @@ function M.upload(app, caller, request)
   if not ok then return nil, message, code end
   history.add(app, caller, { action = "upload", wheel = made, replace = request.replace, source = request.source })
   local answer = served(made)
-  answer.warnings = json.array {}
+  answer.warnings = warned
   return answer
 end
 

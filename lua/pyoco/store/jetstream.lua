@@ -113,6 +113,7 @@ function M.open(conn, cfg, rpc, many)
     publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,
     queues = function(...) return require("pyoco.nats.queues").list(js, ...) end,
+    work = function(stream) return require("pyoco.nats.work_stream").new(js, conn, stream) end,
     follow = function(bucket) return require("host.tail").start(conn, bucket, 1) end,
     mirrored = function(bucket, key) return mirror.get(bucket, key) end,
     count = function(stream)

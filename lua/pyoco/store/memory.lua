@@ -147,6 +147,39 @@ local function follow(bucket)
   return tail
 end
 
+--- The messages of a stream by sequence, as pyoco.nats.work_stream has them. Consumers there are none.
+local function work_of(messages)
+  local work = {}
+  local function alive(message) return message and not message.deleted end
+  function work.info()
+    local count, first
+    for _, message in ipairs(messages) do
+      if alive(message) then count, first = (count or 0) + 1, first or message end
+    end
+    return { messages = count or 0, first_seq = first and first.seq or #messages + 1, last_seq = #messages,
+      first_time = first and first.time }
+  end
+  function work.read(_, from, last)
+    local list = {}
+    for seq = from, last do
+      if alive(messages[seq]) then list[#list + 1] = messages[seq] end
+    end
+    return list
+  end
+  function work.get(_, seq)
+    if alive(messages[seq]) then return messages[seq] end
+    return nil, "no message", "not_found"
+  end
+  function work.delete(_, seq)
+    if not alive(messages[seq]) then return nil, "no message", "not_found" end
+    messages[seq].deleted = true
+    return true
+  end
+  function work.consumer() return nil, "no consumer", "not_found" end
+  function work.exhausted() return {} end
+  return work
+end
+
 local store = {}
 store.__index = function(self, name) return store[name] or verbs.part(self, name) end
 
@@ -180,6 +213,7 @@ function M.open(cfg)
   self = verbs.new(cfg, {
     kv = kv_of,
     follow = function(bucket) return follow(kv_of(bucket)) end,
+    work = function() return work_of(messages) end,
     objects = function(bucket)
       object_stores[bucket] = object_stores[bucket] or require("pyoco.store.memory_objects").new(bucket)
       return object_stores[bucket]
@@ -188,7 +222,7 @@ function M.open(cfg)
       local known = opts.msg_id and seen[opts.msg_id]
       if known then return { seq = known, duplicate = true } end
       local seq = #messages + 1
-      messages[seq] = { seq = seq, subject = subject, data = data, msg_id = opts.msg_id }
+      messages[seq] = { seq = seq, subject = subject, data = data, msg_id = opts.msg_id, time = self:now() }
       if opts.msg_id then seen[opts.msg_id] = seq end
       return { seq = seq, duplicate = false }
     end,

@@ -181,6 +181,54 @@ function Model:status_counts(query)
     table.concat(where, " AND ")), table.unpack(values))
 end
 
+--- Where the model's writes stand now: what is behind it has changed since.
+---@return table|nil position { walk, seq } of this filling of the model
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:position()
+  local rows, message, code = select(self, "SELECT walk, seq FROM meta")
+  if not rows then return nil, message, code end
+  return { walk = rows[1][1], seq = rows[1][2] }
+end
+
+--- Runs of a status that have not been written since a position, in the order of their updated_at.
+---@param status string
+---@param position table made by position(); one of another filling of the model finds none
+---@param after table|nil the last one of an earlier call { run_id, updated_at }
+---@param limit integer
+---@return table[]|nil list of { run_id, updated_at }
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:unchanged(status, position, after, limit)
+  local rows, message, code = select(self, "SELECT run_id, updated_at FROM runs INDEXED BY by_status WHERE status=?1"
+    .. " AND seq<=?2 AND (updated_at, run_id) > (?3, ?4) AND (SELECT walk FROM meta)=?5"
+    .. " ORDER BY updated_at, run_id LIMIT ?6", status, position.seq, after and after.updated_at or -math.huge,
+    after and after.run_id or "", position.walk, limit)
+  if not rows then return nil, message, code end
+  for i, row in ipairs(rows) do rows[i] = { run_id = row[1], updated_at = row[2] } end
+  return rows
+end
+
+local STATUSES_AT_ONCE = 32
+
+--- What status runs have.
+---@param run_ids string[]
+---@return table|nil run_id -> status; runs that the model does not know are not there
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:statuses(run_ids)
+  local found, marks = {}, ("?,"):rep(STATUSES_AT_ONCE):sub(1, -2)
+  for from = 1, #run_ids, STATUSES_AT_ONCE do
+    local part = table.move(run_ids, from, from + STATUSES_AT_ONCE - 1, 1, {})
+    for i = #part + 1, STATUSES_AT_ONCE do part[i] = "" end
+    local rows, message, code = select(self, "SELECT run_id, status FROM runs WHERE run_id IN (" .. marks .. ")",
+      table.unpack(part))
+    if not rows then return nil, message, code end
+    for _, row in ipairs(rows) do found[row[1]] = row[2] end
+  end
+  return found
+end
+
 --- Notes a write of this process, so that the next question sees it.
 ---@param run_id string
 ---@param bytes string|nil the snapshot; nil = deleted

@@ -197,11 +197,12 @@ dlq.__index = dlq
 --- Adds a dead letter.
 ---@param token string last token of the subject: the job's tag
 ---@param body table CONTRACT 11.2
-function dlq:publish(token, body)
+---@param msg_id string|nil the same letter again within two minutes is stored once
+function dlq:publish(token, body, msg_id)
   local bytes, message, code = wire.letter(body)
   if not bytes then return nil, message, code end
   return self.backend.publish(self.prefix .. "." .. token, bytes,
-    { expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
+    { msg_id = msg_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
 end
 
 --- How many dead letters the stream holds.
@@ -354,6 +355,7 @@ local PARTS = {
   queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
   schedules = "pyoco.store.schedules",
+  work = "pyoco.store.work",
   idempotency = "pyoco.store.idempotency",
 }
 
@@ -374,7 +376,8 @@ end
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
 ---  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's);
+---  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's),
+---  work(stream) -> its messages by sequence (pyoco.nats.work_stream's verbs);
 ---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
 function M.new(cfg, backend)

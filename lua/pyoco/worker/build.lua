@@ -34,7 +34,7 @@ end
 local function named_flow(name, roots, globals, resolver)
   if resolver then
     local flow, message, code = require("pyoco.flow.resolver").flow(resolver, name, roots, globals)
-    if flow or code ~= "not_found" then return flow, message, code end
+    if flow or code ~= "not_found" or #roots == 0 then return flow, message, code end
   end
   return load.flow(name, roots, { globals = globals })
 end
@@ -44,7 +44,7 @@ end
 ---@param document table|nil what `read` returned
 ---@param roots string[] task roots
 ---@param globals table|nil more globals for flow files
----@param resolver string|nil the operator's own resolver, asked first (pyoco.flow.resolver)
+---@param resolver string|function|nil the operator's own resolver, asked first (pyoco.flow.resolver)
 ---@return table|nil flow object
 ---@return string|nil message the run's error
 ---@return string|nil code "not_found" (no such flow) | "invalid" (it cannot be built)

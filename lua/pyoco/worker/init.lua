@@ -33,4 +33,30 @@ function M.main(spec, ...)
   return require("pyoco.worker.program").run(cfg, values, warnings)
 end
 
+--- A worker for a loop of one's own, in a script of one's own:
+---
+---     local worker = require "pyoco.worker"
+---     local w = assert(worker.connect { tags = { "cpu" }, flow_resolver = function(name) return flows[name] end })
+---     while true do
+---       local run_id = w:run_once(1.0)
+---     end
+---
+--- Runs go on in a slot process, as a worker's. For a flow_resolver that is a function the slot loads the script too,
+--- up to this call, which ends it there: whatever stands before it runs in each slot.
+---@param opts table|nil { tags (list), worker_id, flow_resolver (function(name) -> flow or nil, or the text
+---  of --flow-resolver), task_path (list of folders), globals (more globals for flow files), config (options by their
+---  short name, over the environment's), log (pyoco.log; default: warnings and errors, on standard error),
+---  connect_timeout_sec (default 10) }
+---@return table|nil worker run_once(timeout_sec), close()
+---@return string|nil message
+---@return string|nil code "invalid" | "unavailable" | "timeout"
+function M.connect(opts)
+  opts = opts or {}
+  if host.role ~= "script" then
+    M.connected = opts
+    error("worker.connect: in a slot the script ends here", 0)
+  end
+  return require("pyoco.worker.own").connect(opts)
+end
+
 return M

@@ -26,11 +26,12 @@ local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subj
   "task_log_max_bytes" }
 
 --- The boot text of the slots.
-local function boot_text(cfg, is_direct)
+local function boot_text(cfg, is_direct, user_script)
   local few = {}
   for _, name in ipairs(SLOT_CFG) do few[name] = cfg[name] end
   return assert(json.encode {
     cfg = few, worker_id = cfg.worker_id, memory_limit_bytes = cfg.run_memory_max_bytes, is_direct = is_direct,
+    user_script = user_script,
     nats = { url = cfg.nats_url, name = "pyoco-nats-worker-slot:" .. cfg.worker_id, user = cfg.nats_user,
       password = cfg.nats_password, token = cfg.nats_token, creds = cfg.nats_creds, tls_ca = cfg.nats_tls_ca,
       tls_cert = cfg.nats_tls_cert, tls_key = cfg.nats_tls_key },
@@ -38,7 +39,13 @@ local function boot_text(cfg, is_direct)
 end
 
 --- Connects, for as long as it takes or until the user stops it.
-local function connect(cfg, log, is_stopped)
+---@param cfg table
+---@param log table
+---@param is_stopped fun(): boolean
+---@return table|nil store over a loop-mode connection
+---@return string|nil message
+---@return string|nil code "cancelled": it was stopped
+function M.connect(cfg, log, is_stopped)
   local call, told
   while not is_stopped() do
     local store, message, code = stores.connect(cfg, { name = "pyoco-nats-worker:" .. cfg.worker_id, loop = true,
@@ -91,17 +98,26 @@ local function new_registry(cfg, store, clock_offset)
 end
 
 --- Builds and starts the supervisor. Runs in a coroutine.
-local function start(cfg, options, log, store, on_end)
+---@param cfg table
+---@param options table { run_once, on_settled, on_spent, is_eager (pyoco.worker.supervisor), slot_script, user_script }
+---@param log table
+---@param store table
+---@param on_end fun()
+---@return table|nil supervisor
+---@return string|nil message
+---@return string|nil code
+function M.start(cfg, options, log, store, on_end)
   local limits, message, code = make_resources(cfg, store, log)
   if not limits then return nil, message, code end
   local supervisor
   local registry = new_registry(cfg, store, function() return supervisor and supervisor.clock_offset or 0 end)
-  local boot = boot_text(cfg, is_direct(cfg, store))
+  local boot = boot_text(cfg, is_direct(cfg, store), options.user_script)
   local offset = registry:clock_offset()
   supervisor = supervisors.new {
-    cfg = cfg, store = store, registry = registry, log = log, script = host.script, tags = cfg.worker_tags,
-    limits = limits, slots = cfg.worker_slots, inbox = "_INBOX." .. (crypto.uuid4():gsub("-", "")),
-    boot = function() return boot end, clock_offset = offset, quota = options.run_once and 1 or nil, on_end = on_end,
+    cfg = cfg, store = store, registry = registry, log = log, script = options.slot_script or host.script,
+    tags = cfg.worker_tags, limits = limits, slots = cfg.worker_slots, boot = function() return boot end,
+    clock_offset = offset, quota = options.run_once and 1 or nil, on_end = on_end,
+    on_settled = options.on_settled, on_spent = options.on_spent, is_eager = options.is_eager,
   }
   supervisor:start()
   log:info("worker ready", { worker_id = cfg.worker_id, tags = cfg.worker_tags, slots = cfg.worker_slots })
@@ -138,10 +154,10 @@ function M.run(cfg, options, warnings)
     stopped = true
     if supervisor then supervisor:stop(cfg.worker_drain_sec) end
   end)
-  local store, message = connect(cfg, log, function() return stopped end)
+  local store, message = M.connect(cfg, log, function() return stopped end)
   if store then
     async.go(function()
-      local fine, started, why = xpcall(start, debug.traceback, cfg, options, log, store, function() ended = true end)
+      local fine, started, why = xpcall(M.start, debug.traceback, cfg, options, log, store, function() ended = true end)
       if not fine then started, why = nil, started end
       if not started then
         io.stderr:write("worker.lua: ", why, "\n")

@@ -3,7 +3,7 @@
 local M = {}
 
 local NS_PER_SEC = 1000000000
-local EXPIRES_SEC = 30
+local EXPIRES_SEC = 30    -- of a pull that may wait for as long as it likes
 local MARGIN_SEC = 2      -- a pull whose end we have not heard of by then is gone with its server
 local RETRY_SEC = 0.25    -- after a refusal
 
@@ -13,10 +13,10 @@ pulls.__index = pulls
 --- A set of pulls.
 ---@param deps table send (function(tag, reply suffix, payload): true if it was sent), now (monotonic seconds),
 ---  on_refused (function(tag, status, text)): the server has refused a pull
----@return table
+---@return table pulls; expires_sec: how long the server keeps one
 function M.new(deps)
   return setmetatable({ send = deps.send, now = deps.now, on_refused = deps.on_refused, last_id = 0, by_tag = {},
-    by_id = {}, not_before = {} }, pulls)
+    by_id = {}, not_before = {}, expires_sec = EXPIRES_SEC }, pulls)
 end
 
 function pulls:_list(tag)
@@ -45,10 +45,9 @@ function pulls:want(tag, count)
   if missing <= 0 or (self.not_before[tag] or 0) > self.now() then return end
   self.last_id = self.last_id + 1
   local id = self.last_id
-  if not self.send(tag, tostring(id), ('{"batch":%d,"expires":%d}'):format(missing, EXPIRES_SEC * NS_PER_SEC)) then
-    return
-  end
-  local pull = { id = id, tag = tag, left = missing, deadline = self.now() + EXPIRES_SEC + MARGIN_SEC }
+  local expires_ns = math.max(1, self.expires_sec * NS_PER_SEC // 1 | 0)
+  if not self.send(tag, tostring(id), ('{"batch":%d,"expires":%d}'):format(missing, expires_ns)) then return end
+  local pull = { id = id, tag = tag, left = missing, deadline = self.now() + self.expires_sec + MARGIN_SEC }
   self.by_id[id] = pull
   table.insert(self:_list(tag), pull)
 end

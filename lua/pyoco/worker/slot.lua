@@ -257,7 +257,7 @@ function run:start(stored, revision, document)
   self.is_document = document ~= nil -- its commands need the worker's leave
   local flow, text, code = self:outside(function()
     return build.flow(self.job, document, self.boot.cfg.task_path, self.globals,
-      self.boot.cfg.worker_flow_resolver)
+      self.spec.flow_resolver or self.boot.cfg.worker_flow_resolver)
   end)
   if self.cancelled then
     image.cancel_requested_at = image.cancel_requested_at ~= null and image.cancel_requested_at or self.now()

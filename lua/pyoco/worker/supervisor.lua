@@ -5,6 +5,7 @@
 --- A job in hand: { seq, delivery, reply, data, subject, tag, run_id, key (slot), started_at, beat_at, progress_at,
 --- killed (why its slot was killed), overdue (task and text of a "timeout"), grace (stops the timer of a cancel) }.
 local clock = require "host.clock"
+local crypto = require "host.crypto"
 local json = require "host.json"
 local jetstream = require "pyoco.nats.jetstream"
 local jobs = require "pyoco.run.job"
@@ -43,7 +44,7 @@ end
 
 --- Asks for as many jobs of each tag as could start now.
 function supervisor:pull()
-  if self.stopping or self.conn:status() ~= "connected" then return end
+  if self.stopping or not self.sub or self.conn:status() ~= "connected" then return end
   for _, tag in ipairs(self.tags) do
     if self.limits[tag] then self.pulls:want(tag, math.min(self.board:room(tag), self.quota)) end
   end
@@ -76,7 +77,7 @@ function supervisor:take(message, info, tag)
     if known.key then self.pool:send(known.key, "D", { delivery = info.delivered }) end
     return
   end
-  if self.stopping then return self.conn:publish(message.reply, jetstream.NAK) end
+  if self.stopping or self.quota <= 0 then return self.conn:publish(message.reply, jetstream.NAK) end
   local job = { seq = info.stream_seq, delivery = info.delivered, reply = message.reply, data = message.data,
     subject = message.subject, tag = tag, run_id = run_id_of(message), progress_at = clock.monotonic() }
   if self.quota ~= math.huge then self.quota = self.quota - 1 end
@@ -223,6 +224,7 @@ function supervisor:settle(job, outcome, fields)
     self.registry:ended(fields.run_id, fields.status, fields.finished_at)
   end
   self.is_changed = true
+  self.on_settled(job, outcome, fields)
   self:after_job()
 end
 
@@ -344,10 +346,23 @@ end
 
 -- life ---------------------------------------------------------------------------------------------------------
 
+--- Begins to take jobs, into an inbox that is new: what was asked for before cannot come any more.
+function supervisor:listen()
+  self.inbox = "_INBOX." .. (crypto.uuid4():gsub("-", ""))
+  self.sub = self.conn:subscribe(self.inbox .. ".*", function(message) self:on_message(message) end)
+end
+
+--- Takes no more jobs until `listen`. The server gives what was asked for to others.
+function supervisor:rest()
+  if self.sub then self.sub:close() end
+  self.sub = nil
+  self.pulls:reset()
+end
+
 --- Starts slots, pulls and timers.
 function supervisor:start()
   self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
-  self.sub = self.conn:subscribe(self.inbox .. ".*", function(message) self:on_message(message) end)
+  if self.is_eager then self:listen() end
   self.conn:on_status(function(status) self:on_status(status) end)
   self.timers = {
     async.every(TICK_SEC, function() self:tick() end),
@@ -373,7 +388,7 @@ end
 --- Ends the loop when nothing is in hand any more.
 function supervisor:after_job()
   if self.stopping and self.board:count() == 0 then self:finish() end
-  if self.quota == 0 and self.board:count() == 0 and not self.stopping then self:stop(0) end
+  if self.quota <= 0 and self.board:count() == 0 and not self.stopping then self.on_spent() end
 end
 
 --- Stops pulling and hands back what has not begun; runs in hand get the time to end, then go back too.
@@ -433,17 +448,19 @@ end
 --- A supervisor.
 ---@param deps table
 ---  cfg, store (over a loop-mode connection), registry, log, script (path of the worker script), tags,
----  limits (tag -> { ack_wait_sec, max_deliver }), slots (number or { tag = number }), inbox (subject),
+---  limits (tag -> { ack_wait_sec, max_deliver }), slots (number or { tag = number }),
 ---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
----  on_end (function: it is over)
----@return table supervisor: start, stop(drain_sec) (a second call ends at once)
+---  on_end (function: it is over), on_settled (function(job, outcome, fields)), on_spent (function: the quota is
+---  used up and nothing is in hand; default: stop), is_eager (default true: takes jobs from its start on)
+---@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, rest
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
-    log = deps.log, tags = deps.tags, limits = deps.limits, inbox = deps.inbox, worker_id = deps.cfg.worker_id,
+    log = deps.log, tags = deps.tags, limits = deps.limits, worker_id = deps.cfg.worker_id,
     clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
-    told_faults = {},
+    told_faults = {}, on_settled = deps.on_settled or function() end, is_eager = deps.is_eager ~= false,
     board = boards.new(deps.slots) }, supervisor)
   self.now = function() return clock.wall() + self.clock_offset end
+  self.on_spent = deps.on_spent or function() self:stop(0) end
   self.pulls = pulls.new { now = clock.monotonic,
     send = function(...) return self:send_pull(...) end,
     on_refused = function(tag, status, text)
