@@ -1,4 +1,4 @@
---- The page's texts: every key in both languages, every key that a module uses; nothing from elsewhere, nothing as markup.
+--- The page's texts: every key in both languages, every key that a module uses; nothing from elsewhere, no markup.
 local host = require "host"
 local uv = require "luv"
 
