@@ -2,6 +2,7 @@
 local config = require "pyoco.config"
 local dotenv = require "pyoco.config_dotenv"
 local host = require "host"
+local process = require "spec.support.process"
 local uv = require "luv"
 
 local function temporary_folder(files)
@@ -206,6 +207,89 @@ describe("the schema", function()
           end
         end
       end
+    end
+  end)
+
+  --- Variable = default of CONTRACT section 2; false = not set.
+  local CONTRACT = {
+    PYOCO_NATS_URL = "nats://127.0.0.1:4222", PYOCO_WORK_SUBJECT_PREFIX = "pyoco.work", PYOCO_DEFAULT_TAG = "default",
+    PYOCO_RUNS_KV_BUCKET = "pyoco_runs", PYOCO_WORKFLOW_BUNDLES_KV_BUCKET = "pyoco_workflow_bundles",
+    PYOCO_RUN_RELATIONS_KV_BUCKET = "pyoco_run_relations", PYOCO_YAML_SCHEDULES_KV_BUCKET = "pyoco_yaml_schedules",
+    PYOCO_WORKERS_KV_BUCKET = "pyoco_workers", PYOCO_WORKERS_KV_TTL_SEC = 15.0, PYOCO_AUTH_KV_BUCKET = "pyoco_auth",
+    PYOCO_HTTP_AUTH_MODE = "none", PYOCO_HTTP_API_KEY_HEADER = "X-API-Key", PYOCO_AUTH_PEPPER = false,
+    PYOCO_RUN_HEARTBEAT_INTERVAL_SEC = 1.0, PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC = 5.0,
+    PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC = 20.0, PYOCO_CANCEL_GRACE_PERIOD_SEC = 30.0,
+    PYOCO_ACK_PROGRESS_INTERVAL_SEC = 10.0, PYOCO_CONSUMER_ACK_WAIT_SEC = 30.0, PYOCO_CONSUMER_MAX_DELIVER = 20,
+    PYOCO_CONSUMER_MAX_ACK_PENDING = 200, PYOCO_DLQ_STREAM = "PYOCO_DLQ", PYOCO_DLQ_SUBJECT_PREFIX = "pyoco.dlq",
+    PYOCO_DLQ_MAX_AGE_SEC = 604800, PYOCO_DLQ_MAX_MSGS = 100000, PYOCO_DLQ_MAX_BYTES = 536870912,
+    PYOCO_DLQ_PUBLISH_EXECUTION_ERROR = true, PYOCO_MAX_RUN_SNAPSHOT_BYTES = 262144,
+    PYOCO_WHEEL_OBJECT_STORE_BUCKET = "pyoco_wheels", PYOCO_WHEEL_MAX_BYTES = 536870912,
+    PYOCO_WHEEL_SYNC_ENABLED = false, PYOCO_WHEEL_SYNC_DIR = ".pyoco/wheels", PYOCO_WHEEL_SYNC_INTERVAL_SEC = 10.0,
+    PYOCO_WHEEL_INSTALL_TIMEOUT_SEC = 180.0, PYOCO_WHEEL_HISTORY_KV_BUCKET = "pyoco_wheel_history",
+    PYOCO_WHEEL_HISTORY_TTL_SEC = 7776000, PYOCO_WORKFLOW_YAML_MAX_BYTES = 262144,
+    PYOCO_WORKFLOW_BUNDLE_MAX_BYTES = 262144, PYOCO_SCHEDULE_POLL_INTERVAL_SEC = 1.0,
+    PYOCO_SPAWN_REQUIRES_APPROVAL = true, PYOCO_SPAWN_MAX_CHILD_RUNS = 100,
+    PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS = 8, PYOCO_SPAWN_CHILD_TAG = false, PYOCO_SPAWN_TIMEOUT_SEC = 3600.0,
+    PYOCO_SPAWN_POLL_INTERVAL_SEC = 0.2, PYOCO_DASHBOARD_LANG = "auto", PYOCO_LOG_LEVEL = "INFO",
+    PYOCO_LOG_FORMAT = "json", PYOCO_LOG_UTC = true, PYOCO_LOG_INCLUDE_TRACEBACK = true, PYOCO_LOAD_DOTENV = true,
+    PYOCO_ENV_FILE = ".env",
+  }
+
+  --- Rows by variable.
+  local function variables()
+    local by_name = {}
+    for _, section in ipairs(config.sections()) do
+      for _, row in ipairs(section[3]) do
+        if row.env then by_name[row.env] = row end
+      end
+    end
+    return by_name
+  end
+
+  it("has every variable of the contract, with its default", function()
+    local rows = variables()
+    for name, default in pairs(CONTRACT) do
+      assert.truthy(rows[name], name .. " has no row")
+      assert.equal(default, rows[name][3] or false, name)
+    end
+  end)
+
+  --- Texts that an option of a type refuses; those of any text refuse nothing.
+  local REFUSED = { boolean = { "maybe", "2" }, integer = { "many", "1.5", "1e3" }, number = { "many", "1s", "nan" },
+    choice = { "other" }, tag = { "a.b", "a b" }, tags = { "a.b" }, name = { "a.b", "ü" }, header = { "X Y", "X:Y" },
+    kv_key = { "a b", ".a" }, subject = { "a..b", "a.*" }, slots = { "0", "gpu=0", "x" },
+    nats_url = { "http://x", "x" },
+    resolver = { "m:f", "a.lua:" }, http_url = { "x", "nats://x" }, paths = { ":" },
+    networks = { "10.0.0.0/33", "1.2.3", "x" }, short_text = { ("x"):rep(513) }, string = {}, path = {} }
+
+  it("refuses what does not fit, naming variable, value and range, for every row", function()
+    local count = 0
+    for name, row in pairs(variables()) do
+      assert.truthy(REFUSED[row[2]], name .. ": say in REFUSED what its type refuses")
+      local bad = { table.unpack(REFUSED[row[2]]) }
+      if row.min then bad[#bad + 1] = ("%.14g"):format(row.min - 1) end
+      if row.max then bad[#bad + 1] = ("%.14g"):format(row.max + 1) end
+      for _, text in ipairs(bad) do
+        local cfg, message = load { env = { [name] = text } }
+        assert.is_nil(cfg, name .. "=" .. text)
+        local shown = row.secret and "not usable" or ("%q"):format(text)
+        local wanted = ("environment %s is %s: expected %s"):format(name, shown, config.expected(row))
+        assert.truthy(message:find(wanted, 1, true), message)
+        if row.min then assert.truthy(wanted:find(("%s"):format(row.min), 1, true)) end
+        if row.max then assert.truthy(wanted:find(("%s"):format(row.max), 1, true)) end
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 100)
+  end)
+
+  it("stops every program that is started with a bad value", function()
+    for _, script in ipairs { "gateway.lua", "worker.lua", "up.lua", "admin.lua" } do
+      local got = process.run({ script, script == "admin.lua" and "config" or nil },
+        { env = { PYOCO_CONSUMER_ACK_WAIT_SEC = "0.5" } })
+      assert.equal(1, got.code, script)
+      local fault = 'environment PYOCO_CONSUMER_ACK_WAIT_SEC is "0.5": expected a number, at least 1'
+      assert.truthy(got.stderr:find(fault, 1, true), script .. ": " .. got.stderr)
     end
   end)
 

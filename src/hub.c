@@ -135,8 +135,9 @@ static void on_reset(void *ctx) {
 }
 
 /* All entries of the new stream have come: a key that did not come with them is gone. */
-static void on_live(void *ctx) {
+static void on_live(void *ctx, int64_t life) {
     ph_hub *hub = ctx;
+    (void)life;
     pthread_mutex_lock(&hub->lock);
     for (int i = 0; i < BUCKETS; i++)
         for (topic *t = hub->topics[i]; t; t = t->next) {

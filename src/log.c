@@ -68,20 +68,21 @@ static void text_field(FILE *out, const char *name, const char *value, size_t n)
     fputc('"', out);
 }
 
-/* The first place "file:line:" that an error names. */
+/* The first place "file:line:" that an error names; a file has a dot or a slash. */
 static void origin_field(FILE *out, const char *error) {
-    const char *colon = error;
-    while ((colon = strchr(colon, ':')) && !(colon[1] >= '0' && colon[1] <= '9'))
-        colon++;
-    size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
-    if (!colon || colon[1 + digits] != ':')
+    for (const char *colon = error; (colon = strchr(colon, ':')); colon++) {
+        size_t digits = strspn(colon + 1, "0123456789");
+        const char *from = colon;
+        while (from > error && !strchr(" \t\n'\":", from[-1]))
+            from--;
+        size_t n = (size_t)(colon - from);
+        if (digits == 0 || colon[1 + digits] != ':' || strcspn(from, "./") >= n)
+            continue;
+        fputs(",\"exc_origin\":{\"file\":\"", out);
+        escape(out, from, n);
+        fprintf(out, "\",\"line\":%ld,\"func\":\"?\"}", atol(colon + 1));
         return;
-    const char *from = colon;
-    while (from > error && !strchr(" \t\n'\"", from[-1]))
-        from--;
-    fputs(",\"exc_origin\":{\"file\":\"", out);
-    escape(out, from, (size_t)(colon - from));
-    fprintf(out, "\",\"line\":%ld,\"func\":\"?\"}", atol(colon + 1));
+    }
 }
 
 static void timestamp(char *out, size_t n) {

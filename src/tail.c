@@ -110,7 +110,7 @@ static void start_over(ph_tail *tail) {
 
 static void go_live(ph_tail *tail) {
     if (!tail->is_live && tail->on.on_live)
-        tail->on.on_live(tail->ctx);
+        tail->on.on_live(tail->ctx, ph_js_time(tail->created));
     tail->is_live = true;
 }
 

@@ -23,7 +23,9 @@ typedef struct ph_entry {
 typedef struct ph_tail_handlers {
     void (*on_entry)(void *ctx, const ph_entry *entry);
     void (*on_reset)(void *ctx); /* forget everything: all entries follow again, then on_live */
-    void (*on_live)(void *ctx);  /* what the bucket held is delivered; once after the start and after each reset */
+    /* what the bucket held is delivered; once after the start and after each reset. life: when the stream was made, in
+     * the server's unix nanoseconds: another stream has another one */
+    void (*on_live)(void *ctx, int64_t life);
 } ph_tail_handlers;
 
 typedef struct ph_tail ph_tail;

@@ -25,4 +25,18 @@ function M.memory() end
 ---@return string? code "not_found"
 function M.find_script(name) end
 
+--- A lock that is held.
+---@class host.Lock
+local Lock = {}
+
+--- Gives it up; harmless when it was given up before.
+function Lock:close() end
+
+--- Takes the lock of a file, which is made when it is missing. It is held until it is closed or the process ends.
+---@param path string
+---@return host.Lock? lock
+---@return string? message
+---@return string? code "conflict" when another one holds it; "internal"
+function M.lock(path) end
+
 return M

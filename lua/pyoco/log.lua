@@ -44,7 +44,7 @@ local function exception_fields(record, exception, with_traceback)
   if not with_traceback then return end
   record.exc_traceback = trace
   local from = trace or message or ""
-  local file, line = from:match("([^%s:'\"]+):(%d+):")
+  local file, line = from:match("([^%s:'\"]*[./][^%s:'\"]*):(%d+):")
   if file then
     local name = from:match("in [%w ]*'([^']+)'") or "?"
     record.exc_origin = { file = file, line = math.tointeger(tonumber(line)), func = name }

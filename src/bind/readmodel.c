@@ -1,14 +1,15 @@
 /* host.readmodel: the gateway's indexed copy of the runs (src/readmodel/; a loadable module with SQLite).
- *   start([{ bucket = , dir = }]) -> model | nil, message, code
- *        One for the process. Follows the bucket on the process's NATS connection; without one it holds what is
- *        applied. dir: where its temporary folder is made, default TMPDIR or /tmp.
+ *   start{ bucket = , dir = } -> model | nil, message, code
+ *        One for the process. Follows the bucket on the process's NATS connection. dir: where its temporary folder is
+ *        made, default TMPDIR or /tmp.
  *   model:stats() -> { warming, writes, batches, loaded_sec }
  *   model:stop()       after the VMs that read; closing or collecting the model stops it too
- *   apply(run_id, bytes|nil, revision) -> boolean   a write of this process (nil: deleted), seen by every select from
- *        now on; false when there is no model
+ *   wrote(revision) -> boolean   notes a write of this process, seen by every select from now on; false when there is
+ *        no model
  *   reader() -> reader | nil, message, "unavailable"    this VM's connection, read only, opened with the first select
  *   reader:select(timeout_ms, sql, ...) -> { {column, ...}, ... } | nil, "warming", "unavailable"
- *        Waits up to timeout_ms until the model is complete. Parameters: strings, numbers, booleans. NULL is nil.
+ *        Waits up to timeout_ms for what this process has written before; "warming" at once when the model is not
+ *        complete. Parameters: strings, numbers, booleans. NULL is nil.
  *        Raises for SQL that is wrong. Statements are kept by their text: build few different ones.
  * Threads: a reader belongs to its VM. Ownership: a reader keeps the model's memory, not its files, alive. */
 #include "../readmodel/readmodel.h"
@@ -27,18 +28,12 @@ typedef struct reader {
     sqlite3_stmt *statements[STATEMENTS_MAX];
 } reader;
 
-static const char *option(lua_State *L, const char *name) {
-    if (lua_isnoneornil(L, 1))
-        return NULL;
-    lua_getfield(L, 1, name);
-    return luaL_optstring(L, -1, NULL);
-}
-
 static int l_start(lua_State *L) {
-    if (!lua_isnoneornil(L, 1))
-        luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    rm_options options = {.bucket = option(L, "bucket"), .dir = option(L, "dir")};
+    lua_getfield(L, 1, "bucket");
+    lua_getfield(L, 1, "dir");
+    rm_options options = {.bucket = luaL_checkstring(L, 2), .dir = luaL_optstring(L, 3, NULL)};
     rm_model **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
     luaL_setmetatable(L, MODEL);
@@ -71,13 +66,11 @@ static int l_model_stats(lua_State *L) {
     return 1;
 }
 
-static int l_apply(lua_State *L) {
-    size_t len = 0;
-    const char *key = luaL_checkstring(L, 1), *value = luaL_optlstring(L, 2, NULL, &len);
-    lua_Integer revision = luaL_checkinteger(L, 3);
+static int l_wrote(lua_State *L) {
+    lua_Integer revision = luaL_checkinteger(L, 1);
     rm_model *m = rm_current();
     if (m)
-        rm_apply(m, key, value, len, (uint64_t)revision);
+        rm_wrote(m, (uint64_t)revision);
     rm_release(m);
     lua_pushboolean(L, m != NULL);
     return 1;
@@ -227,7 +220,7 @@ static const luaL_Reg model_methods[] = {{"stats", l_model_stats}, {"stop", l_mo
 static const luaL_Reg model_meta[] = {{"__gc", l_model_stop}, {"__close", l_model_stop}, {NULL, NULL}};
 static const luaL_Reg reader_methods[] = {{"select", l_reader_select}, {"close", l_reader_close}, {NULL, NULL}};
 static const luaL_Reg reader_meta[] = {{"__gc", l_reader_close}, {"__close", l_reader_close}, {NULL, NULL}};
-static const luaL_Reg functions[] = {{"start", l_start}, {"apply", l_apply}, {"reader", l_reader}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"start", l_start}, {"wrote", l_wrote}, {"reader", l_reader}, {NULL, NULL}};
 
 int luaopen_host_readmodel(lua_State *L) {
     ph_class(L, MODEL, model_methods, model_meta);

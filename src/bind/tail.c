@@ -79,7 +79,8 @@ static void on_reset(void *ctx) {
     push(ctx, "reset", NULL);
 }
 
-static void on_live(void *ctx) {
+static void on_live(void *ctx, int64_t life) {
+    (void)life;
     push(ctx, "live", NULL);
 }
 

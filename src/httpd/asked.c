@@ -1,9 +1,13 @@
 /* What a handler asks for in its response table, beside or instead of an answer:
  *   stream = "watch"   run_id, tenant_id, brief, since, timeout_sec = 60, until_terminal, last_event_id
  *   stream = "wait"    run_id, tenant_id, brief, timeout_sec; status, headers, body: the answer when it takes longer
- *   stream = "object"  bucket, nuid, size, chunks, sha256 (hex or nil), is_direct; status, headers: of the answer */
+ *   stream = "events"  run_status, flow, tag, schedule_id, workflow_yaml_sha256, q, tenant_id, timeout_sec = 60,
+ *                      last_event_id, counts
+ *   stream = "object"  bucket, nuid, size, chunks, sha256 (hex or nil), is_direct; status, headers: of the answer
+ *   wants = "runs"     the answer says that the read model is not complete: C waits for it, then calls the handler again */
 #include "httpd.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool option_bool(lua_State *L, const char *key) {
@@ -56,6 +60,40 @@ static void read_wait(lua_State *L, ph_stream_request *r) {
     read_run(L, r, 0);
 }
 
+/* An owned copy of a text that is not empty; NULL otherwise. */
+static char *option_copy(lua_State *L, const char *key) {
+    lua_getfield(L, -1, key);
+    const char *text = luaL_optstring(L, -1, "");
+    char *copy = *text ? strdup(text) : NULL;
+    if (*text && !copy)
+        luaL_error(L, "not enough memory for the filter of a stream");
+    lua_pop(L, 1);
+    return copy;
+}
+
+static void read_events(lua_State *L, ph_stream_request *r) {
+    static const char *const names[] = {[PH_ROW_STATUS] = "run_status", [PH_ROW_FLOW] = "flow", [PH_ROW_TAG] = "tag",
+                                        [PH_ROW_SCHEDULE] = "schedule_id", [PH_ROW_SHA256] = "workflow_yaml_sha256"};
+    char last[64] = "", *dash;
+    r->kind = PH_STREAM_EVENTS;
+    r->has_tenant = option_text(L, "tenant_id", r->tenant, sizeof r->tenant);
+    r->timeout_sec = option_number(L, "timeout_sec", 60);
+    r->counts = option_bool(L, "counts");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        r->equal[i] = names[i] ? option_copy(L, names[i]) : NULL;
+    r->q = option_copy(L, "q");
+    option_text(L, "last_event_id", last, sizeof last);
+    r->last_revision = strtoull(last, &dash, 10);
+    r->last_life = *dash == '-' ? strtoull(dash + 1, NULL, 16) : 0;
+}
+
+void ph_httpd_free_stream(ph_stream_request *stream) {
+    for (size_t i = 0; i < sizeof stream->equal / sizeof *stream->equal; i++)
+        free(stream->equal[i]);
+    free(stream->q);
+    *stream = (ph_stream_request){0};
+}
+
 /* A word of a subject. */
 static void read_word(lua_State *L, const char *key, char *out, size_t room) {
     bool is_given = option_text(L, key, out, room);
@@ -94,12 +132,15 @@ void ph_httpd_read_stream(lua_State *L, ph_exchange *x) {
     static const struct {
         const char *name;
         void (*read)(lua_State *L, ph_stream_request *r);
-    } kinds[] = {{"watch", read_watch}, {"wait", read_wait}, {"object", read_object}};
+    } kinds[] = {{"watch", read_watch}, {"wait", read_wait}, {"events", read_events}, {"object", read_object}};
     lua_getfield(L, -1, "stream");
     const char *name = lua_tostring(L, -1);
     if (!name && !lua_isnil(L, -1))
         luaL_error(L, "the stream of a response must be a name, got %s", luaL_typename(L, -1));
     lua_pop(L, 1); /* the table keeps the name alive */
+    char wants[8] = "";
+    option_text(L, "wants", wants, sizeof wants);
+    x->wants_runs = strcmp(wants, "runs") == 0;
     if (!name)
         return;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -107,7 +148,7 @@ void ph_httpd_read_stream(lua_State *L, ph_exchange *x) {
             kinds[i].read(L, &x->stream);
             return;
         }
-    luaL_error(L, "unknown kind of stream '%s'; there are \"watch\", \"wait\" and \"object\"", name);
+    luaL_error(L, "unknown kind of stream '%s'; there are \"watch\", \"wait\", \"events\" and \"object\"", name);
 }
 
 const char *ph_httpd_tenant(const ph_exchange *x) {

@@ -117,6 +117,10 @@ static void push_request(lua_State *L, const ph_exchange *x) {
     lua_setfield(L, -2, "body");
     push_headers(L, x->info);
     lua_setfield(L, -2, "headers");
+    if (x->wants_runs) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, -2, "has_waited");
+    }
     if (x->upload) {
         push_parts(L, x->upload);
         lua_setfield(L, -2, "parts");

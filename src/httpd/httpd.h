@@ -9,6 +9,7 @@
 
 #include "host.h"
 #include "objread.h"
+#include "runrow.h"
 #include "vmpool.h"
 #include <civetweb.h>
 #include <stdatomic.h>
@@ -56,6 +57,7 @@ typedef enum ph_stream_kind {
     PH_STREAM_NONE,
     PH_STREAM_WATCH, /* the changes of a run as events */
     PH_STREAM_WAIT,  /* the answer is held back until a run has ended */
+    PH_STREAM_EVENTS, /* the changes of all runs as events */
     PH_STREAM_OBJECT /* the body is an object of the Object Store */
 } ph_stream_kind;
 
@@ -70,6 +72,10 @@ typedef struct ph_stream_request {
     double timeout_sec;
     bool until_terminal; /* ends at a terminal status */
     uint64_t last_revision; /* of Last-Event-ID; 0 = none */
+    uint64_t last_life;     /* the bucket's stream it was of; 0 = not told */
+    char *equal[PH_ROW_SHA256 + 1]; /* events: texts that runs have; owned; NULL = any */
+    char *q;                        /* a part of a text; owned; NULL = any */
+    bool counts;                    /* events: with the number of runs by status */
     ph_object_source object;
 } ph_stream_request;
 
@@ -125,6 +131,7 @@ typedef struct ph_exchange {
     size_t out_len, out_room;
     size_t fields_at, fields_len; /* the handler's own header fields within out */
     ph_stream_request stream;
+    bool wants_runs; /* the answer says that lists are not there yet: ask again when they are */
     ph_upload *upload; /* owned; NULL unless the body came as one */
     bool is_continued; /* "100 Continue" was sent, so the body is coming */
     ph_derive derive;
@@ -160,6 +167,7 @@ int ph_httpd_handle(lua_State *L);
 int ph_httpd_admit(lua_State *L);
 /* asked.c: reads what a handler asks for from the response table on top of the stack. */
 void ph_httpd_read_stream(lua_State *L, ph_exchange *x);
+void ph_httpd_free_stream(ph_stream_request *stream);
 
 /* derive.c: takes what the handler has asked for, from the table on top of the stack; raises for what it cannot take. */
 void ph_httpd_read_derive(lua_State *L, ph_exchange *x);
@@ -178,9 +186,10 @@ const char *ph_httpd_reason(int status); /* "Not Found" */
 int ph_httpd_health(ph_httpd *server, struct mg_connection *conn);
 int ph_httpd_static(ph_httpd *server, struct mg_connection *conn, const char *path);
 
-/* watch.c, wait.c: go on with a request after its handler */
+/* watch.c, wait.c, events.c: go on with a request after its handler */
 int ph_httpd_watch(ph_exchange *x);
 int ph_httpd_wait(ph_exchange *x);
+int ph_httpd_events(ph_exchange *x);
 int ph_httpd_object(ph_exchange *x); /* object.c */
 /* The tenant whose records the stream may show; NULL = all. */
 const char *ph_httpd_tenant(const ph_exchange *x);

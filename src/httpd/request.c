@@ -1,5 +1,6 @@
 /* One request on its connection thread: checks, the body, the VM, the answer. */
 #include "httpd.h"
+#include "feed.h"
 #include "log.h"
 #include <errno.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #define VM_WAIT_MS 1000           /* then 503: better told than kept waiting */
 #define MAX_HEADERS 64            /* CivetWeb drops what is above without a word */
 #define BODY_LIMIT_SEC 60.0       /* a body must be here by then, however steadily it trickles */
+#define WARMING_SEC 2.0           /* for lists to become complete after a start */
 #define DISCARD_SEC 2.0           /* a refused body is read for so long */
 #define DERIVE_ROUNDS 8           /* keys that a handler may ask for */
 #define RETRY "retry-after: 1\r\n"
@@ -131,6 +133,35 @@ static bool wants_keep_alive(const ph_exchange *x) {
     return strcmp(x->info->http_version, "1.1") == 0 || (connection && strcasecmp(connection, "keep-alive") == 0);
 }
 
+/* Waits until lists can be answered, or for a while, holding no VM. True: the handler is to be called again. */
+static bool wait_for_runs(ph_exchange *x) {
+    if (!x->wants_runs || !ph_httpd_take_place(x->server))
+        return false;
+    ph_feed_wait_started(ph_httpd_now() + WARMING_SEC, &x->server->stopping);
+    ph_httpd_leave_place(x->server);
+    return true;
+}
+
+/* Writes what the handler has made, or goes on as it asks. */
+static int write_answer(ph_exchange *x) {
+    switch (x->stream.kind) {
+    case PH_STREAM_WATCH:
+        return ph_httpd_watch(x);
+    case PH_STREAM_WAIT:
+        return ph_httpd_wait(x);
+    case PH_STREAM_EVENTS:
+        return ph_httpd_events(x);
+    case PH_STREAM_OBJECT:
+        return ph_httpd_object(x);
+    case PH_STREAM_NONE:
+        break;
+    }
+    if (!x->keep_alive)
+        mg_disable_connection_keep_alive(x->conn);
+    mg_write(x->conn, x->out, x->out_len);
+    return 200;
+}
+
 /* Tells a client that waits for the end of a handler that somebody is there. */
 typedef struct patience {
     ph_exchange *x;
@@ -182,21 +213,17 @@ int ph_httpd_call(ph_exchange *x, lua_CFunction fn) {
     return status;
 }
 
-/* Calls the handler and writes what it made. */
+/* Calls the handler, and once more when it has come too early for lists; answers. */
 static int call_app(ph_exchange *x) {
     int status = ph_httpd_call(x, ph_httpd_handle);
     if (status)
         return status;
-    if (x->stream.kind == PH_STREAM_WATCH)
-        return ph_httpd_watch(x);
-    if (x->stream.kind == PH_STREAM_WAIT)
-        return ph_httpd_wait(x);
-    if (x->stream.kind == PH_STREAM_OBJECT)
-        return ph_httpd_object(x);
-    if (!x->keep_alive)
-        mg_disable_connection_keep_alive(x->conn);
-    mg_write(x->conn, x->out, x->out_len);
-    return 200;
+    if (!wait_for_runs(x))
+        return write_answer(x);
+    x->out_len = 0;
+    ph_httpd_free_stream(&x->stream);
+    status = ph_httpd_call(x, ph_httpd_handle);
+    return status ? status : write_answer(x);
 }
 
 static bool starts_with(const char *text, const char *prefix) {
@@ -234,6 +261,7 @@ int ph_httpd_serve(struct mg_connection *conn) {
     int status = answer(&x);
     free(x.body);
     free(x.out);
+    ph_httpd_free_stream(&x.stream);
     ph_httpd_upload_free(&x);
     atomic_fetch_sub(&server->in_flight, 1);
     return status;

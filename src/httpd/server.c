@@ -1,6 +1,7 @@
 /* Life of the server: options to CivetWeb, start, drain, stop. */
 #include "httpd.h"
 #include "log.h"
+#include "../feed.h"
 #include "../hub.h"
 #include "nats.h"
 #include <arpa/inet.h>
@@ -229,6 +230,7 @@ void ph_httpd_stop(ph_httpd *server, double drain_sec) {
     atomic_store(&server->stopping, true);
     if (server->hub)
         ph_hub_close(server->hub);
+    ph_feed_wake(); /* its readers look at `stopping` */
     wait_for_requests(server, last);
     double left = last - ph_httpd_now();
     ph_pool_stop(server->pool, left > 0 ? left : 0);

@@ -1,43 +1,46 @@
-/* Life of the model: its files, the queue, the thread that writes. */
+/* Life of the model: the queue, the thread that writes. */
 #include "readmodel.h"
+#include "feed.h"
 #include "log.h"
 #include "nats.h"
 #include "shared.h"
 #include "tail.h"
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#define BATCH_SEC 0.005
+#define BATCH_SEC 0.005     /* between commits while somebody asks */
+#define LAZY_SEC 0.1        /* and while nobody has for ASKED_SEC: what changes often is written once */
+#define ASKED_SEC 2.0
 #define BATCH_ROWS 500
 #define QUEUE_BYTES (8u << 20) /* the tail waits when more is queued */
 #define LIVE_MS 5000           /* a tail without a sign of life for longer may miss changes */
 #define PROGRESS_SEC 1.0
-#define PREFIX "pyoco-readmodel-"
+#define OURS_SEC 2.0           /* so long after a write of ours a list waits for it */
+#define INDEX_ROWS 256         /* the search index lags behind by more only for moments */
+#define IDLE_SEC 0.5           /* after so long it catches up whole */
+#define FOREVER_SEC 3600.0
 
 struct rm_model {
     atomic_int refs;
-    char dir[512], path[560];
-    int lock_fd; /* held: the folder is in use */
+    rm_folder folder;
+    char path[560];
     ph_tail *tail;
     rm_writer *writer; /* the thread's */
     pthread_t thread;
     pthread_mutex_t lock; /* over what follows */
     pthread_cond_t filled, drained, written;
-    rm_row *head, **end;
+    ph_row *head, **end;
     size_t queued_rows, queued_bytes;
-    uint64_t pushed, done;       /* rows queued and rows committed since the start */
-    uint64_t ours;               /* `pushed` behind the last write of this gateway */
-    uint64_t wanted;             /* somebody waits for this many: commit at once */
+    double queued_at;            /* when the first of them came */
+    uint64_t pushed, done;       /* revisions queued and committed */
+    uint64_t wanted;             /* somebody waits for this one: commit at once */
+    uint64_t ours;               /* of the last write of this process */
+    double ours_until;           /* lists wait for it so long */
+    double asked_at;             /* when somebody asked last */
     bool stopping, is_warming, failed;
     uint64_t generation;         /* grows when the model starts over */
     rm_stats stats;
@@ -59,135 +62,82 @@ static bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, double until
     return pthread_cond_timedwait(cond, lock, &ts) == 0;
 }
 
-/* --- files --- */
-
-static void remove_folder(const char *dir) {
-    static const char *const names[] = {"runs.db", "runs.db-wal", "runs.db-shm", "lock"};
-    char path[900];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        unlink(path);
-    }
-    rmdir(dir);
-}
-
-/* Removes the folders of processes that were killed: those whose lock nobody holds. */
-static void sweep(const char *parent) {
-    DIR *dir = opendir(parent);
-    for (struct dirent *e; dir && (e = readdir(dir));) {
-        if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0)
-            continue;
-        char path[800], lock[820];
-        struct stat is;
-        if (snprintf(path, sizeof path, "%s/%s", parent, e->d_name) >= (int)sizeof path || lstat(path, &is) != 0 ||
-            !S_ISDIR(is.st_mode) || is.st_uid != geteuid())
-            continue;
-        snprintf(lock, sizeof lock, "%s/lock", path);
-        int fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-            remove_folder(path);
-        if (fd >= 0)
-            close(fd);
-    }
-    if (dir)
-        closedir(dir);
-}
-
-static bool make_folder(rm_model *m, const char *parent, ph_error *err) {
-    char lock[560], fresh[560];
-    if (!parent)
-        parent = getenv("TMPDIR");
-    if (!parent || !*parent)
-        parent = "/tmp";
-    sweep(parent);
-    if (strlen(parent) > 400) {
-        snprintf(err->text, sizeof err->text, "the folder for temporary files has too long a name: %s", parent);
-        return false;
-    }
-    snprintf(m->dir, sizeof m->dir, "%s/" PREFIX "XXXXXX", parent);
-    if (!mkdtemp(m->dir)) {
-        snprintf(err->text, sizeof err->text,
-                 "cannot make a folder for the read model in %s: %s; set TMPDIR to a folder that can be written",
-                 parent, strerror(errno));
-        *m->dir = '\0';
-        return false;
-    }
-    /* the lock is taken before it has its name, so that no other process sweeps this folder */
-    snprintf(fresh, sizeof fresh, "%s/runs.db", m->dir);
-    snprintf(lock, sizeof lock, "%s/lock", m->dir);
-    m->lock_fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (m->lock_fd < 0 || flock(m->lock_fd, LOCK_EX | LOCK_NB) != 0 || rename(fresh, lock) != 0) {
-        snprintf(err->text, sizeof err->text, "cannot write in %s: %s", m->dir, strerror(errno));
-        return false;
-    }
-    snprintf(m->path, sizeof m->path, "%s/runs.db", m->dir);
-    return true;
-}
-
 /* --- the queue --- */
 
-/* Takes row. May wait for room, unless the row is this gateway's own. */
-static void push(rm_model *m, rm_row *row) {
+/* Takes row. May wait for room. */
+static void push(rm_model *m, ph_row *row) {
     if (!row)
         abort(); /* a lost change would be a silent lie */
     pthread_mutex_lock(&m->lock);
-    while (!row->is_ours && m->queued_bytes > QUEUE_BYTES && !m->stopping && !m->failed)
+    while (m->queued_bytes > QUEUE_BYTES && !m->stopping && !m->failed)
         pthread_cond_wait(&m->drained, &m->lock);
     if (m->stopping || m->failed) {
         pthread_mutex_unlock(&m->lock);
-        free(row);
+        ph_row_free(row);
         return;
     }
-    if (row->kind == RM_RESET) {
+    if (row->kind == PH_ROW_RESET) {
         m->is_warming = true;
         m->generation++;
         m->loading_since = now();
+        m->pushed = m->done = m->wanted = m->ours = 0;
         ph_shared_set("health.warming", "true");
+        ph_feed_stop();
     }
+    if (!m->head)
+        m->queued_at = now();
     *m->end = row;
     m->end = &row->next;
     m->queued_rows++;
     m->queued_bytes += row->size;
-    m->pushed++;
-    if (row->is_ours)
-        m->ours = m->pushed;
+    m->stats.writes++;
+    if (row->kind == PH_ROW_PUT || row->kind == PH_ROW_DELETE)
+        m->pushed = row->revision;
     if (m->queued_rows == 1 || m->queued_rows == BATCH_ROWS)
         pthread_cond_signal(&m->filled);
     pthread_mutex_unlock(&m->lock);
 }
 
 static void on_entry(void *ctx, const ph_entry *e) {
-    push(ctx, rm_row_make(e->deleted ? RM_DELETE : RM_PUT, e->key, e->value, e->len, e->revision));
+    push(ctx, ph_row_make(e->deleted ? PH_ROW_DELETE : PH_ROW_PUT, e->key, e->value, e->len, e->revision));
 }
 
 static void on_reset(void *ctx) {
     ph_log("INFO", "pyoco.readmodel", "the bucket of runs was made anew: reading it again");
-    push(ctx, rm_row_make(RM_RESET, NULL, NULL, 0, 0));
+    push(ctx, ph_row_make(PH_ROW_RESET, NULL, NULL, 0, 0));
 }
 
-static void on_live(void *ctx) {
-    push(ctx, rm_row_make(RM_LIVE, NULL, NULL, 0, 0));
+static void on_live(void *ctx, int64_t life) {
+    push(ctx, ph_row_make(PH_ROW_LIVE, NULL, NULL, 0, (uint64_t)life));
 }
 
-void rm_apply(rm_model *m, const char *key, const char *value, size_t len, uint64_t revision) {
-    rm_row *row = rm_row_make(value ? RM_PUT : RM_DELETE, key, value, len, revision);
-    if (row)
-        row->is_ours = true;
-    push(m, row);
+void rm_wrote(rm_model *m, uint64_t revision) {
+    pthread_mutex_lock(&m->lock);
+    if (revision > m->ours)
+        m->ours = revision;
+    m->ours_until = now() + OURS_SEC;
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* --- the thread --- */
 
-/* Waits for rows: 5 ms from the first, 500 rows, or somebody who waits for them. NULL when stopping. */
-static rm_row *take_batch(rm_model *m, uint64_t *through) {
+/* How long changes are collected; with the lock. */
+static double batch_sec(const rm_model *m) {
+    return now() - m->asked_at < ASKED_SEC || ph_feed_is_read() ? BATCH_SEC : LAZY_SEC;
+}
+
+/* Waits for rows: some time from the first, 500 rows, or somebody who waits for them. NULL when stopping, or when
+ * none came within idle_sec. */
+static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
     pthread_mutex_lock(&m->lock);
-    while (!m->stopping && !m->head)
-        pthread_cond_wait(&m->filled, &m->lock);
-    double until = now() + BATCH_SEC;
-    while (!m->stopping && !m->is_warming && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
+    double idle = now() + idle_sec;
+    while (!m->stopping && !m->head && wait_until(&m->filled, &m->lock, idle))
+        ;
+    double until = m->queued_at + batch_sec(m);
+    while (m->head && !m->stopping && !m->is_warming && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
            wait_until(&m->filled, &m->lock, until))
         ;
-    rm_row *rows = m->stopping ? NULL : m->head;
+    ph_row *rows = m->stopping ? NULL : m->head;
     if (rows) {
         m->head = NULL;
         m->end = &m->head;
@@ -199,26 +149,60 @@ static rm_row *take_batch(rm_model *m, uint64_t *through) {
     return rows;
 }
 
-static void free_rows(rm_row *rows) {
-    for (rm_row *next; rows; rows = next) {
+static void free_rows(ph_row *rows) {
+    for (ph_row *next; rows; rows = next) {
         next = rows->next;
-        free(rows);
+        ph_row_free(rows);
     }
 }
 
+/* Takes out the changes of a run that a later one replaces: half of what a short run writes. */
+static ph_row *keep_newest(ph_row *rows) {
+    enum { PLACES = 2048 };
+    ph_row *seen[PLACES] = {0}, *newest = NULL, *reversed = NULL;
+    for (ph_row *next; rows; rows = next) { /* the newest first */
+        next = rows->next;
+        rows->next = reversed;
+        reversed = rows;
+    }
+    int n = 0;
+    for (ph_row *row = reversed, *next; row; row = next) {
+        next = row->next;
+        uint32_t h = 2166136261u;
+        for (const char *c = row->key ? row->key : ""; *c; c++)
+            h = (h ^ (unsigned char)*c) * 16777619u;
+        h %= PLACES;
+        while (row->key && seen[h] && strcmp(seen[h]->key, row->key) != 0)
+            h = (h + 1) % PLACES;
+        if (row->key && seen[h]) {
+            ph_row_free(row);
+            continue;
+        }
+        if (row->key && n < PLACES / 2 && ++n)
+            seen[h] = row;
+        row->next = newest;
+        newest = row;
+    }
+    return newest;
+}
+
 /* Notes what a batch has done; says it in the log and on /health when the model has become complete. */
-static void finish(rm_model *m, uint64_t through, bool has_turned) {
+static void finish(rm_model *m, const ph_row *live, uint64_t through) {
     pthread_mutex_lock(&m->lock);
-    bool was_warming = m->is_warming, is_warming = rm_writer_is_warming(m->writer);
+    bool was_warming = m->is_warming;
     /* a reset that came meanwhile keeps it warming */
     bool has_reset = false;
-    for (const rm_row *r = m->head; r; r = r->next)
-        has_reset = has_reset || r->kind == RM_RESET;
-    if (has_turned && !has_reset)
-        m->is_warming = is_warming;
-    m->done = through;
+    for (const ph_row *r = m->head; r; r = r->next)
+        has_reset = has_reset || r->kind == PH_ROW_RESET;
+    if (live && !has_reset) {
+        m->is_warming = false;
+        ph_feed_start(live->revision, rm_writer_revision(m->writer));
+        ph_error err;
+        rm_writer_each_count(m->writer, ph_feed_count, &err);
+    }
+    if (!has_reset)
+        m->done = through;
     m->stats.batches++;
-    m->stats.writes = through;
     bool became_live = was_warming && !m->is_warming;
     if (became_live)
         m->stats.loaded_sec = now() - m->loading_since;
@@ -239,7 +223,33 @@ static void give_up(rm_model *m, const ph_error *err) {
     m->failed = m->is_warming = true;
     m->generation++;
     pthread_cond_broadcast(&m->drained);
+    ph_feed_stop();
     pthread_mutex_unlock(&m->lock);
+}
+
+/* Applies a batch, then shows it. */
+static bool apply(rm_model *m, ph_row *rows, uint64_t through, ph_error *err) {
+    const ph_row *live = NULL;
+    bool was_warming = rm_writer_is_warming(m->writer);
+    for (const ph_row *r = rows; r; r = r->next)
+        if (r->kind == PH_ROW_LIVE || r->kind == PH_ROW_RESET)
+            live = r->kind == PH_ROW_LIVE ? r : NULL;
+    if (!was_warming)
+        rows = keep_newest(rows);
+    if (!rm_writer_apply(m->writer, rows, err)) {
+        free_rows(rows);
+        return false;
+    }
+    finish(m, rm_writer_is_warming(m->writer) ? NULL : live, through);
+    ph_feed_publish(rows, through);
+    return true;
+}
+
+static bool is_stopping(rm_model *m) {
+    pthread_mutex_lock(&m->lock);
+    bool stopping = m->stopping;
+    pthread_mutex_unlock(&m->lock);
+    return stopping;
 }
 
 static void *run(void *arg) {
@@ -247,25 +257,23 @@ static void *run(void *arg) {
     ph_error err = {0};
     uint64_t through = 0;
     double shown_at = now();
-    for (rm_row *rows; (rows = take_batch(m, &through));) {
-        const rm_row *turn = NULL;
-        for (const rm_row *r = rows; r; r = r->next)
-            if (r->kind == RM_RESET || r->kind == RM_LIVE)
-                turn = r;
-        bool ok = rm_writer_apply(m->writer, rows, &err);
-        if (ok)
-            finish(m, through, turn != NULL);
-        free_rows(rows);
-        if (!ok) {
-            give_up(m, &err);
-            break;
-        }
+    bool ok = true;
+    while (ok) {
+        int64_t lag = rm_writer_lag(m->writer);
+        ph_row *rows = take_batch(m, lag > INDEX_ROWS ? 0 : lag > 0 ? IDLE_SEC : FOREVER_SEC, &through);
+        if (rows)
+            ok = apply(m, rows, through, &err);
+        else if (is_stopping(m))
+            return NULL;
+        if (ok && (rows ? lag > INDEX_ROWS : lag > 0))
+            ok = rm_writer_index(m->writer, &err);
         if (rm_writer_is_warming(m->writer) && now() - shown_at > PROGRESS_SEC) {
             shown_at = now();
             ph_log("INFO", "pyoco.readmodel", "read model is warming: %llu entries so far",
                    (unsigned long long)rm_writer_count(m->writer));
         }
     }
+    give_up(m, &err);
     return NULL;
 }
 
@@ -295,32 +303,31 @@ void rm_release(rm_model *m) {
 /* Undoes what rm_start has done so far. */
 static rm_model *abandon(rm_model *m) {
     rm_writer_close(m->writer);
-    if (*m->dir)
-        remove_folder(m->dir);
-    if (m->lock_fd >= 0)
-        close(m->lock_fd);
+    rm_folder_remove(&m->folder);
     rm_release(m);
     return NULL;
 }
 
 rm_model *rm_start(const rm_options *options, ph_error *err) {
     rm_model *m = calloc(1, sizeof *m), *other = rm_current();
-    natsConnection *nc = options->bucket ? ph_nats_shared() : NULL;
+    natsConnection *nc = ph_nats_shared();
     rm_release(other);
-    if (!m || other || (options->bucket && !nc)) {
+    if (!m || other || !nc) {
         free(m);
         snprintf(err->text, sizeof err->text, "%s", other ? "this process has a read model already"
                  : !m ? "out of memory" : "the read model needs the process's NATS connection: nats.share(conn) first");
         return NULL;
     }
     atomic_init(&m->refs, 1);
-    m->lock_fd = -1;
     m->end = &m->head;
     m->generation = 1;
     m->is_warming = true;
     m->loading_since = now();
     init_sync(m);
-    if (!make_folder(m, options->dir, err) || !(m->writer = rm_writer_open(m->path, err)))
+    if (!rm_folder_make(&m->folder, options->dir, err))
+        return abandon(m);
+    snprintf(m->path, sizeof m->path, "%s/runs.db", m->folder.path);
+    if (!(m->writer = rm_writer_open(m->path, err)))
         return abandon(m);
     ph_shared_set("health.warming", "true");
     int rc = pthread_create(&m->thread, NULL, run, m);
@@ -331,10 +338,6 @@ rm_model *rm_start(const rm_options *options, ph_error *err) {
     pthread_mutex_lock(&current_lock);
     current = m;
     pthread_mutex_unlock(&current_lock);
-    if (!options->bucket) {
-        on_live(m);
-        return m;
-    }
     ph_tail *tail = ph_tail_start(nc, options->bucket, 1, (ph_tail_handlers){on_entry, on_reset, on_live}, m, err);
     pthread_mutex_lock(&m->lock);
     m->tail = tail;
@@ -366,8 +369,8 @@ void rm_stop(rm_model *m) {
     m->end = &m->head;
     pthread_mutex_unlock(&m->lock);
     rm_writer_close(m->writer);
-    remove_folder(m->dir);
-    close(m->lock_fd);
+    ph_feed_stop();
+    rm_folder_remove(&m->folder);
     ph_shared_set("health.warming", NULL);
     rm_release(m);
 }
@@ -388,19 +391,21 @@ static bool is_usable(rm_model *m) {
 }
 
 uint64_t rm_wait(rm_model *m, int timeout_ms) {
-    double until = now() + timeout_ms / 1e3;
     pthread_mutex_lock(&m->lock);
-    uint64_t ticket = m->ours;
-    while (!m->stopping && !m->failed && (!is_usable(m) || m->done < ticket) && now() < until) {
-        if (m->done < ticket && m->wanted < ticket) {
+    double at = now(), until = at + timeout_ms / 1e3;
+    m->asked_at = at;
+    uint64_t ticket = at < m->ours_until ? m->ours : 0;
+    if (m->head && at - m->queued_at > BATCH_SEC && m->pushed > ticket)
+        ticket = m->pushed; /* nobody has asked for a while: what was left lying is written now */
+    while (is_usable(m) && !m->failed && m->done < ticket && now() < until) {
+        if (m->wanted < ticket) {
             m->wanted = ticket;
             pthread_cond_signal(&m->filled);
         }
         double slice = now() + 0.05; /* the age of the tail changes without a signal */
         wait_until(&m->written, &m->lock, slice < until ? slice : until);
     }
-    bool ok = is_usable(m) && m->done >= ticket;
-    uint64_t generation = ok ? m->generation : 0;
+    uint64_t generation = is_usable(m) ? m->generation : 0;
     pthread_mutex_unlock(&m->lock);
     return generation;
 }

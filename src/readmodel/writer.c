@@ -1,6 +1,7 @@
 /* The database and its only writer. Indexes and counters are made when the loading is done: that is several times
  * faster than to keep them from the first row on. */
 #include "readmodel.h"
+#include "feed.h"
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,9 @@ static const char set_up[] =
     /* no journal while it is filled for the first time, nobody reads then: each page is written once */
     "PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY;"
     "PRAGMA wal_autocheckpoint=1000;"
-    /* one row: walk names this filling of the model, seq counts its writes */
-    "CREATE TABLE meta(walk TEXT NOT NULL, seq INTEGER NOT NULL);"
-    "INSERT INTO meta VALUES('', 0);"
+    /* one row: walk names this filling of the model, seq counts its writes, indexed: search.c */
+    "CREATE TABLE meta(walk TEXT NOT NULL, seq INTEGER NOT NULL, indexed INTEGER NOT NULL);"
+    "INSERT INTO meta VALUES('', 0, 0);"
     "CREATE TABLE runs(id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, updated_at REAL NOT NULL,"
     " seq INTEGER NOT NULL, rev INTEGER NOT NULL, day INTEGER NOT NULL, status TEXT NOT NULL, flow TEXT NOT NULL,"
     " tag TEXT NOT NULL,"
@@ -26,15 +27,13 @@ static const char set_up[] =
     " PRIMARY KEY(status, flow, tag, tenant, day)) WITHOUT ROWID;"
     /* where a row stood from write prev on, until write seq moved it */
     "CREATE TABLE past(seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, updated_at REAL NOT NULL,"
-    " prev INTEGER NOT NULL);"
-    /* what was deleted ahead of the tail */
-    "CREATE TABLE gone(run_id TEXT PRIMARY KEY, rev INTEGER NOT NULL) WITHOUT ROWID;";
+    " prev INTEGER NOT NULL);";
 
 static const char forget[] =
     "DROP INDEX IF EXISTS runs_key; DROP INDEX IF EXISTS by_time; DROP INDEX IF EXISTS by_status;"
     "DROP INDEX IF EXISTS by_flow; DROP INDEX IF EXISTS by_flow_status; DROP INDEX IF EXISTS by_tag;"
     "DROP INDEX IF EXISTS by_tenant; DROP INDEX IF EXISTS by_sha256; DROP INDEX IF EXISTS by_schedule;"
-    "DELETE FROM runs; DELETE FROM counters; DELETE FROM past; DELETE FROM gone;"
+    "DELETE FROM runs; DELETE FROM counters; DELETE FROM past;"
     "UPDATE meta SET walk=lower(hex(randomblob(6))), seq=0;";
 
 static const char make_key[] = "CREATE UNIQUE INDEX runs_key ON runs(run_id)";
@@ -59,13 +58,17 @@ static const char complete[] =
     "CREATE INDEX by_schedule ON runs(schedule, updated_at, run_id) WHERE schedule<>'';"
     "INSERT INTO counters SELECT status, flow, tag, tenant, day, count(*) FROM runs GROUP BY 1, 2, 3, 4, 5;";
 
-enum { FIND, INSERT, UPDATE, REMOVE, COUNT, UNCOUNT, TIDY, PAST, PRUNE, GONE, IS_GONE, FORGET_GONE, SEQ, STATEMENTS };
+enum { FIND, INSERT, UPDATE, REMOVE, COUNT, UNCOUNT, TIDY, PAST, PRUNE, SEQ, STATEMENTS };
 
-/* In FIND and below the columns of counters stand in the order status, flow, tag, tenant, day. */
+/* Columns of FIND. Those of counters stand in the order of its key: status, flow, tag, tenant, day. */
+enum { OLD_ID, OLD_SEQ, OLD_AT, OLD_STATUS, OLD_FLOW, OLD_TAG, OLD_TENANT, OLD_DAY, OLD_SCHEDULE, OLD_SHA256,
+       OLD_WORKER, OLD_ERROR };
+
 static const char *const statements[STATEMENTS] = {
-    [FIND] = "SELECT id, rev, seq, updated_at, status, flow, tag, tenant, day FROM runs WHERE run_id=?1",
+    [FIND] = "SELECT id, seq, updated_at, status, flow, tag, tenant, day, schedule, sha256, worker, error FROM runs"
+             " WHERE run_id=?1",
     [INSERT] = "INSERT INTO runs(run_id, updated_at, seq, rev, day, status, flow, tag, tenant, schedule, sha256,"
-               " worker, error, summary) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+               " worker, error, summary, id) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
     [UPDATE] = "UPDATE runs SET updated_at=?2, seq=?3, rev=?4, day=?5, status=?6, flow=?7, tag=?8, tenant=?9,"
                " schedule=?10, sha256=?11, worker=?12, error=?13, summary=?14 WHERE id=?15",
     [REMOVE] = "DELETE FROM runs WHERE id=?1",
@@ -74,20 +77,18 @@ static const char *const statements[STATEMENTS] = {
     [TIDY] = "DELETE FROM counters WHERE status=?1 AND flow=?2 AND tag=?3 AND tenant=?4 AND day=?5 AND n<=0",
     [PAST] = "INSERT INTO past VALUES(?1,?2,?3,?4)",
     [PRUNE] = "DELETE FROM past WHERE seq<=?1",
-    [GONE] = "INSERT INTO gone VALUES(?1,?2) ON CONFLICT DO UPDATE SET rev=max(rev, excluded.rev)",
-    [IS_GONE] = "SELECT 1 FROM gone WHERE run_id=?1 AND rev>?2",
-    [FORGET_GONE] = "DELETE FROM gone WHERE rev<=?1",
     [SEQ] = "UPDATE meta SET seq=?1",
 };
 
 struct rm_writer {
     sqlite3 *db;
     sqlite3_stmt *st[STATEMENTS];
+    rm_search *search;
     bool is_warming, in_transaction, failed;
     bool has_deleted;  /* a row without summary was written while warming */
-    bool has_gone;     /* the table gone may have rows */
-    uint64_t tail_rev; /* up to here the tail has delivered everything */
+    uint64_t revision; /* of the last row */
     int64_t seq, pruned_at;
+    int64_t last_id;   /* ids are never used again: search.c counts on it */
     uint64_t count;
 };
 
@@ -123,21 +124,28 @@ static void run_int(rm_writer *w, int which, int64_t value) {
 
 /* --- one row --- */
 
-static void count_new(rm_writer *w, const rm_row *r) {
+static const char *old_text(const rm_writer *w, int column) {
+    const char *text = (const char *)sqlite3_column_text(w->st[FIND], column);
+    return text ? text : "";
+}
+
+static void count_new(rm_writer *w, const ph_row *r) {
     sqlite3_stmt *st = w->st[COUNT];
-    for (int i = RM_STATUS; i <= RM_TENANT; i++)
+    for (int i = PH_ROW_STATUS; i <= PH_ROW_TENANT; i++)
         bind_text(st, i + 1, r->text[i], r->len[i]);
     sqlite3_bind_int(st, 5, r->day);
     step(w, COUNT);
+    ph_feed_count(r->text[PH_ROW_TENANT], r->text[PH_ROW_STATUS], 1);
 }
 
 /* Takes the row that FIND stands on out of its counter. */
 static void uncount_old(rm_writer *w) {
     for (int which = UNCOUNT; which <= TIDY; which++) {
         for (int i = 0; i < 5; i++)
-            sqlite3_bind_value(w->st[which], i + 1, sqlite3_column_value(w->st[FIND], i + 4));
+            sqlite3_bind_value(w->st[which], i + 1, sqlite3_column_value(w->st[FIND], i + OLD_STATUS));
         step(w, which);
     }
+    ph_feed_count(old_text(w, OLD_TENANT), old_text(w, OLD_STATUS), -1);
 }
 
 /* Remembers where the row that FIND stands on was. */
@@ -145,75 +153,88 @@ static void keep_past(rm_writer *w, const char *key) {
     sqlite3_stmt *st = w->st[PAST];
     sqlite3_bind_int64(st, 1, w->seq);
     bind_text(st, 2, key, -1);
-    sqlite3_bind_double(st, 3, sqlite3_column_double(w->st[FIND], 3));
-    sqlite3_bind_int64(st, 4, sqlite3_column_int64(w->st[FIND], 2));
+    sqlite3_bind_double(st, 3, sqlite3_column_double(w->st[FIND], OLD_AT));
+    sqlite3_bind_int64(st, 4, sqlite3_column_int64(w->st[FIND], OLD_SEQ));
     step(w, PAST);
 }
 
-static void write_row(rm_writer *w, int which, const rm_row *r, int64_t id) {
+static void write_row(rm_writer *w, int which, const ph_row *r, int64_t id) {
     sqlite3_stmt *st = w->st[which];
     bind_text(st, 1, r->key, -1);
     sqlite3_bind_double(st, 2, r->updated_at);
     sqlite3_bind_int64(st, 3, w->seq);
     sqlite3_bind_int64(st, 4, (int64_t)r->revision);
     sqlite3_bind_int(st, 5, r->day);
-    for (int i = 0; i < RM_COLUMNS; i++)
-        bind_text(st, 6 + i, r->text[i] ? r->text[i] : "", r->len[i]);
-    if (which == UPDATE)
-        sqlite3_bind_int64(st, 15, id);
+    for (int i = 0; i < PH_ROW_COLUMNS; i++)
+        bind_text(st, 6 + i, r->text[i], r->len[i]);
+    sqlite3_bind_int64(st, 15, id);
     step(w, which);
 }
 
-static bool was_deleted_later(rm_writer *w, const rm_row *r) {
-    if (!w->has_gone)
-        return false;
-    bind_text(w->st[IS_GONE], 1, r->key, -1);
-    sqlite3_bind_int64(w->st[IS_GONE], 2, (int64_t)r->revision);
-    bool found = step(w, IS_GONE);
-    sqlite3_reset(w->st[IS_GONE]);
-    return found;
+/* Gives a deletion the texts of the row that FIND stands on: an event stream shows it to those who saw the run. */
+static void keep_texts(const rm_writer *w, ph_row *r) {
+    static const int columns[][2] = {{PH_ROW_FLOW, OLD_FLOW}, {PH_ROW_TAG, OLD_TAG}, {PH_ROW_TENANT, OLD_TENANT},
+                                     {PH_ROW_SCHEDULE, OLD_SCHEDULE}, {PH_ROW_SHA256, OLD_SHA256}};
+    size_t room = 0, n = sizeof columns / sizeof *columns;
+    for (size_t i = 0; i < n; i++)
+        room += strlen(old_text(w, columns[i][1])) + 1;
+    char *out = r->gone = malloc(room);
+    for (size_t i = 0; out && i < n; i++) {
+        r->text[columns[i][0]] = out;
+        out = stpcpy(out, old_text(w, columns[i][1])) + 1;
+    }
 }
 
-static void remember_gone(rm_writer *w, const rm_row *r) {
-    bind_text(w->st[GONE], 1, r->key, -1);
-    sqlite3_bind_int64(w->st[GONE], 2, (int64_t)r->revision);
-    step(w, GONE);
-    w->has_gone = true;
+/* Notes what the row that FIND stands on was. */
+static void compare(const rm_writer *w, ph_row *r) {
+    static const int columns[][2] = {{PH_ROW_WORKER, OLD_WORKER}, {PH_ROW_ERROR, OLD_ERROR}};
+    r->past_status = ph_row_status_bit(old_text(w, OLD_STATUS));
+    for (int i = 0; i < 2; i++) {
+        const char *was = old_text(w, columns[i][1]);
+        r->has_other_texts = r->has_other_texts || (*was && strcmp(was, r->text[columns[i][0]]) != 0);
+    }
+    if (r->kind == PH_ROW_DELETE)
+        keep_texts(w, r);
 }
 
-static void take_row(rm_writer *w, const rm_row *r) {
-    if (r->is_ours && r->revision <= w->tail_rev)
-        return; /* the tail has been there: this, or what came after it */
-    if (!r->is_ours)
-        w->tail_rev = r->revision;
-    if (r->kind == RM_DELETE && r->is_ours)
-        remember_gone(w, r);
+/* Replaces or removes the row that FIND stands on. */
+static void change_row(rm_writer *w, ph_row *r) {
+    int64_t id = sqlite3_column_int64(w->st[FIND], OLD_ID);
+    const char *const was[3] = {old_text(w, OLD_FLOW), old_text(w, OLD_WORKER), old_text(w, OLD_ERROR)};
+    bool is_put = r->kind == PH_ROW_PUT;
+    compare(w, r);
+    uncount_old(w);
+    if (is_put)
+        keep_past(w, r->key);
+    if (!rm_search_change(w->search, id, r->key, was, is_put ? r : NULL))
+        w->failed = true;
+    sqlite3_reset(w->st[FIND]);
+    if (is_put)
+        write_row(w, UPDATE, r, id);
+    else
+        run_int(w, REMOVE, id);
+}
+
+static void take_row(rm_writer *w, ph_row *r) {
+    w->revision = r->revision;
     w->count++;
     if (w->is_warming) {
         w->seq++;
-        w->has_deleted = w->has_deleted || r->kind == RM_DELETE;
-        write_row(w, INSERT, r, 0);
+        w->has_deleted = w->has_deleted || r->kind == PH_ROW_DELETE;
+        write_row(w, INSERT, r, ++w->last_id);
         return;
     }
     bind_text(w->st[FIND], 1, r->key, -1);
     bool is_known = step(w, FIND);
-    bool is_newer = !is_known || (uint64_t)sqlite3_column_int64(w->st[FIND], 1) < r->revision;
-    if (is_newer && (is_known || r->kind == RM_PUT) && !(r->kind == RM_PUT && was_deleted_later(w, r))) {
-        int64_t id = is_known ? sqlite3_column_int64(w->st[FIND], 0) : 0;
+    r->is_news = is_known || r->kind == PH_ROW_PUT;
+    if (r->is_news)
         w->seq++;
-        if (is_known) {
-            uncount_old(w);
-            if (r->kind == RM_PUT)
-                keep_past(w, r->key);
-        }
-        sqlite3_reset(w->st[FIND]);
-        if (r->kind == RM_DELETE) {
-            run_int(w, REMOVE, id);
-        } else {
-            write_row(w, is_known ? UPDATE : INSERT, r, id);
-            count_new(w, r);
-        }
-    }
+    if (is_known)
+        change_row(w, r);
+    else if (r->is_news)
+        write_row(w, INSERT, r, ++w->last_id);
+    if (r->kind == PH_ROW_PUT)
+        count_new(w, r);
     sqlite3_reset(w->st[FIND]);
 }
 
@@ -228,13 +249,6 @@ static bool begin(rm_writer *w, ph_error *err) {
 
 static bool commit(rm_writer *w, ph_error *err) {
     run_int(w, SEQ, w->seq);
-    if (w->has_gone) {
-        run_int(w, FORGET_GONE, (int64_t)w->tail_rev);
-        sqlite3_stmt *st = NULL;
-        sqlite3_prepare_v2(w->db, "SELECT 1 FROM gone LIMIT 1", -1, &st, NULL);
-        w->has_gone = sqlite3_step(st) == SQLITE_ROW;
-        sqlite3_finalize(st);
-    }
     if (w->seq - w->pruned_at > PRUNE_EVERY) {
         w->pruned_at = w->seq;
         run_int(w, PRUNE, w->seq - PAST_MAX);
@@ -245,10 +259,10 @@ static bool commit(rm_writer *w, ph_error *err) {
 
 static bool start_over(rm_writer *w, ph_error *err) {
     w->is_warming = true;
-    w->has_gone = w->has_deleted = false;
-    w->tail_rev = w->count = 0;
-    w->seq = w->pruned_at = 0;
-    return run_sql(w, forget, err);
+    w->has_deleted = false;
+    w->revision = w->count = 0;
+    w->seq = w->pruned_at = w->last_id = 0;
+    return run_sql(w, forget, err) && (rm_search_forget(w->search) || fail(w, err));
 }
 
 static bool go_live(rm_writer *w, ph_error *err) {
@@ -265,14 +279,14 @@ static bool go_live(rm_writer *w, ph_error *err) {
     return ok;
 }
 
-bool rm_writer_apply(rm_writer *w, const rm_row *rows, ph_error *err) {
-    for (const rm_row *r = rows; r; r = r->next) {
+bool rm_writer_apply(rm_writer *w, ph_row *rows, ph_error *err) {
+    for (ph_row *r = rows; r; r = r->next) {
         if (!begin(w, err))
             return false;
-        if (r->kind == RM_RESET) {
+        if (r->kind == PH_ROW_RESET) {
             if (!run_sql(w, LOADING_CACHE, err) || !start_over(w, err))
                 return false;
-        } else if (r->kind == RM_LIVE) {
+        } else if (r->kind == PH_ROW_LIVE) {
             if (!go_live(w, err))
                 return false;
         } else {
@@ -292,6 +306,30 @@ uint64_t rm_writer_count(const rm_writer *w) {
     return w->count;
 }
 
+uint64_t rm_writer_revision(const rm_writer *w) {
+    return w->revision;
+}
+
+int64_t rm_writer_lag(const rm_writer *w) {
+    return w->is_warming ? 0 : rm_search_lag(w->search, w->last_id);
+}
+
+bool rm_writer_index(rm_writer *w, ph_error *err) {
+    return begin(w, err) && (rm_search_step(w->search, w->last_id) || fail(w, err)) && commit(w, err);
+}
+
+bool rm_writer_each_count(rm_writer *w, void (*fn)(const char *tenant, const char *status, int64_t n), ph_error *err) {
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(w->db, "SELECT tenant, status, sum(n) FROM counters GROUP BY 1, 2", -1, &st, NULL);
+    while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        fn((const char *)sqlite3_column_text(st, 0), (const char *)sqlite3_column_text(st, 1),
+           sqlite3_column_int64(st, 2));
+        rc = SQLITE_OK;
+    }
+    sqlite3_finalize(st);
+    return rc == SQLITE_DONE || fail(w, err);
+}
+
 rm_writer *rm_writer_open(const char *path, ph_error *err) {
     rm_writer *w = calloc(1, sizeof *w);
     if (!w) {
@@ -303,6 +341,7 @@ rm_writer *rm_writer_open(const char *path, ph_error *err) {
     bool ok = sqlite3_open_v2(path, &w->db, flags, NULL) == SQLITE_OK;
     sqlite3_busy_timeout(w->db, 10000); /* readers open it once it is complete, and never hold it for long */
     ok = (ok || fail(w, err)) && run_sql(w, set_up, err) && run_sql(w, LOADING_CACHE, err);
+    ok = ok && (w->search = rm_search_open(w->db, err));
     for (int i = 0; ok && i < STATEMENTS; i++)
         ok = sqlite3_prepare_v3(w->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &w->st[i], NULL) == SQLITE_OK ||
              fail(w, err);
@@ -318,6 +357,7 @@ void rm_writer_close(rm_writer *w) {
         return;
     for (int i = 0; i < STATEMENTS; i++)
         sqlite3_finalize(w->st[i]);
+    rm_search_close(w->search);
     sqlite3_close(w->db);
     free(w);
 }

@@ -18,9 +18,9 @@ local workers = require "pyoco.service.worker"
 local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
-local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.bundles",
-  "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels", "pyoco.routes.schemas",
-  "pyoco.routes.metrics" }
+local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
+  "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
+  "pyoco.routes.schemas", "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 local WORKERS_RETENTION_SEC = 60
@@ -41,7 +41,7 @@ end
 function M.store(cfg)
   local opened = store.shared(cfg)
   opened.model = readmodel.new()
-  opened.runs.on_write = function(run_id, bytes, revision) opened.model:apply(run_id, bytes, revision) end
+  opened.runs.on_write = function(revision) opened.model:wrote(revision) end
   return opened
 end
 

@@ -184,8 +184,13 @@ local function run(app, req)
     error(("the handler of %s %s returned nothing; return a value, a response, or nil, message, code"):format(
       row.method, row.path))
   end
-  failure_log.write(app, req, message, code, detail)
-  return M.failure(message, code, detail)
+  local answer = M.failure(message, code, detail)
+  if message == "warming" and READS[req.method] and not req.has_waited then
+    answer.wants = "runs" -- C waits for them, and asks once more
+  else
+    failure_log.write(app, req, message, code, detail)
+  end
+  return answer
 end
 
 --- The steps, in order: { name, function }. A script may insert its own.

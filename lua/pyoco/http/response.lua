@@ -93,6 +93,15 @@ function M.watch(opts)
     "last_event_id" })
 end
 
+--- The event stream of all runs' changes (src/httpd/events.c says what it sends). C drives it; this VM is free at once.
+---@param opts table { tenant_id = the caller's (nil = may see all), status, flow, tag, schedule_id,
+---   workflow_yaml_sha256, q (texts; "" = any), timeout_sec = 60, last_event_id = text of the header, counts }
+---@return table response
+function M.events(opts)
+  return asking({ stream = "events", run_status = opts.status }, opts, { "tenant_id", "flow", "tag", "schedule_id",
+    "workflow_yaml_sha256", "q", "timeout_sec", "last_event_id", "counts" })
+end
+
 --- An answer that C holds back until a run has ended; this VM is free at once. In time it is the run's snapshot with
 --- status 200 and the headers of `answer`; otherwise, or when too many streams are open, `answer` itself.
 ---@param opts table { run_id, tenant_id = the caller's (nil = may see all), brief = without task records, timeout_sec,

@@ -7,9 +7,12 @@ local clock = require "host.clock"
 
 local M = {}
 
-local WAIT_MS = 2000  -- for a model that is still warming
+local WAIT_MS = 1000  -- for the tail to bring what this process has written
 local PAST_MAX = 100000 -- as in src/readmodel/writer.c
 local ESTIMATE_SEC = 2
+local RARE = 1000     -- runs with a text: up to so many come out of the index of texts, the newest of more are soon met
+local LAG_MAX = 1000  -- runs that the index of texts lags behind; with more it is still being filled
+local PART_MAX = 16   -- characters of a text that are looked up; the rest is compared
 
 local Model = {}
 Model.__index = Model
@@ -108,8 +111,35 @@ end
 
 local function append(target, list) table.move(list, 1, #list, #target + 1, target) end
 
+--- The part of a text that its index is asked for, as FTS5 quotes it; nil when it has none for such a text (of fewer
+--- than three characters, or no UTF-8).
+local function indexed_part(text)
+  local count = utf8.len(text)
+  if not count or count < 3 or text:find "%z" then return nil end
+  if count > PART_MAX then text = text:sub(1, utf8.offset(text, PART_MAX + 1) - 1) end
+  return '"' .. text:gsub('"', '""') .. '"'
+end
+
+--- What to look up of a search in the index of texts; nil when the runs themselves are gone through, newest first.
+local function rare_part(self, text)
+  local part = text and indexed_part(text)
+  if not part then return nil end
+  local rows, message, code = select(self, ("SELECT count(*), (SELECT max(id) FROM runs)-(SELECT indexed FROM meta)"
+    .. " FROM (SELECT 1 FROM texts WHERE texts MATCH ?1 LIMIT %d)"):format(RARE + 1), part)
+  if not rows then return nil, message, code end
+  if rows[1][1] > RARE or (rows[1][2] or 0) > LAG_MAX then return nil end
+  return part
+end
+
+--- Where runs are taken from: an index of them, or those with a rare text and those too new for the index of texts.
+local function source(index, rare, param)
+  if not rare then return "runs r INDEXED BY " .. index end
+  return ("(SELECT rowid AS id FROM texts WHERE texts MATCH %s UNION SELECT id FROM runs WHERE id>(SELECT indexed"
+    .. " FROM meta)) c CROSS JOIN runs r ON r.id=c.id"):format(param(rare))
+end
+
 --- The statement of a page: runs that are unchanged since the walk began, and those that have moved, at their places.
-local function page_sql(set, index, query, param)
+local function page_sql(set, index, rare, query, param)
   local order = query.oldest_first and "ASC" or "DESC"
   local cursor = query.cursor or {}
   local walk, seq = param(cursor.walk or ""), param(cursor.seq or 0)
@@ -124,7 +154,7 @@ local function page_sql(set, index, query, param)
       t, order, t, order, limit)
   end
   local unchanged = ("(r.seq<=%s OR NOT (SELECT ok FROM v))"):format(seq)
-  local parts = { part("runs r INDEXED BY " .. index, "r", unchanged) }
+  local parts = { part(source(index, rare, param), "r", unchanged) }
   if cursor.walk then
     parts[2] = part("past p CROSS JOIN runs r ON r.run_id=p.run_id", "p",
       ("p.seq>%s AND p.prev<=%s AND (SELECT ok FROM v)"):format(seq, seq))
@@ -144,9 +174,12 @@ end
 ---@return string|nil code "unavailable"
 function Model:page(query)
   local set, index = plan(self, query)
+  local rare, message, code = rare_part(self, query.q)
+  if message then return nil, message, code end
   local values, param = parameters()
-  local sql = page_sql(set, index, query, param)
-  local found, message, code = select(self, sql, table.unpack(values))
+  local sql = page_sql(set, index, rare, query, param)
+  local found
+  found, message, code = select(self, sql, table.unpack(values))
   if not found then return nil, message, code end
   local rows = {}
   for i = 1, math.min(#found, query.limit) do rows[i] = { run_id = found[i][2], summary = found[i][3] } end
@@ -158,12 +191,15 @@ end
 
 --- How many runs there are by status.
 ---@param day integer a local date as 20261125
+---@param tenant_id string|nil only this tenant's
 ---@return table[]|nil list { status ("" = none), count, count of that day }, sorted
 ---@return string|nil message
 ---@return string|nil code "unavailable"
-function Model:counts(day)
-  return select(self, "SELECT status, sum(n), sum(CASE WHEN day=?1 THEN n ELSE 0 END) FROM counters GROUP BY status"
-    .. " ORDER BY status", day)
+function Model:counts(day, tenant_id)
+  local sql = ("SELECT status, sum(n), sum(CASE WHEN day=?1 THEN n ELSE 0 END) FROM counters %s GROUP BY status"
+    .. " ORDER BY status"):format(tenant_id and "WHERE tenant=?2" or "")
+  if tenant_id then return select(self, sql, day, tenant_id) end
+  return select(self, sql, day)
 end
 
 --- How many runs there are by status, of some of them.
@@ -230,11 +266,9 @@ function Model:statuses(run_ids)
 end
 
 --- Notes a write of this process, so that the next question sees it.
----@param run_id string
----@param bytes string|nil the snapshot; nil = deleted
 ---@param revision integer
-function Model:apply(run_id, bytes, revision) -- luacheck: no self
-  require("host.readmodel").apply(run_id, bytes, revision)
+function Model:wrote(revision) -- luacheck: no self
+  require("host.readmodel").wrote(revision)
 end
 
 --- The model of this process, for one VM. Its database is opened when it is first asked.

@@ -21,7 +21,7 @@ local function decode(bytes, what)
   return value
 end
 
---- on_write, where it is set, is told of each write of this process: on_write(run_id, bytes or nil, revision).
+--- on_write, where it is set, is told of each write of this process: on_write(revision).
 local runs = {}
 runs.__index = runs
 
@@ -57,7 +57,7 @@ end
 ---@return string|nil code "conflict" if the run exists
 function runs:create_raw(run_id, bytes)
   local revision, message, code, err_code = self.kv:create(run_id, bytes)
-  if revision and self.on_write then self.on_write(run_id, bytes, revision) end
+  if revision and self.on_write then self.on_write(revision) end
   return revision, message, code, err_code
 end
 
@@ -70,7 +70,7 @@ end
 ---@return string|nil code "conflict" if another write came first
 function runs:update_raw(run_id, bytes, revision)
   local written, message, code, err_code = self.kv:update(run_id, bytes, revision)
-  if written and self.on_write then self.on_write(run_id, bytes, written) end
+  if written and self.on_write then self.on_write(written) end
   return written, message, code, err_code
 end
 
@@ -108,9 +108,7 @@ function runs:create_many(snapshots)
   for n, result in ipairs(self.kv:update_many(entries, many_timeout_ms(#entries))) do
     local i = places[n]
     results[i] = result
-    if result.revision and self.on_write then
-      self.on_write(snapshots[i].run_id, entries[n][2], result.revision)
-    end
+    if result.revision and self.on_write then self.on_write(result.revision) end
   end
   return results
 end
@@ -120,7 +118,7 @@ end
 ---@param revision integer|nil only if it is still this one
 function runs:delete(run_id, revision)
   local marker, message, code, err_code = self.kv:delete(run_id, revision)
-  if marker and self.on_write then self.on_write(run_id, nil, marker) end
+  if marker and self.on_write then self.on_write(marker) end
   return marker, message, code, err_code
 end
 

@@ -15,6 +15,18 @@ local LIST_MAX_SEC = 1
 
 local function present(value) return value ~= nil and value ~= json.null and value ~= "" end
 
+--- The task roots of a run: the configured ones, then the folders of wheels, whose C modules are found as well.
+---@param task_path string[]
+---@param wheels string[]|nil folders
+---@return string[] roots
+function M.roots(task_path, wheels)
+  if not wheels or #wheels == 0 then return task_path end
+  local places = {}
+  for i, root in ipairs(wheels) do places[i] = root .. "/?.so;" end
+  package.cpath = table.concat(places) .. package.cpath
+  return table.move(wheels, 1, #wheels, #task_path + 1, { table.unpack(task_path) })
+end
+
 --- Reads the job's document, if it has one. Runs no user code, so it may be done before the snapshot is known.
 ---@param job table
 ---@return table|nil document { doc } or { message }; nil for a flow known by name

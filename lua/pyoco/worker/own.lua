@@ -124,7 +124,10 @@ local function start(self, cfg, options, log, deadline)
   if not started then return nil, message or "NATS does not answer in time", code or "timeout" end
   self.supervisor = started
   started.quota = 0
-  if turn_until(function() return started.board:idle_slot() end, deadline) then return true end
+  if turn_until(function() return started.board:idle_slot() end, deadline) then
+    turn_until(function() return started.is_ready end, deadline) -- its wheels may take longer; then it goes without
+    return true
+  end
   return nil, "the slot does not start in time; standard error says why", "timeout"
 end
 

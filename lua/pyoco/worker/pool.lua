@@ -1,8 +1,9 @@
 --- The slot processes of a worker: started, started again when they die, talked to. What their frames mean is the
 --- supervisor's business; the frames themselves are described in worker/frames in docs/protocol and here:
 ---
----   to a slot    "B" boot text (first) · "R" a job: {seq, delivery, ack_wait_sec, max_deliver, clock_offset}, its
----                message as body; or {list = true}: list flows · 'C' cancel · 'D' delivered again: {delivery}
+---   to a slot    "B" boot text (first) · "R" a job: {seq, delivery, ack_wait_sec, max_deliver, clock_offset, roots
+---                (of wheels)}, its message as body; or {list = true, roots}: list flows · 'C' cancel · 'D' delivered
+---                again: {delivery}
 ---   from a slot  'I' ready · 'E' cannot work: {error} · 'T' heartbeat · 'L' is cancelling · 'N' nearly done: a next
 ---                job may be sent · 'F' finished: {outcome, error, run_id, ...} · 'W' flows: {flows, errors}
 local json = require "host.json"

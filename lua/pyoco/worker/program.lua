@@ -86,8 +86,9 @@ local function is_direct(cfg, store)
   return info ~= nil and info.config.allow_direct == true
 end
 
-local function new_registry(cfg, store, clock_offset)
+local function new_registry(cfg, store, clock_offset, on_found)
   return registries.new {
+    on_found = on_found,
     workers = store.workers, wall = clock.wall, after = async.after, go = async.go,
     now = function() return clock.wall() + clock_offset() end,
     memory = function() return memory.tree(math.tointeger(uv.os_getpid())) end,
@@ -97,9 +98,26 @@ local function new_registry(cfg, store, clock_offset)
   }
 end
 
+--- The wheels of a worker that synchronises them.
+local function new_wheels(cfg, store, log, supervisor, report)
+  local registry = supervisor.registry
+  registry:wheels(report.block)
+  return require("pyoco.worker.wheels").new { cfg = cfg, store = store, log = log, report = report,
+    now = supervisor.now, publish = function(block) registry:wheels(block) end,
+    used = function() return supervisor:used_sites() end, on_change = function() supervisor:wheels_changed() end }
+end
+
+--- Ends a supervisor of one job when none has come in time.
+local function poll_once(supervisor, seconds)
+  async.after(seconds, function()
+    if supervisor.board:count() == 0 then supervisor:stop(0) else supervisor.quota = 0 end
+  end)
+end
+
 --- Builds and starts the supervisor. Runs in a coroutine.
 ---@param cfg table
----@param options table { run_once, on_settled, on_spent, is_eager (pyoco.worker.supervisor), slot_script, user_script }
+---@param options table { run_once, poll_timeout, on_settled, on_spent, is_eager (pyoco.worker.supervisor), slot_script,
+---  user_script }
 ---@param log table
 ---@param store table
 ---@param on_end fun()
@@ -110,7 +128,9 @@ function M.start(cfg, options, log, store, on_end)
   local limits, message, code = make_resources(cfg, store, log)
   if not limits then return nil, message, code end
   local supervisor
-  local registry = new_registry(cfg, store, function() return supervisor and supervisor.clock_offset or 0 end)
+  local report = cfg.wheel_sync_enabled and require("pyoco.worker.wheel_report").new() or nil
+  local registry = new_registry(cfg, store, function() return supervisor and supervisor.clock_offset or 0 end,
+    report and function(found) report:carry_over(found.wheel_sync) end)
   local boot = boot_text(cfg, is_direct(cfg, store), options.user_script)
   local offset = registry:clock_offset()
   supervisor = supervisors.new {
@@ -119,8 +139,11 @@ function M.start(cfg, options, log, store, on_end)
     clock_offset = offset, quota = options.run_once and 1 or nil, on_end = on_end,
     on_settled = options.on_settled, on_spent = options.on_spent, is_eager = options.is_eager,
   }
-  supervisor:start()
-  log:info("worker ready", { worker_id = cfg.worker_id, tags = cfg.worker_tags, slots = cfg.worker_slots })
+  if report then supervisor.wheels = new_wheels(cfg, store, log, supervisor, report) end
+  supervisor:start(function()
+    log:info("worker ready", { worker_id = cfg.worker_id, tags = cfg.worker_tags, slots = cfg.worker_slots })
+    if options.run_once then poll_once(supervisor, tonumber(options.poll_timeout) or 1.0) end
+  end)
   return supervisor
 end
 
@@ -166,11 +189,6 @@ function M.run(cfg, options, warnings)
       end
       supervisor = started
       if stopped then return supervisor:stop(0) end
-      if options.run_once then
-        async.after(tonumber(options.poll_timeout) or 1.0, function()
-          if supervisor.board:count() == 0 then supervisor:stop(0) else supervisor.quota = 0 end
-        end)
-      end
     end)
     while not ended do uv.run("once") end
     store:close()

@@ -1,18 +1,13 @@
 --- This worker's record in the registry (CONTRACT 12). Written behind: a change is stored within a moment, however
 --- many runs start and end in it; the heartbeat comes by itself.
 local json = require "host.json"
+local reports = require "pyoco.worker.wheel_report"
 
 local M = {}
 
 local null = json.null
 
 local DELAY_SEC = 0.2 -- between a change and its write
-
---- What a worker without wheels says of them.
-local WHEELS_OFF = { enabled = false, last_result = "disabled", last_attempt_at = null, last_success_at = null,
-  last_synced_at = null, last_error = null, selected_count = 0, updated_count = 0, removed_count = 0,
-  skipped_incompatible_count = 0, selected_wheels = json.array {}, updated_wheels = json.array {},
-  removed_wheels = json.array {}, skipped_incompatible = json.array {}, installed_wheels = json.array {} }
 
 local registry = {}
 registry.__index = registry
@@ -46,8 +41,11 @@ function registry:write()
     stored, revision, code = self.workers:get(self.record.worker_id)
     if stored then
       self.record.hidden = stored.hidden == true
+      if self.on_found then self.on_found(stored) end
+      self.on_found = nil
       self.revision = revision
     elseif code == "not_found" or code == "invalid" then
+      self.on_found = nil
       revision, message, code = self.workers:put(self:snapshot())
       self.revision = revision
       return revision and true or nil, message, code
@@ -108,6 +106,13 @@ function registry:flows(list)
   touch(self)
 end
 
+--- How the synchronisation of wheels stands.
+---@param block table wheel_sync
+function registry:wheels(block)
+  self.record.wheel_sync = block
+  touch(self)
+end
+
 --- The last write: this worker has ended.
 function registry:stop()
   local record = self.record
@@ -119,17 +124,18 @@ end
 
 --- A registry record.
 ---@param deps table workers (store.workers), now (function: server's unix seconds), wall (function: this machine's),
----  after (function(sec, fn)), go (function(fn)), memory (function: resident bytes), record (worker_id,
----  instance_id, tags, slots, version, host, pid)
+---  after (function(sec, fn)), go (function(fn)), memory (function: resident bytes), on_found (function(record): gets
+---  what an earlier life has left, if there is something; or nil), record (worker_id, instance_id, tags, slots,
+---  version, host, pid)
 ---@return table
 function M.new(deps)
   local record = { state = "IDLE", hidden = false, current_run_id = null, current_run_ids = json.array {},
     last_run_id = null, last_run_status = null, last_run_started_at = null, last_run_finished_at = null,
     stopped_at = null, stop_reason = null, flows = json.array {}, flow_errors = json.array {},
-    wheel_sync = WHEELS_OFF }
+    wheel_sync = reports.empty(false) }
   for key, value in pairs(deps.record) do record[key] = value end
   return setmetatable({ workers = deps.workers, now = deps.now, wall = deps.wall, after = deps.after, go = deps.go,
-    memory = deps.memory, record = record, stopped = false }, registry)
+    memory = deps.memory, on_found = deps.on_found, record = record, stopped = false }, registry)
 end
 
 return M

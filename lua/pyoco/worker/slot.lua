@@ -256,7 +256,7 @@ function run:start(stored, revision, document)
   self:start_heartbeat()
   self.is_document = document ~= nil -- its commands need the worker's leave
   local flow, text, code = self:outside(function()
-    return build.flow(self.job, document, self.boot.cfg.task_path, self.globals,
+    return build.flow(self.job, document, self.roots, self.globals,
       self.spec.flow_resolver or self.boot.cfg.worker_flow_resolver)
   end)
   if self.cancelled then
@@ -404,7 +404,8 @@ function M.prepare(spec)
 
   local function execute(head, body)
     head = json.decode(head)
-    if head.list then return say("W", build.list(boot.cfg.task_path)) end
+    self.roots = build.roots(boot.cfg.task_path, head.roots)
+    if head.list then return say("W", build.list(self.roots)) end
     self:connect()
     self.head, self.ours = head, { seq = head.seq, delivery = head.delivery }
     self.now = function() return clock.wall() + head.clock_offset end

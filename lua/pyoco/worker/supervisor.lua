@@ -27,6 +27,7 @@ local TICK_SEC = 1.0
 local REREAD_SEC = 30     -- consumers' limits, clock offset, flows
 local SILENT_BEATS = 4    -- a slot that has missed so many heartbeats may not know of a cancel
 local OVERDUE_MIN_SEC = 1   -- what a slot that is busy, but well, may need to cut a task
+local NO_WHEELS = { roots = {}, sites = {} }
 local RESCUE_STOP_SEC = 2 -- after the drain, hand-backs may take this long
 
 local supervisor = {}
@@ -91,10 +92,10 @@ function supervisor:dispatch()
     local key, job = self.board:take()
     if not key then break end
     local limits = self.limits[job.tag]
-    job.key, job.beat_at = key, clock.monotonic()
+    job.key, job.beat_at, job.wheels = key, clock.monotonic(), self:wheel_set()
     local sent = self.pool:send(key, "R", { seq = job.seq, delivery = job.delivery,
-      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset },
-      job.data)
+      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset,
+      roots = job.wheels.roots[1] and job.wheels.roots }, job.data)
     if not sent then self.pool:signal(key, SIGKILL) end -- it hears nothing any more: its end is dealt with
     self.registry:started(self.now())
     self.is_changed = true
@@ -146,13 +147,15 @@ function supervisor:list_flows()
   local key = self.board:idle_slot()
   if not key or not self.board:pause(key) then return end
   self.listed_at = clock.monotonic()
-  self.pool:send(key, "R", { list = true })
+  self.listing = self:wheel_set()
+  self.pool:send(key, "R", { list = true, roots = self.listing.roots })
 end
 
 --- The list has come: the registry shows it; each file that does not load is logged, once for each of its errors.
 ---@param list table { flows, errors }
 function supervisor:flows_listed(list)
   local told = {}
+  self.listing = nil
   for _, fault in ipairs(list.errors) do
     told[fault.message] = true
     if not self.told_faults[fault.message] then
@@ -162,6 +165,29 @@ function supervisor:flows_listed(list)
   end
   self.told_faults = told
   self.registry:flows(list)
+end
+
+--- The wheels that the next run gets.
+---@return table set { roots, sites }
+function supervisor:wheel_set()
+  return self.wheels and self.wheels.set or NO_WHEELS
+end
+
+--- The sites of wheels that slots use, as a set.
+---@return table
+function supervisor:used_sites()
+  local used, sets = {}, { self.listing }
+  for _, job in ipairs(self.board:jobs()) do sets[#sets + 1] = job.key and job.wheels or nil end
+  for _, set in ipairs(sets) do
+    for site in pairs(set.sites) do used[site] = true end
+  end
+  return used
+end
+
+--- Other wheels are installed than before.
+function supervisor:wheels_changed()
+  self.listed_at = nil
+  self:list_flows()
 end
 
 --- A slot has died. What it ran is rescued; what it had not begun is the next to start.
@@ -359,10 +385,18 @@ function supervisor:rest()
   self.pulls:reset()
 end
 
---- Starts slots, pulls and timers.
-function supervisor:start()
-  self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
+--- Jobs may come.
+local function ready(self, on_ready)
+  self.is_ready = true
   if self.is_eager then self:listen() end
+  on_ready()
+  self:pull()
+end
+
+--- Starts slots and timers, and pulls; with wheels not before they have been looked at once.
+---@param on_ready fun() called when jobs may come
+function supervisor:start(on_ready)
+  self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
   self.conn:on_status(function(status) self:on_status(status) end)
   self.timers = {
     async.every(TICK_SEC, function() self:tick() end),
@@ -383,6 +417,8 @@ function supervisor:start()
     end),
   }
   self.pool:start()
+  if not self.wheels then return ready(self, on_ready) end
+  self.wheels:start(function() ready(self, on_ready) end)
 end
 
 --- Ends the loop when nothing is in hand any more.
@@ -430,6 +466,7 @@ function supervisor:finish()
   self.is_ended = true
   for _, stop in ipairs(self.timers) do stop() end
   if self.drain_timer then self.drain_timer() end
+  if self.wheels then self.wheels:stop() end
   self.pool:close()
   local over
   local function done()
@@ -452,7 +489,8 @@ end
 ---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
 ---  on_end (function: it is over), on_settled (function(job, outcome, fields)), on_spent (function: the quota is
 ---  used up and nothing is in hand; default: stop), is_eager (default true: takes jobs from its start on)
----@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, rest
+---@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, rest; .wheels may be set
+---  before start (pyoco.worker.wheels)
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
     log = deps.log, tags = deps.tags, limits = deps.limits, worker_id = deps.cfg.worker_id,

@@ -1,5 +1,5 @@
 /* A row of a snapshot: one pass over its top level, nothing decoded but the few texts that lists filter by. */
-#include "readmodel.h"
+#include "runrow.h"
 #include "jsontext.h"
 #include "snapshot.h"
 #include <math.h>
@@ -13,11 +13,11 @@ static const struct {
     const char *key;
     int column;
 } members[] = {
-    {"\"run_id\"", -1},           {"\"schedule_id\"", RM_SCHEDULE}, {"\"flow_name\"", RM_FLOW},
-    {"\"tag\"", RM_TAG},          {"\"tags\"", -1},                 {"\"tenant_id\"", RM_TENANT},
-    {"\"api_key_id\"", -1},       {"\"status\"", RM_STATUS},        {"\"updated_at\"", -1},
-    {"\"heartbeat_at\"", -1},     {"\"worker_id\"", RM_WORKER},     {"\"error\"", RM_ERROR},
-    {"\"workflow_yaml_sha256\"", RM_SHA256}, /* a column only: the item ends before it */
+    {"\"run_id\"", -1},           {"\"schedule_id\"", PH_ROW_SCHEDULE}, {"\"flow_name\"", PH_ROW_FLOW},
+    {"\"tag\"", PH_ROW_TAG},          {"\"tags\"", -1},                 {"\"tenant_id\"", PH_ROW_TENANT},
+    {"\"api_key_id\"", -1},       {"\"status\"", PH_ROW_STATUS},        {"\"updated_at\"", -1},
+    {"\"heartbeat_at\"", -1},     {"\"worker_id\"", PH_ROW_WORKER},     {"\"error\"", PH_ROW_ERROR},
+    {"\"workflow_yaml_sha256\"", PH_ROW_SHA256}, /* a column only: the item ends before it */
 };
 
 #define MEMBERS (sizeof members / sizeof *members)
@@ -48,7 +48,7 @@ static char *put_item(char *out, const ph_member *found) {
     return out;
 }
 
-int rm_day(double unix_sec) {
+int ph_row_day(double unix_sec) {
     time_t at = (time_t)unix_sec;
     struct tm tm;
     if (!(unix_sec > -1e11 && unix_sec < 1e11) || !localtime_r(&at, &tm))
@@ -56,17 +56,32 @@ int rm_day(double unix_sec) {
     return (tm.tm_year + 1900) * 10000 + (tm.tm_mon + 1) * 100 + tm.tm_mday;
 }
 
-rm_row *rm_row_make(rm_kind kind, const char *key, const char *value, size_t len, uint64_t revision) {
+uint64_t ph_row_status_bit(const char *status) {
+    uint32_t h = 2166136261u;
+    for (const char *c = status; *c; c++)
+        h = (h ^ (unsigned char)*c) * 16777619u;
+    return (uint64_t)1 << (h >> 26);
+}
+
+void ph_row_free(ph_row *row) {
+    if (row)
+        free(row->gone);
+    free(row);
+}
+
+ph_row *ph_row_make(ph_row_kind kind, const char *key, const char *value, size_t len, uint64_t revision) {
     /* the value itself, then each of its parts twice at most: as a column and in the item */
-    size_t key_room = key ? strlen(key) + 1 : 0, room = kind == RM_PUT ? 3 * len + 64 : 0;
-    rm_row *row = calloc(1, sizeof *row + key_room + room);
+    size_t key_room = key ? strlen(key) + 1 : 0, room = kind == PH_ROW_PUT ? 3 * len + 64 : 0;
+    ph_row *row = calloc(1, sizeof *row + key_room + room);
     if (!row)
         return NULL;
-    *row = (rm_row){.kind = kind, .revision = revision, .key = key ? (char *)(row + 1) : NULL};
+    *row = (ph_row){.kind = kind, .revision = revision, .key = key ? (char *)(row + 1) : NULL};
     row->size = sizeof *row + key_room + room;
     if (key)
         memcpy(row + 1, key, key_room);
-    if (kind != RM_PUT)
+    for (int i = 0; i < PH_ROW_COLUMNS; i++)
+        row->text[i] = "";
+    if (kind != PH_ROW_PUT)
         return row;
     char *text = malloc(len + 1), *out = (char *)(row + 1) + key_room;
     ph_member found[MEMBERS] = {{0}};
@@ -77,7 +92,7 @@ rm_row *rm_row_make(rm_kind kind, const char *key, const char *value, size_t len
     memcpy(text, value, len);
     text[len] = '\0';
     if (!ph_snapshot_each(text, len, take_member, found)) {
-        row->kind = RM_DELETE; /* nothing that a list could show */
+        row->kind = PH_ROW_DELETE; /* nothing that a list could show */
         free(text);
         return row;
     }
@@ -85,9 +100,7 @@ rm_row *rm_row_make(rm_kind kind, const char *key, const char *value, size_t len
         row->updated_at = strtod(found[UPDATED_AT].value, NULL);
     if (!isfinite(row->updated_at))
         row->updated_at = 0;
-    row->day = rm_day(row->updated_at);
-    for (int i = 0; i < RM_COLUMNS; i++)
-        row->text[i] = "";
+    row->day = ph_row_day(row->updated_at);
     for (size_t i = 0; i < MEMBERS; i++) {
         int column = members[i].column;
         if (column < 0 || !found[i].value)
@@ -95,19 +108,21 @@ rm_row *rm_row_make(rm_kind kind, const char *key, const char *value, size_t len
         row->text[column] = out;
         out = ph_json_put_text(out, found[i].value, found[i].value_len);
         row->len[column] = (int)(out - row->text[column]);
+        *out++ = '\0';
     }
-    row->text[RM_SUMMARY] = out;
+    row->text[PH_ROW_SUMMARY] = out;
     out = put_item(out, found);
-    row->len[RM_SUMMARY] = (int)(out - row->text[RM_SUMMARY]);
+    row->len[PH_ROW_SUMMARY] = (int)(out - row->text[PH_ROW_SUMMARY]);
+    *out++ = '\0';
     free(text);
     size_t used = (size_t)(out - (char *)row);
-    rm_row *small = used < row->size / 2 ? malloc(used) : NULL; /* thousands wait in the queue while warming */
+    ph_row *small = used < row->size / 2 ? malloc(used) : NULL; /* thousands wait in the queue while warming */
     if (!small)
         return row;
     memcpy(small, row, used);
     small->size = used;
     small->key = (char *)(small + 1);
-    for (int i = 0; i < RM_COLUMNS; i++)
+    for (int i = 0; i < PH_ROW_COLUMNS; i++)
         small->text[i] = row->len[i] ? (char *)small + (row->text[i] - (char *)row) : "";
     free(row);
     return small;

@@ -1,0 +1,57 @@
+--- The process that checks and unpacks one wheel for a worker's supervisor: what is hostile in an archive meets nobody
+--- else, the supervisor's loop goes on, and a time limit is a kill. Its last words on standard error are the reason.
+local archive = require "pyoco.wheel.archive"
+local uv = require "luv"
+
+local M = {}
+
+--- Exit codes, beside 0.
+M.FAILED, M.REFUSED = 1, 3
+
+local commands = {}
+
+--- unpack FILE NAME DIR MAX_BYTES MAX_RATIO MAX_ENTRIES: checks the wheel, then unpacks it into DIR, which is made.
+function commands.unpack(path, name, dir, max_bytes, max_ratio, max_entries)
+  local report = archive.check(path, name, { max_bytes = tonumber(max_bytes), max_ratio = tonumber(max_ratio),
+    max_entries = tonumber(max_entries) })
+  if #report.problems > 0 then
+    io.stderr:write(table.concat(report.problems, "\n"), "\n")
+    return M.REFUSED
+  end
+  local ok, message, code = archive.unpack(path, dir)
+  if ok then return 0 end
+  io.stderr:write(message, "\n")
+  return code == "invalid" and M.REFUSED or M.FAILED
+end
+
+local function remove(path)
+  local stat = uv.fs_lstat(path)
+  if stat and stat.type == "directory" then
+    for name in uv.fs_scandir_next, uv.fs_scandir(path) do remove(path .. "/" .. name) end
+    return uv.fs_rmdir(path)
+  end
+  return not stat or uv.fs_unlink(path)
+end
+
+--- remove PATH...: removes files and folders with all that is in them; links are not followed.
+function commands.remove(...)
+  local code = 0
+  for _, path in ipairs { ... } do
+    local ok, message = remove(path)
+    if not ok then
+      io.stderr:write(message, "\n")
+      code = M.FAILED
+    end
+  end
+  return code
+end
+
+--- Runs one command.
+---@param command string "unpack" | "remove"
+---@param ... string its arguments
+---@return integer exit code
+function M.main(command, ...)
+  return commands[command](...)
+end
+
+return M
