@@ -3,6 +3,7 @@ import { ApiError, headers } from "./api.js";
 
 const RETRY_MS = [300, 1000, 2000, 4000];
 const SILENCE_MS = 7000; // heartbeats come every 2 s: after so long without one the connection is dead
+const HIDDEN_MS = 20000; // a tab that nobody sees gives its connection back: a browser has six for one gateway
 
 // Feeds text; calls on({ event, data, id }) for each event.
 function parser(on) {
@@ -27,7 +28,7 @@ function parser(on) {
 // Follows path() until close(). on(event, data) gets each event but heartbeats, its data decoded; onState("open" | "lost",
 // error) tells how the connection stands. An answer of 4xx ends it (but 429): trying again would not help.
 export function follow(path, on, onState = () => {}) {
-  let closed = false, last, tries = 0, controller, timer;
+  let closed = false, asleep = false, last, tries = 0, controller, timer, hiding;
 
   async function once() {
     controller = new AbortController();
@@ -58,7 +59,7 @@ export function follow(path, on, onState = () => {}) {
   async function run() {
     let error;
     await once().catch((failure) => { error = failure; });
-    if (closed) return;
+    if (closed || asleep) return;
     if (error) {
       onState("lost", error instanceof ApiError ? error : new ApiError(0));
       if (error.status >= 400 && error.status < 500 && error.status !== 429) return;
@@ -66,12 +67,23 @@ export function follow(path, on, onState = () => {}) {
     timer = setTimeout(run, error ? RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)] : 0);
   }
 
+  function seen() {
+    clearTimeout(hiding);
+    if (document.hidden) {
+      hiding = setTimeout(() => { asleep = true; clearTimeout(timer); controller?.abort(); }, HIDDEN_MS);
+    } else if (asleep) {
+      asleep = false;
+      run();
+    }
+  }
+  document.addEventListener("visibilitychange", seen);
+
   run();
   return {
-    // Forgets where it was, for a client that has read everything anew.
-    restart() { last = undefined; },
     close() {
       closed = true;
+      document.removeEventListener("visibilitychange", seen);
+      clearTimeout(hiding);
       clearTimeout(timer);
       controller?.abort();
     },

@@ -16,7 +16,7 @@ const DRAWN_MAX = 600;
 const MARGIN = 10;
 const SMALLEST = 0.62;
 
-export const stateOf = (record, state) => (record?.skipped ? "SKIPPED" : state ?? "PENDING");
+export const stateOf = (record, state) => (record?.skipped ? "SKIPPED" : state ?? "NONE");
 
 function frameTitle(frame) {
   if (frame.kind === "each") return t("each", { as: frame.as, over: frame.over });
@@ -80,8 +80,8 @@ export function graphView(graph, onPick) {
     shape.parts.time.textContent = extra.filter(Boolean).join("  ");
     if (shape.dataset.state === state) return;
     shape.dataset.state = state;
-    put(shape.parts.icon, stateIcon(state));
-    shape.setAttribute("aria-label", t("task", { name, state: stateName(state) }));
+    put(shape.parts.icon, state !== "NONE" && stateIcon(state));
+    shape.setAttribute("aria-label", state === "NONE" ? name : t("task", { name, state: stateName(state) }));
   }
 
   function updateFrame(frame, shape, snapshot) {

@@ -269,17 +269,17 @@ export function show(_, first) {
 
   function open() {
     const { flow, tag, q } = filters; // all states: a run that leaves the one asked for has to be seen leaving
-    const mine = follow(() => `/events${search({ flow, tag, q, timeout_sec: 3600 })}`, (event, data) => {
+    return follow(() => `/events${search({ flow, tag, q, timeout_sec: 3600 })}`, (event, data) => {
       if (event === "run") runs.change(data, holds());
-      else if (event === "deleted") runs.remove(data.run_id);
-      else if (event === "reset") {
-        mine.restart();
-        reload();
-      }
+      else if (event === "deleted" || event === "left") runs.remove(data.run_id);
+      else if (event === "reset") reload(); // also the first one: what comes after it is told from here on
+      else return;
       countsSoon();
       drawTimer ??= later(() => { drawTimer = undefined; settle(); }, DRAW_MS);
-    }, (state, error) => say(state === "lost" ? error?.message ?? t("lost") : "", state === "lost"));
-    return mine;
+    }, (state, error) => {
+      say(state === "lost" ? error?.message ?? t("lost") : "", state === "lost");
+      if (state === "lost" && runs.cursor === "") loadMore(); // no stream: the list at least
+    });
   }
   let stream = open();
 
@@ -302,7 +302,6 @@ export function show(_, first) {
 
   const tick = setInterval(() => list.draw(), TICK_MS);
   readCounts();
-  loadMore();
 
   return {
     node: h("section", { class: "runs-view", "aria-label": t("title") }, filterBar, states, bar, notice, h("div", { class: "list-box" }, newer, list.node, nothing)),
@@ -319,7 +318,6 @@ export function show(_, first) {
       stream.close();
       stream = open();
       readCounts();
-      reload();
     },
     keys: [
       { key: "j", text: () => t("move"), run: () => move(1) },

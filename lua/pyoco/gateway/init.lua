@@ -12,6 +12,7 @@ local logger = require "pyoco.log"
 local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
 local scheduler = require "pyoco.service.scheduler"
+local queue = require "pyoco.service.queue"
 local sweeper = require "pyoco.service.sweeper"
 local workers = require "pyoco.service.worker"
 
@@ -19,7 +20,7 @@ local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
 local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
-  "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
+  "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels", "pyoco.routes.queues",
   "pyoco.routes.schemas", "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
@@ -55,6 +56,7 @@ function M.app()
   authenticate.mount(app)
   app:every(lease.TICK_SEC, "lease", lease.tick)
   app.on_handled = metrics.request
+  app:every(queue.STEP_SEC, "queue_history", queue.sample)
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
   app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
