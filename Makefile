@@ -119,7 +119,7 @@ asan: ## specs under AddressSanitizer and UBSan
 tsan: ## specs under ThreadSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=tsan test
 
-BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn $(BUILD)/bench/chunks
+BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn $(BUILD)/bench/chunks $(BUILD)/bench/watchers
 
 night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the bench
 	@$(MAKE) --no-print-directory test

@@ -92,6 +92,11 @@ M.number = { expected = "a number", parse = function(text)
   if not text:match("^%s*[+-]?[%d.]+[eE]?[+-]?%d*%s*$") then return nil end
   return tonumber((text:gsub("^%s*%+", "")))
 end }
+local SECONDS = { m = 60, h = 3600, d = 86400 }
+M.duration = { expected = "a length of time, as 30d, 12h, 90m or 45s", parse = function(text)
+  local count, unit = trim(text):match "^(%d+%.?%d*)([smhd]?)$"
+  return count and tonumber(count) * (SECONDS[unit] or 1) or nil
+end }
 M.choice = { expected = "one of the listed words", parse = function(text, row)
   for _, choice in ipairs(row.choices) do
     if choice:lower() == trim(text):lower() then return choice end

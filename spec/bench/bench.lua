@@ -18,6 +18,7 @@ local ALONE = {
   { name = "list", module = "spec.bench.list" },
   { name = "batch", module = "spec.bench.batch" },
   { name = "objects", module = "spec.bench.objects" },
+  { name = "watch", module = "spec.bench.watch" },
 }
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,

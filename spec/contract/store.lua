@@ -1,6 +1,7 @@
 --- What every store must do; run by spec/store/* on each backend.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local shared = require "host.shared"
 
 local CFG = {
   work_stream = "PYOCO_WORK", work_subject_prefix = "pyoco.work", dlq_stream = "PYOCO_DLQ",
@@ -212,6 +213,122 @@ return function(busted, open, close)
       assert(changes[1].revision)
       assert.equal("conflict", changes[2].code)
       assert.is_true(store.idempotency:get("a").started)
+    end)
+  end)
+
+  describe("garbage", function()
+    local function keys_of(list)
+      local keys = {}
+      for i, run in ipairs(list) do keys[i] = run.run_id end
+      table.sort(keys)
+      return keys
+    end
+
+    local function all_runs()
+      local list = {}
+      assert(store.garbage:each_run(function(run) list[#list + 1] = run end))
+      table.sort(list, function(a, b) return a.run_id < b.run_id end)
+      return list
+    end
+
+    it("sees every run with its revision and age, deleted and damaged ones too", function()
+      assert.same({}, all_runs())
+      local first = assert(store.runs:create { run_id = "a", status = "FAILED" })
+      assert(store.runs:create_raw("b", "garbage"))
+      local marker = assert(store.runs:delete("c", (assert(store.runs:create { run_id = "c" }))))
+      local list = all_runs()
+      assert.same({ "a", "b", "c" }, keys_of(list))
+      assert.same({ { run_id = "a", status = "FAILED" }, first }, { list[1].snapshot, list[1].revision })
+      assert.same({}, { list[2].snapshot, list[3].snapshot })
+      assert.same({ false, false, true, marker },
+        { list[1].is_deleted, list[2].is_deleted, list[3].is_deleted, list[3].revision })
+      local now = assert(store.garbage:time())
+      for _, run in ipairs(list) do assert.is_true(now - run.created >= 0 and now - run.created < 60) end
+      local found = assert(store.garbage:read_runs { "a", "b", "c", "d" })
+      assert.equal(first, found.a.revision)
+      assert.is_nil(found.b.snapshot)
+      assert.same({}, { found.c, found.d })
+    end)
+
+    it("deletes runs as they were read, tells of it, and erases markers", function()
+      local told = {}
+      local one, two = assert(store.runs:create { run_id = "a" }), assert(store.runs:create { run_id = "b" })
+      store.runs.on_write = function(revision) told[#told + 1] = revision end
+      local results = store.garbage:delete_runs { { run_id = "a", revision = one }, { run_id = "b", revision = one } }
+      store.runs.on_write = nil
+      assert.equal("conflict", results[2].code)
+      assert.same({ results[1].revision }, told)
+      assert.equal(two, select(2, store.runs:get "b"))
+      assert.equal("not_found", select(3, store.runs:get "a"))
+      assert.equal(1, store.garbage:erase_marker(all_runs()[1]))
+      assert.same({ "b" }, keys_of(all_runs()))
+      local again = assert(store.runs:create { run_id = "a" }) -- made anew after the marker was read
+      assert.equal(0, store.garbage:erase_marker { run_id = "a", revision = again - 1 })
+      assert(store.runs:get "a")
+    end)
+
+    it("erases documents and relations that are old enough, without a trace", function()
+      local hash = assert(store.documents:put "text")
+      assert(store.relations:put({ run_id = "r" }, 1.5))
+      assert.same({ hash }, store.garbage:keys "documents")
+      local now = store.garbage:time()
+      assert.is_false(store.garbage:erase("documents", hash, now - 60))
+      assert.equal("text", (store.documents:get(hash)))
+      assert.is_true(store.garbage:erase("documents", hash, now + 60))
+      assert.is_true(store.garbage:erase("documents", hash, now + 60)) -- nothing left to do
+      assert.is_true(store.garbage:erase("relations", "r"))
+      assert.same({ {}, {} }, { store.garbage:keys "documents", store.garbage:keys "relations" })
+      assert.equal("text", store.documents:get(assert(store.documents:put "text")))
+    end)
+
+    it("leaves a document that was stored again after it was found old", function()
+      local hash = assert(store.documents:put "text")
+      local kv = store.garbage.documents
+      local entries_of = kv.entries_of
+      kv.entries_of = function(self, keys)
+        local found = entries_of(self, keys)
+        assert(store.documents:put "text")
+        return found
+      end
+      assert.is_false(store.garbage:erase("documents", hash, store.garbage:time() + 60))
+      kv.entries_of = entries_of
+      assert.equal("text", (store.documents:get(hash)))
+    end)
+
+    it("erases run data by name and age", function()
+      for _, task in ipairs { "a", "b" } do assert(store.data:put("r1", task, "output", ("x"):rep(200000))) end
+      assert(store.data:put("r2", "a", "log", "y"))
+      local names = store.garbage.data:names()
+      table.sort(names)
+      assert.same({ "r1/a/output", "r1/b/output", "r2/a/log" }, names)
+      local now = store.garbage:time()
+      assert.is_false(store.garbage.data:erase("r1/a/output", now - 60))
+      assert.is_true(store.garbage.data:erase "r1/a/output")
+      assert.is_true(store.garbage.data:erase("r1/b/output", now + 60))
+      assert.is_true(store.garbage.data:erase "r1/nothing")
+      assert.same({ "r2/a/log" }, store.garbage.data:names())
+      assert.equal("not_found", select(3, store.data:get("r1", "a", "output", 1e6)))
+      assert.equal("y", (store.data:get("r2", "a", "log", 10)))
+      assert.equal(0, store.garbage.data:erase_orphans(now + 60))
+      assert.equal("y", (store.data:get("r2", "a", "log", 10)))
+    end)
+  end)
+
+  describe("documents", function()
+    it("are kept once a minute, and made young by being stored again", function()
+      local hash = crypto.sha256 "kept"
+      local puts, put = 0, store.documents.kv.put
+      store.documents.kv.put = function(...)
+        puts = puts + 1
+        return put(...)
+      end
+      for _, key in ipairs(shared.keys "document.") do shared.delete(key) end
+      for _ = 1, 3 do assert.equal(hash, store.documents:keep("kept", hash)) end
+      store.documents.kv.put = put
+      assert.equal(1, puts)
+      local before = store.garbage.documents:entries_of({ hash })[hash].revision
+      assert(store.documents:put("kept", hash))
+      assert.is_true(store.garbage.documents:entries_of({ hash })[hash].revision > before)
     end)
   end)
 

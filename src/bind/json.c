@@ -86,20 +86,18 @@ bool ph_json_is_array(lua_State *L, int idx) {
 }
 
 /* --- scratch --- */
+/* Nothing of malloc's outlives a call: the memory of a slot's VM is frozen and restored for each run, and with it this
+ * struct, but what it pointed to was freed at the end of the run before. */
 void json_scratch_clear(json_scratch *scratch) {
     cJSON_Delete(scratch->tree);
     free(scratch->text);
-    scratch->tree = NULL;
-    scratch->text = NULL;
-    scratch->count = 0;
+    free(scratch->numbers);
+    *scratch = (json_scratch){0};
 }
 
 static int scratch_gc(lua_State *L) {
     json_scratch *scratch = lua_touserdata(L, 1);
     json_scratch_clear(scratch);
-    free(scratch->numbers);
-    scratch->numbers = NULL;
-    scratch->room = 0;
     return 0;
 }
 

@@ -23,7 +23,7 @@ typedef struct json_number {
 typedef struct json_scratch {
     cJSON *tree;
     char *text;           /* copy of the input or the output */
-    json_number *numbers; /* kept between calls */
+    json_number *numbers; /* of the text that is decoded */
     size_t count, room;
 } json_scratch;
 

@@ -1,6 +1,7 @@
 /* Life of the model: the queue, the thread that writes. */
 #include "readmodel.h"
 #include "feed.h"
+#include "guard.h"
 #include "log.h"
 #include "nats.h"
 #include "shared.h"
@@ -41,6 +42,7 @@ struct rm_model {
     uint64_t ours;               /* of the last write of this process */
     double ours_until;           /* lists wait for it so long */
     double asked_at;             /* when somebody asked last */
+    double committed_at;
     bool stopping, is_warming, failed;
     uint64_t generation;         /* grows when the model starts over */
     rm_stats stats;
@@ -99,10 +101,12 @@ static void push(rm_model *m, ph_row *row) {
 }
 
 static void on_entry(void *ctx, const ph_entry *e) {
+    ph_guard_see(e);
     push(ctx, ph_row_make(e->deleted ? PH_ROW_DELETE : PH_ROW_PUT, e->key, e->value, e->len, e->revision));
 }
 
 static void on_reset(void *ctx) {
+    ph_guard_clear();
     ph_log("INFO", "pyoco.readmodel", "the bucket of runs was made anew: reading it again");
     push(ctx, ph_row_make(PH_ROW_RESET, NULL, NULL, 0, 0));
 }
@@ -121,19 +125,20 @@ void rm_wrote(rm_model *m, uint64_t revision) {
 
 /* --- the thread --- */
 
-/* How long changes are collected; with the lock. */
-static double batch_sec(const rm_model *m) {
-    return now() - m->asked_at < ASKED_SEC || ph_feed_is_read() ? BATCH_SEC : LAZY_SEC;
+/* Until when changes are collected; with the lock. The first after a pause is written at once. */
+static double batch_until(const rm_model *m) {
+    bool is_asked = now() - m->asked_at < ASKED_SEC || ph_feed_is_read();
+    return is_asked ? m->committed_at + BATCH_SEC : m->queued_at + LAZY_SEC;
 }
 
-/* Waits for rows: some time from the first, 500 rows, or somebody who waits for them. NULL when stopping, or when
+/* Waits for rows: for some time, for 500 rows, or for somebody who waits for them. NULL when stopping, or when
  * none came within idle_sec. */
 static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
     pthread_mutex_lock(&m->lock);
     double idle = now() + idle_sec;
     while (!m->stopping && !m->head && wait_until(&m->filled, &m->lock, idle))
         ;
-    double until = m->queued_at + batch_sec(m);
+    double until = batch_until(m);
     while (m->head && !m->stopping && !m->is_warming && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
            wait_until(&m->filled, &m->lock, until))
         ;
@@ -202,6 +207,7 @@ static void finish(rm_model *m, const ph_row *live, uint64_t through) {
     }
     if (!has_reset)
         m->done = through;
+    m->committed_at = now();
     m->stats.batches++;
     bool became_live = was_warming && !m->is_warming;
     if (became_live)

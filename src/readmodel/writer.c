@@ -11,6 +11,7 @@
 #define LOADING_CACHE "PRAGMA cache_size=-65536"
 #define PAST_MAX 100000 /* older versions of rows that are remembered for cursors; store/readmodel.lua knows it too */
 #define PRUNE_EVERY 256
+#define FILLING 10000 /* rows to index: more than comes in steady work */
 
 static const char set_up[] =
     /* no journal while it is filled for the first time, nobody reads then: each page is written once */
@@ -86,6 +87,7 @@ struct rm_writer {
     sqlite3_stmt *st[STATEMENTS];
     rm_search *search;
     bool is_warming, in_transaction, failed;
+    bool is_filling;   /* the index of texts, after a start */
     bool has_deleted;  /* a row without summary was written while warming */
     uint64_t revision; /* of the last row */
     int64_t seq, pruned_at;
@@ -289,6 +291,13 @@ static bool start_over(rm_writer *w, ph_error *err) {
     return run_sql(w, forget, err) && (rm_search_forget(w->search) || fail(w, err));
 }
 
+/* What the loading took is a multiple of what is needed from now on. */
+static bool give_back(rm_writer *w, ph_error *err) {
+    bool ok = run_sql(w, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory", err);
+    malloc_trim(0);
+    return ok;
+}
+
 static bool go_live(rm_writer *w, ph_error *err) {
     if (!w->is_warming)
         return true;
@@ -297,9 +306,7 @@ static bool go_live(rm_writer *w, ph_error *err) {
     if (!is_unique && (!run_sql(w, keep_newest, err) || !run_sql(w, make_key, err)))
         return false;
     bool ok = run_sql(w, complete, err) && commit(w, err) &&
-              run_sql(w, "PRAGMA journal_mode=WAL; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA cache_size=-4096;"
-                         "PRAGMA shrink_memory", err);
-    malloc_trim(0); /* what the loading took is a multiple of what is needed from now on */
+              run_sql(w, "PRAGMA journal_mode=WAL; PRAGMA cache_size=-2048", err) && give_back(w, err);
     return ok;
 }
 
@@ -339,7 +346,13 @@ int64_t rm_writer_lag(const rm_writer *w) {
 }
 
 bool rm_writer_index(rm_writer *w, ph_error *err) {
-    return begin(w, err) && (rm_search_step(w->search, w->last_id) || fail(w, err)) && commit(w, err);
+    if (!begin(w, err) || !(rm_search_step(w->search, w->last_id) || fail(w, err)) || !commit(w, err))
+        return false;
+    w->is_filling = w->is_filling || rm_writer_lag(w) > FILLING;
+    if (!w->is_filling || rm_writer_lag(w) > 0)
+        return true;
+    w->is_filling = false;
+    return give_back(w, err);
 }
 
 bool rm_writer_each_count(rm_writer *w, void (*fn)(const char *tenant, const char *status, int64_t n), ph_error *err) {

@@ -29,6 +29,14 @@ M.program = {
     { "config", doc = "Show the effective value of every option, and where it comes from.",
       run = { "admin_config", "show" },
       options = { { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." } } },
+    { "runs prune", doc = "Remove runs that have ended, their outputs and logs, and what nobody refers to any more.",
+      run = { "admin_runs", "prune" }, uses_store = true,
+      options = {
+        { "--older-than", required = true, type = "duration", metavar = "<age>",
+          doc = "Runs whose last update is longer ago: 30d, 12h, 90m, 45s." },
+        { "--status", many = true, choices = { "COMPLETED", "FAILED", "CANCELLED" },
+          doc = "Only runs of this status. May be repeated; default: all three." },
+        { "--dry-run", flag = true, doc = "Only say how many there are." }, JSON_OUTPUT } },
     { "wheel build", doc = "Pack a folder of flows and task modules as a wheel for workers.",
       run = { "admin_wheel", "build" },
       options = {

@@ -134,6 +134,29 @@ M.program = {
         { "--include-hidden", flag = true, doc = "Also hidden ones." },
         { "--limit", type = "integer", min = 1, max = 500, doc = "At most so many." },
         { "--output", choices = { "json", "table", "plugins" }, doc = "Table on a terminal, else JSON." } } },
+    { "wheels", doc = "List the wheels in the registry.", run = { "wheels", "list" }, options = { JSON_OUTPUT } },
+    { "wheel-history", doc = "List uploads and deletions of wheels, newest first.", run = { "wheels", "history" },
+      options = {
+        { "--limit", type = "integer", min = 1, max = 500, default = 100, doc = "At most so many." },
+        { "--wheel-name", metavar = "<name>", doc = "Only of this wheel." },
+        { "--action", metavar = "<upload|delete>", doc = "Only these." }, JSON_OUTPUT } },
+    { "wheel-upload", doc = "Put a wheel into the registry, for workers to install.", run = { "wheels", "upload" },
+      options = {
+        { "--wheel-file", required = true, metavar = "<file>", doc = "The wheel; its name says package and version." },
+        { "--tags", doc = "Which workers take it, separated by commas; all if not given." },
+        { "--replace", flag = true, doc = "The default; a version that is there is refused all the same." },
+        { "--no-replace", flag = true, doc = "Undoes it." },
+        { "--preflight", choices = { "strict", "warn", "off" }, default = "strict",
+          doc = "What a wheel that lacks metadata, usage documentation or entry points comes to." },
+        { "--allow-no-entry-points", flag = true, doc = "Entry points may be missing." },
+        { "--allow-missing-usage-doc", flag = true, doc = "Usage documentation may be missing." }, JSON_OUTPUT } },
+    { "wheel-download", doc = "Get a wheel from the registry.", run = { "wheels", "download" },
+      options = {
+        { "NAME", doc = "Its file name; `wheels` lists them." },
+        { "--out", metavar = "<file>", doc = "Where to write it; its name in the current folder if not given." },
+        { "--force", flag = true, doc = "Write over a file that is there." }, JSON_OUTPUT } },
+    { "wheel-delete", doc = "Remove a wheel from the registry; workers drop it.", run = { "wheels", "delete" },
+      options = { { "--name", required = true, doc = "Its file name." }, JSON_OUTPUT } },
   },
 }
 

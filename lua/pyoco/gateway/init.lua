@@ -11,17 +11,19 @@ local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
 local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
+local reassert = require "pyoco.service.reassert"
 local scheduler = require "pyoco.service.scheduler"
 local queue = require "pyoco.service.queue"
 local sweeper = require "pyoco.service.sweeper"
+local retention = require "pyoco.service.retention"
 local workers = require "pyoco.service.worker"
 
 local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
 local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
-  "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels", "pyoco.routes.queues",
-  "pyoco.routes.schemas", "pyoco.routes.metrics" }
+  "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
+  "pyoco.routes.queues", "pyoco.routes.schemas", "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 local WORKERS_RETENTION_SEC = 60
@@ -58,7 +60,9 @@ function M.app()
   app.on_handled = metrics.request
   app:every(queue.STEP_SEC, "queue_history", queue.sample)
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
+  app:every(reassert.EVERY_SEC, "reassert", reassert.duty())
   app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
+  app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
   for _, name in ipairs(ROUTES) do app:mount(require(name)) end

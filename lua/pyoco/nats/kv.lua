@@ -149,27 +149,52 @@ function Bucket:create(key, value, opts)
   return nil, ("key %s of bucket %s exists"):format(key, self.bucket), "conflict", WRONG_LAST_SEQUENCE
 end
 
---- Writes several values, each if its key's last revision is the given one (0: it never had any, not even a marker),
---- all in flight together.
----@param entries table[] { key, value, revision }
----@param timeout_ms integer|nil for all together
----@return table[] results in order: { revision }, or { message, code ("conflict"), err_code }
-function Bucket:update_many(entries, timeout_ms)
+--- Several writes { key, value, revision }, all in flight together.
+local function write_many(kv, entries, headers, timeout_ms)
   local list, places, results = {}, {}, {}
   for i, entry in ipairs(entries) do
     local ok, message, code = M.check_key(entry[1])
     if ok then
       places[#places + 1] = i
-      list[#list + 1] = { self.prefix .. entry[1], entry[2], { expect_last_subject_seq = entry[3] } }
+      list[#list + 1] = { kv.prefix .. entry[1], entry[2], { expect_last_subject_seq = entry[3], headers = headers } }
     else
       results[i] = { message = message, code = code }
     end
   end
   if #list == 0 then return results end
-  for n, result in ipairs((self.js:publish_many(list, timeout_ms))) do
+  for n, result in ipairs((kv.js:publish_many(list, timeout_ms))) do
     results[places[n]] = result.seq and { revision = result.seq } or result
   end
   return results
+end
+
+--- Writes several values, each if its key's last revision is the given one (0: it never had any, not even a marker),
+--- all in flight together.
+---@param entries table[] { key, value, revision }
+---@param timeout_ms integer|nil for all together
+---@return table[] results in order: { revision }, or { message, code ("conflict"), err_code }
+function Bucket:update_many(entries, timeout_ms) return write_many(self, entries, nil, timeout_ms) end
+
+--- Deletes several keys, each if its last revision is the given one, all in flight together.
+---@param entries table[] { key, revision }
+---@param timeout_ms integer|nil for all together
+---@return table[] results as update_many's, with the markers' revisions
+function Bucket:delete_many(entries, timeout_ms)
+  local list = {}
+  for i, entry in ipairs(entries) do list[i] = { entry[1], "", entry[2] } end
+  return write_many(self, list, { [OPERATION] = "DEL" }, timeout_ms)
+end
+
+--- Removes what a key has up to a revision, markers too, without a trace: followers are told nothing.
+---@param key string
+---@param revision integer what was written later stays
+---@return integer|nil removed how many messages
+---@return string|nil message
+---@return string|nil code
+function Bucket:erase(key, revision)
+  local ok, message, code = M.check_key(key)
+  if not ok then return nil, message, code end
+  return self.js:purge(self.stream, { subject = self.prefix .. key, seq = revision + 1 })
 end
 
 --- Deletes a key: a marker replaces the value. A key that is not there gets a marker too.
@@ -207,6 +232,42 @@ function Bucket:get_many(keys)
   local values = {}
   for i, key in ipairs(keys) do values[i] = by_key[key] end
   return values
+end
+
+--- The entries of some keys, markers too, read together.
+---@param keys string[]
+---@return table|nil key -> entry as get gives it
+---@return string|nil message
+---@return string|nil code
+function Bucket:entries_of(keys)
+  local names, by_key = {}, {}
+  for i, key in ipairs(keys) do names[i] = self.prefix .. key end
+  local ok, message, code, err_code = self.last:each_of(names, function(msg)
+    local entry = entry_of(self, msg)
+    by_key[entry.key] = entry
+  end)
+  if not ok then return nil, message, code, err_code end
+  return by_key
+end
+
+--- Calls a function with every entry, markers too, in the order of their keys. Not one moment's picture.
+---@param visit fun(entry: table)
+---@return boolean|nil done
+---@return string|nil message
+---@return string|nil code
+function Bucket:each(visit)
+  return self.last:each(self.prefix .. ">", function(msg) visit(entry_of(self, msg)) end)
+end
+
+--- All keys, sorted, those with a marker only too; no value is read.
+---@return string[]|nil keys
+---@return string|nil message
+---@return string|nil code
+function Bucket:all_keys()
+  local subjects, message, code, err_code = self.last:subjects(self.prefix .. ">")
+  if not subjects then return nil, message, code, err_code end
+  for i, subject in ipairs(subjects) do subjects[i] = subject:sub(#self.prefix + 1) end
+  return subjects
 end
 
 --- All entries, sorted by key; deleted keys are left out. Not one moment's picture: keys are read one by one.

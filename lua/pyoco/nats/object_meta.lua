@@ -48,6 +48,16 @@ end
 ---@return string subject
 function M.subject(bucket, name) return ("$O.%s.M.%s"):format(bucket, crypto.base64url_encode(name, PADDED)) end
 
+--- The name in a metadata subject; nil when it is none.
+---@param bucket string
+---@param subject string
+---@return string|nil name
+function M.name_of(bucket, subject)
+  local prefix = ("$O.%s.M."):format(bucket)
+  if subject:sub(1, #prefix) ~= prefix then return nil end
+  return crypto.base64url_decode((subject:sub(#prefix + 1):gsub("=+$", "")))
+end
+
 --- The subject of an object's chunks.
 ---@param bucket string
 ---@param nuid string

@@ -2,7 +2,6 @@
 --- them is read here too, since all submits of documents share it.
 local json = require "host.json"
 local crypto = require "host.crypto"
-local shared = require "host.shared"
 local canonical = require "pyoco.flow.canonical"
 local fault = require "pyoco.service.fault"
 
@@ -10,10 +9,9 @@ local M = {}
 
 local TAG = "^[%w_-]+$"
 local GRAPH_MAX_BYTES = 1048576
-local KNOWN_SEC = 60   -- how long a stored document is not stored again
 local CHECKED_MAX = 64 -- documents whose check is remembered, per VM
 
---- Stores bytes under their hash once a minute at most.
+--- Stores bytes under their hash, once a minute at most.
 ---@param app table { store }
 ---@param bytes string
 ---@param sha256 string hex
@@ -21,10 +19,8 @@ local CHECKED_MAX = 64 -- documents whose check is remembered, per VM
 ---@return string|nil message
 ---@return string|nil code
 function M.keep(app, bytes, sha256)
-  if shared.get("document." .. sha256) then return true end
-  local ok, message, code = app.store.documents:put(bytes, sha256)
+  local ok, message, code = app.store.documents:keep(bytes, sha256)
   if not ok then return fault.of_store(message, code) end
-  shared.set("document." .. sha256, true, KNOWN_SEC)
   return true
 end
 

@@ -109,6 +109,7 @@ function M.open(conn, cfg, rpc, many)
   local self = verbs.new(cfg, {
     kv = function(bucket) return kv.new(js, bucket) end,
     objects = function(bucket) return require("pyoco.nats.objects").new(js, bucket) end, -- few VMs need it
+    sweep = function(bucket) return require("pyoco.nats.object_sweep").new(js, bucket) end,
     publish = function(subject, bytes, opts) return js:publish(subject, bytes, opts) end,
     publish_many = function(list, timeout_ms) return (js:publish_many(list, timeout_ms)) end,
     hint = function(subject, data) return conn:publish(subject, data) end,

@@ -94,6 +94,67 @@ function kv:update_many(entries)
   return results
 end
 
+--- Deletes several keys, each if it is still at its revision.
+---@param entries table[] { key, revision }
+---@return table[] results { revision } or { message, code }
+function kv:delete_many(entries)
+  local results = {}
+  for i, entry in ipairs(entries) do
+    local revision, message, code = self:delete(entry[1], entry[2])
+    results[i] = revision and { revision = revision } or { message = message, code = code }
+  end
+  return results
+end
+
+--- Removes what a key has up to a revision, without a trace.
+---@param key string
+---@param revision integer
+---@return integer removed
+function kv:erase(key, revision)
+  local entry = self.entries_by_key[key]
+  if not entry or entry.revision > revision then return 0 end
+  self.entries_by_key[key] = nil
+  return 1
+end
+
+--- An entry as NATS's buckets give it.
+local function told(key, entry)
+  return { key = key, value = entry.value, revision = entry.revision, created = entry.created,
+    operation = entry.operation == "put" and "PUT" or "DEL" }
+end
+
+--- The entries of some keys, markers too.
+---@param keys string[]
+---@return table key -> entry
+function kv:entries_of(keys)
+  local by_key = {}
+  for _, key in ipairs(keys) do
+    local entry = self.entries_by_key[key]
+    by_key[key] = entry and told(key, entry)
+  end
+  return by_key
+end
+
+--- All keys, sorted, those with a marker only too.
+---@return string[]
+function kv:all_keys()
+  local keys = {}
+  for key in pairs(self.entries_by_key) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+--- Calls a function with every entry, markers too, in the order of their keys.
+---@param visit fun(entry: table)
+---@return boolean done
+function kv:each(visit)
+  for _, key in ipairs(self:all_keys()) do
+    local entry = self.entries_by_key[key]
+    if entry then visit(told(key, entry)) end
+  end
+  return true
+end
+
 --- The values of some keys: place -> value, nil for what is not there.
 ---@param keys string[]
 ---@return table
@@ -218,6 +279,7 @@ function M.open(cfg)
       object_stores[bucket] = object_stores[bucket] or require("pyoco.store.memory_objects").new(bucket)
       return object_stores[bucket]
     end,
+    sweep = function(bucket) return self.backend.objects(bucket) end,
     publish = function(subject, data, opts)
       local known = opts.msg_id and seen[opts.msg_id]
       if known then return { seq = known, duplicate = true } end

@@ -157,6 +157,30 @@ function Store:get_file(name, path, opts)
   return info
 end
 
+--- As pyoco.nats.object_sweep's names.
+---@return string[]
+function Store:names()
+  local names = {}
+  for name in pairs(self.objects) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+--- As pyoco.nats.object_sweep's erase.
+---@param name string
+---@param before number|nil
+---@return boolean is_gone
+function Store:erase(name, before)
+  local it = self.objects[name]
+  if it and before and it.info.modified >= before then return false end
+  self.objects[name] = nil
+  return true
+end
+
+--- As pyoco.nats.object_sweep's erase_orphans: here an object is whole or not at all.
+---@return integer removed
+function Store:erase_orphans() return self and 0 end
+
 --- As pyoco.nats.objects' delete.
 ---@param name string
 ---@param opts table|nil nuid: only if it is still that one

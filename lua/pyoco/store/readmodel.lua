@@ -11,6 +11,7 @@ local WAIT_MS = 1000  -- for the tail to bring what this process has written
 local PAST_MAX = 100000 -- as in src/readmodel/writer.c
 local ESTIMATE_SEC = 2
 local RARE = 1000     -- runs with a text: up to so many come out of the index of texts, the newest of more are soon met
+local PROBE = 300     -- newest runs that are looked at before the index of texts is
 local LAG_MAX = 1000  -- runs that the index of texts lags behind; with more it is still being filled
 local PART_MAX = 16   -- characters of a text that are looked up; the rest is compared
 
@@ -86,15 +87,18 @@ local function filter_conditions(set, query, param)
     list[#list + 1] = ("r.%s=%s"):format(filter.column, param(query[filter.name]))
     if filter.sparse then list[#list + 1] = ("r.%s<>''"):format(filter.column) end
   end
-  if query.q then
-    local like = param("%" .. query.q:gsub("[%%_\\]", "\\%0") .. "%")
-    local parts = {}
-    for i, column in ipairs { "run_id", "flow", "worker", "error" } do
-      parts[i] = ("r.%s LIKE %s ESCAPE '\\'"):format(column, like)
-    end
-    list[#list + 1] = "(" .. table.concat(parts, " OR ") .. ")"
-  end
   return list
+end
+
+--- Conditions on the texts of r.
+local function text_conditions(query, param)
+  if not query.q then return {} end
+  local like = param("%" .. query.q:gsub("[%%_\\]", "\\%0") .. "%")
+  local parts = {}
+  for i, column in ipairs { "run_id", "flow", "worker", "error" } do
+    parts[i] = ("r.%s LIKE %s ESCAPE '\\'"):format(column, like)
+  end
+  return { "(" .. table.concat(parts, " OR ") .. ")" }
 end
 
 --- Conditions on the place that a run has in the walk, of table t.
@@ -108,8 +112,6 @@ local function place_conditions(query, t, param)
   end
   return list
 end
-
-local function append(target, list) table.move(list, 1, #list, #target + 1, target) end
 
 --- The part of a text that its index is asked for, as FTS5 quotes it; nil when it has none for such a text (of fewer
 --- than three characters, or no UTF-8).
@@ -131,30 +133,39 @@ local function rare_part(self, text)
   return part
 end
 
---- Where runs are taken from: an index of them, or those with a rare text and those too new for the index of texts.
-local function source(index, rare, param)
-  if not rare then return "runs r INDEXED BY " .. index end
-  return ("(SELECT rowid AS id FROM texts WHERE texts MATCH %s UNION SELECT id FROM runs WHERE id>(SELECT indexed"
-    .. " FROM meta)) c CROSS JOIN runs r ON r.id=c.id"):format(param(rare))
+local function joined(...)
+  local all = {}
+  for _, list in ipairs { ... } do table.move(list, 1, #list, #all + 1, all) end
+  return #all > 0 and "WHERE " .. table.concat(all, " AND ") or ""
+end
+
+--- Where runs are taken from: `how` = { index = an index of them, walked whole or only to the `probe`-th run } or
+--- { rare = a text's indexed part }: those with the text and those too new for the index of texts.
+local function source(how, order, set, query, param)
+  if how.rare then
+    return ("(SELECT rowid AS id FROM texts WHERE texts MATCH %s UNION SELECT id FROM runs WHERE id>(SELECT indexed"
+      .. " FROM meta)) c CROSS JOIN runs r ON r.id=c.id"):format(param(how.rare))
+  end
+  local walk = "runs r INDEXED BY " .. how.index
+  if not how.probe then return walk end
+  return ("(SELECT r.* FROM %s %s ORDER BY r.updated_at %s, r.run_id %s LIMIT %d) r"):format(walk,
+    joined(filter_conditions(set, query, param), place_conditions(query, "r", param)), order, order, how.probe)
 end
 
 --- The statement of a page: runs that are unchanged since the walk began, and those that have moved, at their places.
-local function page_sql(set, index, rare, query, param)
+local function page_sql(how, set, query, param)
   local order = query.oldest_first and "ASC" or "DESC"
   local cursor = query.cursor or {}
   local walk, seq = param(cursor.walk or ""), param(cursor.seq or 0)
-  local filters = filter_conditions(set, query, param)
+  local filters = joined(filter_conditions(set, query, param), text_conditions(query, param)):gsub("^WHERE", " AND")
   local limit = param(query.limit + 1)
   local function part(from, t, condition)
-    local where = { condition }
-    append(where, filters)
-    append(where, place_conditions(query, t, param))
-    return ("SELECT * FROM (SELECT %s.updated_at AS at, %s.run_id, r.summary FROM %s WHERE %s"
-      .. " ORDER BY %s.updated_at %s, %s.run_id %s LIMIT %s)"):format(t, t, from, table.concat(where, " AND "),
-      t, order, t, order, limit)
+    local where = joined({ condition }, place_conditions(query, t, param)) .. filters
+    return ("SELECT * FROM (SELECT %s.updated_at AS at, %s.run_id, r.summary FROM %s %s"
+      .. " ORDER BY %s.updated_at %s, %s.run_id %s LIMIT %s)"):format(t, t, from, where, t, order, t, order, limit)
   end
   local unchanged = ("(r.seq<=%s OR NOT (SELECT ok FROM v))"):format(seq)
-  local parts = { part(source(index, rare, param), "r", unchanged) }
+  local parts = { part(source(how, order, set, query, param), "r", unchanged) }
   if cursor.walk then
     parts[2] = part("past p CROSS JOIN runs r ON r.run_id=p.run_id", "p",
       ("p.seq>%s AND p.prev<=%s AND (SELECT ok FROM v)"):format(seq, seq))
@@ -165,6 +176,23 @@ local function page_sql(set, index, rare, query, param)
     order, limit)
 end
 
+--- Runs of a page, one more than it holds if there are more: {at, run_id, summary, ok, walk, seq}.
+local function find(self, query)
+  local set, index = plan(self, query)
+  local function run(how)
+    local values, param = parameters()
+    return select(self, page_sql(how, set, query, param), table.unpack(values))
+  end
+  if not query.q then return run { index = index } end
+  if not query.cursor then -- a text that is met often fills the page out of the newest runs
+    local found, message, code = run { index = index, probe = PROBE }
+    if not found or #found > query.limit then return found, message, code end
+  end
+  local rare, message, code = rare_part(self, query.q)
+  if message then return nil, message, code end
+  return run { index = index, rare = rare }
+end
+
 --- A page of runs, newest first.
 ---@param query table { limit, and what is wanted of: status, flow, tag, tenant_id, workflow_yaml_sha256, schedule_id
 ---  (equal), updated_after (unix seconds, above), q (text in run_id, flow, worker or error), oldest_first (boolean),
@@ -173,13 +201,7 @@ end
 ---@return table|string|nil cursor of the next page, nil when there is none; or the message ("warming")
 ---@return string|nil code "unavailable"
 function Model:page(query)
-  local set, index = plan(self, query)
-  local rare, message, code = rare_part(self, query.q)
-  if message then return nil, message, code end
-  local values, param = parameters()
-  local sql = page_sql(set, index, rare, query, param)
-  local found
-  found, message, code = select(self, sql, table.unpack(values))
+  local found, message, code = find(self, query)
   if not found then return nil, message, code end
   local rows = {}
   for i = 1, math.min(#found, query.limit) do rows[i] = { run_id = found[i][2], summary = found[i][3] } end
@@ -187,6 +209,24 @@ function Model:page(query)
   if #found <= query.limit or not last then return rows end
   local keeps = last[4] == 1
   return rows, { updated_at = last[1], run_id = last[2], walk = last[5], seq = keeps and query.cursor.seq or last[6] }
+end
+
+--- Runs of a status that were last updated before a time, oldest first.
+---@param status string
+---@param before number unix seconds
+---@param after table|nil { updated_at, run_id }: only those behind it
+---@param limit integer
+---@return table[]|nil rows { run_id, updated_at }
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:old(status, before, after, limit)
+  after = after or { updated_at = -math.huge, run_id = "" }
+  local found, message, code = select(self, "SELECT run_id, updated_at FROM runs INDEXED BY by_status WHERE status=?1"
+    .. " AND updated_at<?2 AND (updated_at, run_id)>(?3, ?4) ORDER BY updated_at, run_id LIMIT ?5", status, before,
+    after.updated_at, after.run_id, limit)
+  if not found then return nil, message, code end
+  for i, row in ipairs(found) do found[i] = { run_id = row[1], updated_at = row[2] } end
+  return found
 end
 
 --- How many runs there are by status.

@@ -3,11 +3,13 @@
 --- Every verb answers a value, or nil, message, code (pyoco.err). Revisions are KV revisions.
 local json = require "host.json"
 local crypto = require "host.crypto"
+local shared = require "host.shared"
 local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local REQUEST_TIMEOUT_MS = 2000
+local DOCUMENT_KNOWN_SEC = 60
 
 --- How long many requests in flight may take: a slow server needs longer for a thousand than for one.
 local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
@@ -270,14 +272,30 @@ end
 local documents = {}
 documents.__index = documents
 
---- Stores bytes under their own sha256; storing them again changes nothing.
+--- Stores bytes under their own sha256. Storing them again makes them young again, so that pruning, which takes old
+--- documents that no run refers to, leaves them to the run that is about to (decision 0019).
 ---@param bytes string
 ---@param sha256 string|nil hex, if known
 ---@return string|nil sha256
 function documents:put(bytes, sha256)
   sha256 = sha256 or crypto.sha256(bytes)
-  local revision, message, code = self.kv:create(sha256, bytes)
-  if not revision and code ~= "conflict" then return nil, message, code end
+  local revision, message, code = self.kv:put(sha256, bytes)
+  if not revision then return nil, message, code end
+  return sha256
+end
+
+--- Stores bytes as put does, though once a minute at most in one process: many runs have the same.
+---@param bytes string
+---@param sha256 string hex
+---@return string|nil sha256
+---@return string|nil message
+---@return string|nil code
+function documents:keep(bytes, sha256)
+  local known = ("document.%s.%s"):format(self.kv.stream or "memory", sha256)
+  if shared.get(known) then return sha256 end
+  local ok, message, code = self:put(bytes, sha256)
+  if not ok then return nil, message, code end
+  shared.set(known, true, DOCUMENT_KNOWN_SEC)
   return sha256
 end
 
@@ -344,7 +362,8 @@ function hints:done(run_id)
   return self.backend.hint("pyoco.hint.done." .. run_id, run_id)
 end
 
---- Verbs of subjects that few VMs need: name -> module with new(cfg, backend). A store loads one when it is first used.
+--- Verbs of subjects that few VMs need: name -> module with new(cfg, backend, store). A store loads one when it is
+--- first used.
 local PARTS = {
   relations = "pyoco.store.relations",
   keys = "pyoco.store.keys",
@@ -352,6 +371,7 @@ local PARTS = {
   wheel_history = "pyoco.store.wheel_history",
   queues = "pyoco.store.queues",
   lease = "pyoco.store.lease",
+  garbage = "pyoco.store.garbage",
   schedules = "pyoco.store.schedules",
   work = "pyoco.store.work",
   idempotency = "pyoco.store.idempotency",
@@ -365,7 +385,7 @@ function M.part(store, name)
   local module = PARTS[name]
   if not module then return nil end
   local backend = rawget(store, "backend")
-  local verbs = require(module).new(backend.cfg, backend)
+  local verbs = require(module).new(backend.cfg, backend, store)
   rawset(store, name, verbs)
   return verbs
 end
@@ -373,8 +393,9 @@ end
 --- The verbs over one backend.
 ---@param cfg table configuration: bucket and stream names
 ---@param backend table { kv(bucket) -> kv object (pyoco.nats.kv's verbs), objects(bucket) -> object store
----  (pyoco.nats.objects' verbs), publish(subject, bytes, opts) -> {seq}, publish_many(list of {subject, bytes, opts}),
----  hint(subject, data), count(stream) -> messages in it, follow(bucket) -> a tail of the bucket (host.tail's),
+---  (pyoco.nats.objects' verbs), sweep(bucket) -> pyoco.nats.object_sweep's, publish(subject, bytes, opts) -> {seq},
+---  publish_many(list of {subject, bytes, opts}), hint(subject, data), count(stream) -> messages in it,
+---  follow(bucket) -> a tail of the bucket (host.tail's),
 ---  work(stream) -> its messages by sequence (pyoco.nats.work_stream's verbs);
 ---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
 ---@return table { runs, jobs, dlq, workers, documents, data, hints, backend }

@@ -100,8 +100,8 @@ function M.publish(store, flow, image)
   if not flow.source then return end
   local graph = canonical.encode(flow.graph)
   image.graph_sha256, image.source_sha256 = crypto.sha256(graph), crypto.sha256(flow.source)
-  store.documents:put(graph, image.graph_sha256)
-  store.documents:put(flow.source, image.source_sha256)
+  store.documents:keep(graph, image.graph_sha256)
+  store.documents:keep(flow.source, image.source_sha256)
 end
 
 return M
