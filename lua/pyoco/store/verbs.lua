@@ -337,7 +337,7 @@ end
 ---@param run_id string
 ---@param task string
 ---@param kind string
----@param max_bytes integer a larger one is "too_large"
+---@param max_bytes integer|nil a larger one is "too_large"
 ---@return string|nil bytes
 ---@return table|string info {size, sha256, ...}, or message
 ---@return string|nil code "not_found"
@@ -345,6 +345,19 @@ function data:get(run_id, task, kind, max_bytes)
   local objects, message, code = self:objects()
   if not objects then return nil, message, code end
   return objects:get(("%s/%s/%s"):format(run_id, task, kind), { max_bytes = max_bytes })
+end
+
+--- Where its bytes are, for an answer that C sends (pyoco.http.response, object).
+---@param run_id string
+---@param task string
+---@param kind string
+---@return table|nil source as pyoco.nats.objects gives it: { size, sha256, ... }
+---@return string|nil message
+---@return string|nil code "not_found"
+function data:source(run_id, task, kind)
+  local objects, message, code = self:objects()
+  if not objects then return nil, message, code end
+  return objects:source(("%s/%s/%s"):format(run_id, task, kind))
 end
 
 local hints = {}
