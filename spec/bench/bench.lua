@@ -19,6 +19,7 @@ local ALONE = {
   { name = "batch", module = "spec.bench.batch" },
   { name = "objects", module = "spec.bench.objects" },
   { name = "watch", module = "spec.bench.watch" },
+  { name = "wheels", module = "spec.bench.wheels" },
 }
 
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,

@@ -1,5 +1,7 @@
 local http = require "host.http"
 local httpd = require "host.httpd"
+local multipart = require "pyoco.http.multipart"
+local tmp = require "spec.support.tmp"
 local web = require "spec.support.web"
 
 local APP = [[
@@ -49,6 +51,32 @@ describe("host.http", function()
       body()
     end)
   end
+
+  serves("sends a form, its file read from disk meanwhile", function()
+    local dir = tmp.dir()
+    finally(function()
+      tmp.remove(dir)
+      stop()
+    end)
+    local path = tmp.write(dir .. "/f", ("f"):rep(2000000) .. "end")
+    local most = 0
+    local answer = assert(http.request { url = url .. "/form", form = { { "a", "x\0y" },
+      { name = "file", path = path, filename = 'b".bin', content_type = "x/y" } },
+      on_idle = function(sent) most = math.max(most, sent) end, stall_sec = 30 })
+    local boundary = answer.headers["x-type"]:match("^multipart/form%-data; boundary=(.+)$")
+    local parts = assert(multipart.parse(answer.body:sub(#"/form|" + 1), "multipart/form-data; boundary=" .. boundary))
+    assert.same({ name = "a", data = "x\0y" }, parts[1])
+    assert.same({ "file", 'b".bin', "x/y" }, { parts[2].name, parts[2].filename, parts[2].content_type })
+    assert.is_true(parts[2].data == tmp.read(path))
+    assert.is_true(most > 0)
+    answer = assert(http.request { url = url .. "/a", body = "again" }) -- nothing of the form stays
+    assert.equal("/a|again", answer.body)
+    for _, form in ipairs { { { name = "f", path = dir .. "/missing", filename = "f", content_type = "x" } },
+      { { name = "f", path = path } }, { { "a" } } } do
+      assert.is_false(pcall(http.request, { url = url, form = form }))
+    end
+    assert.equal("/a|", assert(http.request { url = url .. "/a" }).body)
+  end)
 
   serves("gets, posts and sends any method", function()
     local answer = assert(http.request { url = url .. "/a" })

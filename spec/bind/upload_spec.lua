@@ -42,6 +42,12 @@ local HEAD = 'Content-Disposition: form-data; name="file"; filename="a.bin"\r\nC
 describe("host.httpd uploads", function()
   local server, remove, spool
 
+  local level = os.getenv "PYOCO_LOG_LEVEL"
+  setup(function() uv.os_setenv("PYOCO_LOG_LEVEL", "CRITICAL") end)
+  teardown(function()
+    if level then uv.os_setenv("PYOCO_LOG_LEVEL", level) else uv.os_unsetenv "PYOCO_LOG_LEVEL" end
+  end)
+
   local function serve(options)
     local dir
     dir, remove = web.folder()

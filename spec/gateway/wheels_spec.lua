@@ -4,6 +4,7 @@ local http = require "host.http"
 local json = require "host.json"
 local fixture = require "spec.support.fixture"
 local gateways = require "spec.support.gateway"
+local make_key = require("spec.support.keys").make
 local nats = require "spec.support.nats"
 local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
@@ -154,6 +155,32 @@ describe("wheels", function()
       assert.equal(round, #names())
     end
     assert.equal(5, chunks())
+  end)
+
+  it("need a key before anything of them is read, where keys are asked for", function()
+    local env = { PYOCO_HTTP_AUTH_MODE = "api_key" }
+    for name, value in pairs(ENV) do env[name] = value end
+    local locked = gateways.start { nats_url = server.url, env = env }
+    finally(function() locked:stop() end)
+    locked:wait("/ready", function(answer) return answer.status == 200 end, "the gateway to be ready")
+    local key, key_id = make_key(store)
+    local function try(headers, bytes)
+      local body, kind = http.multipart({}, { { name = "wheel", filename = NAME, data = bytes } })
+      headers["content-type"] = kind
+      return assert(locked:fetch("/wheels", { method = "POST", body = body, headers = headers }))
+    end
+    local large = ("x"):rep(500000)
+    assert.equal(401, try({}, large).status)
+    assert.equal(403, try({ ["x-api-key"] = key .. "x" }, large).status)
+    assert.equal(401, locked:fetch("/wheels/" .. NAME).status)
+    -- not a byte of the body was asked for: this client sends it only when told to
+    local text = web.raw(tonumber(locked.url:match(":(%d+)$")), "POST /wheels HTTP/1.1\r\nHost: a\r\nContent-Length: "
+      .. "500000\r\nContent-Type: multipart/form-data; boundary=b\r\nExpect: 100-continue\r\n\r\n")
+    assert.truthy(text:find("^HTTP/1.1 401 Unauthorized"), text)
+    local answer = try({ ["x-api-key"] = key }, large)
+    assert.equal(200, answer.status, answer.body)
+    local event = locked:fetch("/wheels/history?limit=1", { headers = { ["x-api-key"] = key } }).json[1]
+    assert.same({ tenant_id = "acme", api_key_id = key_id }, event.actor)
   end)
 
   it("are gone after DELETE, and say who did it", function()

@@ -2,7 +2,11 @@
  *   request{ url, method = "GET" ("POST" with a body), headers = { name = value }, body = string,
  *            timeout_sec = 30 (0 = none), connect_timeout_sec = 5, max_bytes = 64 MiB of body kept,
  *            follow = false (redirects), ca_file, on_headers = fn(status, headers), on_data = fn(chunk),
- *            on_idle = fn(), idle_ms = 100 (called about that often during the request) }
+ *            on_idle = fn(sent, received), idle_ms = 100 (called about that often during the request, with the bytes
+ *            of bodies so far),
+ *            form = { { name, value }, { name =, path =, filename =, content_type = }, ... } (the body, instead of
+ *            `body`; files are read while they are sent), stall_sec (a transfer that does not move for so long is
+ *            "timeout") }
  *       -> { status, headers = { lower-case name = value }, body } | nil, message, code
  *     With on_data the body is handed over in chunks and not kept; returning false ends the request with what there
  *     is (stopped = true in the result); so does false from on_idle. A Lua error in a callback is raised again from request.
@@ -18,7 +22,7 @@
  * Connections are kept per VM and used again. Only http and https. In a script VM Ctrl-C (SIGINT) during a request
  * ends it with "cancelled"; a handler that was installed before runs afterwards. request blocks its thread:
  * for scripts and handlers; in a flow's task use ctx:http.
- * Not bound: cookies, proxies beyond the environment's, upload streams (nobody needs them yet). */
+ * Not bound: cookies, proxies beyond the environment's, other upload streams (nobody needs them yet). */
 #include "http/http.h"
 #include <pthread.h>
 #include <signal.h>
@@ -32,6 +36,7 @@ typedef struct client { /* one per VM, in the registry */
     CURLM *multi;
     CURL *easy;
     struct curl_slist *headers; /* of the request in progress */
+    curl_mime *form;            /* its body, when it is a form */
     ph_answer answer;           /* its memory is kept for the next request */
     lua_State *L;               /* whose callbacks to call; set during a request */
     int on_data, on_headers, on_idle; /* stack indexes, 0 = none */
@@ -123,6 +128,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ud) {
 static int close_client(lua_State *L) {
     client *c = lua_touserdata(L, 1);
     curl_slist_free_all(c->headers);
+    curl_mime_free(c->form);
     if (c->easy)
         curl_easy_cleanup(c->easy);
     if (c->multi)
@@ -171,6 +177,10 @@ static void set_options(lua_State *L, client *c) {
     curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
     ph_http_set_options(L, c->easy, &c->answer, &c->headers, false);
+    long stall = (long)ph_http_number(L, "stall_sec", 0);
+    curl_easy_setopt(c->easy, CURLOPT_LOW_SPEED_LIMIT, stall > 0 ? 1L : 0L);
+    curl_easy_setopt(c->easy, CURLOPT_LOW_SPEED_TIME, stall);
+    ph_http_form(L, c->easy, &c->form);
 }
 
 /* Calls on_idle, if there is one. Returns whether the transfer goes on. */
@@ -178,8 +188,13 @@ static bool idle(client *c) {
     if (!c->on_idle)
         return true;
     lua_State *L = c->L;
+    curl_off_t sent = 0, received = 0;
+    curl_easy_getinfo(c->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    curl_easy_getinfo(c->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
     lua_pushvalue(L, c->on_idle);
-    if (!guard(c, 0, 1))
+    lua_pushinteger(L, sent);
+    lua_pushinteger(L, received);
+    if (!guard(c, 2, 1))
         return false;
     c->stopped = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
     lua_pop(L, 1);

@@ -10,6 +10,7 @@ int luaopen_host_slots(lua_State *L);
 int luaopen_host_task(lua_State *L);
 int luaopen_host_clock(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
+int luaopen_host_guard(lua_State *L);
 int luaopen_host_json(lua_State *L);
 int luaopen_host_metrics(lua_State *L);
 int luaopen_host_process(lua_State *L);
@@ -23,6 +24,7 @@ static const luaL_Reg modules[] = {
     {"host", luaopen_host},
     {"host.clock", luaopen_host_clock},
     {"host.crypto", luaopen_host_crypto},
+    {"host.guard", luaopen_host_guard},
     {"host.json", luaopen_host_json},
     {"host.task", luaopen_host_task},
     {"host.shared", luaopen_host_shared},

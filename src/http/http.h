@@ -41,6 +41,11 @@ double ph_http_number(lua_State *L, const char *key, double fallback);
 void ph_http_set_options(lua_State *L, CURL *easy, ph_answer *a, struct curl_slist **headers,
                          bool copies_body);
 
+/* The body of option `form`: a list of { name, value } and { name =, path =, filename =, content_type = }; the file is
+ * read from disk while it is sent. *form, which is freed first, is NULL when there is no such option; the caller frees
+ * it by curl_mime_free after the request. Raises for what is no form. */
+void ph_http_form(lua_State *L, CURL *easy, curl_mime **form);
+
 /* PH_* code of a failure. */
 const char *ph_http_code(CURLcode rc);
 

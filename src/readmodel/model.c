@@ -1,6 +1,7 @@
 /* Life of the model: the queue, the thread that writes. */
 #include "readmodel.h"
 #include "feed.h"
+#include "guard.h"
 #include "log.h"
 #include "nats.h"
 #include "shared.h"
@@ -100,10 +101,12 @@ static void push(rm_model *m, ph_row *row) {
 }
 
 static void on_entry(void *ctx, const ph_entry *e) {
+    ph_guard_see(e);
     push(ctx, ph_row_make(e->deleted ? PH_ROW_DELETE : PH_ROW_PUT, e->key, e->value, e->len, e->revision));
 }
 
 static void on_reset(void *ctx) {
+    ph_guard_clear();
     ph_log("INFO", "pyoco.readmodel", "the bucket of runs was made anew: reading it again");
     push(ctx, ph_row_make(PH_ROW_RESET, NULL, NULL, 0, 0));
 }

@@ -16,7 +16,9 @@ local M = {}
 ---@field ca_file? string
 ---@field on_headers? fun(status: integer, headers: table<string, string>)
 ---@field on_data? fun(chunk: string): boolean? false ends the request
----@field on_idle? fun(): boolean?
+---@field on_idle? fun(sent: integer, received: integer): boolean? bytes of bodies so far
+---@field form? table[] { name, value } and { name =, path =, filename =, content_type = }: the body, files read as sent
+---@field stall_sec? integer a transfer that does not move for so long is a "timeout"
 ---@field idle_ms? integer default 100
 
 ---@class host.http.Response

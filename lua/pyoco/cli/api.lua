@@ -14,6 +14,7 @@ local HINTS = {
   [403] = "the key is not valid (any more); ask for a new one",
   [404] = "check the id; `client.lua submit` and `submit-yaml` print it",
   [405] = "this gateway does not know the call; is it of the same version?",
+  [409] = "it does not fit what is there; the reason says why",
   [413] = "make it smaller, or raise the gateway's limit (docs/reference/config.md)",
   [422] = "mend what the reason names, and send it again",
   [503] = "NATS or the gateway is not ready; try again in a moment, and look at GET /ready",
@@ -69,6 +70,36 @@ end
 ---@return table|nil failure
 function Api:post_form(path, fields, files, opts)
   return shaped(self, opts and opts.file, self.transport:post_form(path, fields, files, opts))
+end
+
+--- Posts a form with a file that is read from disk while it is sent.
+---@param path string
+---@param fields table list of { name, text }
+---@param file table { name, path, filename, content_type }
+---@param opts table|nil as request
+---@return table|nil answer
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function Api:post_file(path, fields, file, opts)
+  return shaped(self, nil, self.transport:post_file(path, fields, file, opts))
+end
+
+--- Gets a body of any size into a file.
+---@param path string
+---@param to string
+---@param opts table|nil as request
+---@return table|nil answer { status, headers, size }
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function Api:get_file(path, to, opts)
+  local answer, message, code, failure = self.transport:get_file(path, to, opts)
+  if code == "internal" and not failure then
+    return nil, message, code, { shape = "file", reason = message,
+      hints = { "check the folder, or name another file with --out" } }
+  end
+  return shaped(self, nil, answer, message, code, failure)
 end
 
 --- Follows an event stream until it ends, on_event returns false, or it breaks.

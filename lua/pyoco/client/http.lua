@@ -273,7 +273,8 @@ function Client:list_wheel_history(opts)
 end
 
 --- Adds a wheel. Its version must be above all stored ones of the same package.
----@param opts table { filename, data (bytes), replace (default true), tags (list) }
+---@param opts table { filename, data (bytes) or path (of a file, which is read while it is sent), replace (default
+---  true), tags (list) }
 ---@return table|nil { name, size_bytes, digest, ... }
 ---@return string|nil message
 ---@return string|nil code "conflict": the version
@@ -281,9 +282,15 @@ end
 function Client:upload_wheel(opts)
   local fields = { { "replace", opts.replace == false and "false" or "true" } }
   if opts.tags and #opts.tags > 0 then fields[2] = { "tags", table.concat(opts.tags, ",") } end
-  local answer, message, code, failure = self.transport:post_form("/wheels", fields, { { name = "wheel",
-    filename = opts.filename, content_type = "application/octet-stream", data = opts.data } },
-    { timeout_sec = opts.timeout_sec or 600 })
+  local file = { name = "wheel", path = opts.path, filename = opts.filename or opts.path:match("[^/]*$"),
+    content_type = "application/octet-stream", data = opts.data }
+  local answer, message, code, failure
+  if opts.path then
+    answer, message, code, failure = self.transport:post_file("/wheels", fields, file)
+  else
+    answer, message, code, failure = self.transport:post_form("/wheels", fields, { file },
+      { timeout_sec = opts.timeout_sec or 600 })
+  end
   if not answer then return nil, message, code, failure end
   return json.decode(answer.body)
 end
@@ -299,6 +306,19 @@ function Client:download_wheel(wheel_name)
     { timeout_sec = 600 })
   if not answer then return nil, message, code, failure end
   return answer.body
+end
+
+--- Gets a wheel of any size into a file.
+---@param wheel_name string
+---@param path string appears when the wheel is complete and verified
+---@return boolean|nil done
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function Client:download_wheel_file(wheel_name, path)
+  local answer, message, code, failure = self.transport:get_file("/wheels/" .. segment(wheel_name), path)
+  if not answer then return nil, message, code, failure end
+  return true
 end
 
 --- Removes a wheel.

@@ -1,6 +1,7 @@
 --- Requests to a gateway, for the client library and for the command line: addresses, the key, multipart bodies, event
 --- streams, and failures as nil, message, code, failure. `failure` is { status, body } of an answer that is no success,
 --- and nil when there was no answer.
+local crypto = require "host.crypto"
 local http = require "host.http"
 local json = require "host.json"
 local sse = require "pyoco.client.sse"
@@ -11,6 +12,7 @@ local Transport = {}
 Transport.__index = Transport
 
 local CONNECT_TIMEOUT_SEC = 5
+local STALL_SEC = 120 -- of large files: the gateway stores what has come before it answers
 
 --- Codes of refusals; the other 4xx are "invalid", 5xx "unavailable".
 local CODES = { [401] = "unauthorized", [403] = "forbidden", [404] = "not_found", [409] = "conflict",
@@ -52,7 +54,8 @@ end
 --- Sends a request and takes 2xx as success.
 ---@param method string
 ---@param path string
----@param opts table|nil { query = {{name, value}}, body = text, content_type (default JSON), headers, timeout_sec }
+---@param opts table|nil { query = {{name, value}}, body = text, content_type (default JSON), headers, timeout_sec, and
+---  as host.http.request takes them: form, stall_sec, on_headers, on_data, on_idle, idle_ms }
 ---@return table|nil answer { status, headers, body }
 ---@return string|nil message
 ---@return string|nil code "unavailable" | "timeout" | "invalid" | "not_found" | "conflict" | "cancelled" ...
@@ -62,7 +65,8 @@ function Transport:request(method, path, opts)
   local answer, message, code = http.request {
     method = method, url = self.base_url .. path .. query_text(opts.query), body = opts.body,
     headers = headers_of(self, opts), timeout_sec = opts.timeout_sec or self.timeout_sec,
-    connect_timeout_sec = CONNECT_TIMEOUT_SEC,
+    connect_timeout_sec = CONNECT_TIMEOUT_SEC, form = opts.form, stall_sec = opts.stall_sec,
+    on_headers = opts.on_headers, on_data = opts.on_data, on_idle = opts.on_idle, idle_ms = opts.idle_ms,
   }
   if not answer then return nil, message, code end
   if not is_success(answer.status) then return refused(answer, method, path) end
@@ -83,6 +87,68 @@ function Transport:post_form(path, fields, files, opts)
   for key, value in pairs(opts or {}) do all[key] = value end
   all.body, all.content_type = http.multipart(fields, files)
   return self:request("POST", path, all)
+end
+
+--- Posts a form with a file that is read from disk while it is sent. No limit of time, as long as it moves.
+---@param path string
+---@param fields table list of { name, text }
+---@param file table { name, path, filename, content_type }
+---@param opts table|nil as request
+---@return table|nil answer
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function Transport:post_file(path, fields, file, opts)
+  local all = { timeout_sec = 0, stall_sec = STALL_SEC, form = table.move(fields, 1, #fields, 1, {}) }
+  all.form[#fields + 1] = file
+  for key, value in pairs(opts or {}) do all[key] = value end
+  return self:request("POST", path, all)
+end
+
+--- Gets a body of any size into a file, which appears (or is replaced) when it is complete. When the gateway says the
+--- body's SHA-256 (as etag) it is checked.
+---@param path string
+---@param to string the file
+---@param opts table|nil as request
+---@return table|nil answer { status, headers, size (bytes) }
+---@return string|nil message
+---@return string|nil code "internal": the file cannot be written, or the body is damaged
+---@return table|nil failure
+function Transport:get_file(path, to, opts)
+  local part = to .. ".part"
+  local file, why = io.open(part, "wb")
+  if not file then return nil, why, "internal" end
+  local all = { timeout_sec = 0, stall_sec = STALL_SEC }
+  for key, value in pairs(opts or {}) do all[key] = value end
+  local status, size, hasher, refusal, fault = 200, 0, crypto.hasher(), {}, nil
+  all.on_headers = function(got) status = got end
+  all.on_data = function(bytes)
+    if not is_success(status) then
+      refusal[#refusal + 1] = bytes
+      return true
+    end
+    size, hasher = size + #bytes, hasher:update(bytes)
+    local ok, message = file:write(bytes)
+    fault = not ok and message or nil
+    return ok ~= nil
+  end
+  local answer, message, code, failure = self:request("GET", path, all)
+  local closed, problem = file:close()
+  if failure then
+    failure.body = table.concat(refusal)
+    message = message .. failure.body
+  elseif answer then
+    local sha256 = (answer.headers.etag or ""):match('^"(%x+)"$')
+    problem = fault or not closed and problem
+      or sha256 and #sha256 == 64 and sha256 ~= hasher:hex() and "what came is damaged: its SHA-256 is not " .. sha256
+    if problem then answer, message, code = nil, problem, "internal" end
+  end
+  local moved = answer and os.rename(part, to)
+  if not moved then os.remove(part) end
+  if not answer then return nil, message, code, failure end
+  if not moved then return nil, "cannot write " .. to, "internal" end
+  answer.size = size
+  return answer
 end
 
 --- Follows an event stream until it ends, on_event returns false, or it breaks. Blocks; Ctrl-C ends it.

@@ -11,6 +11,7 @@ local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
 local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
+local reassert = require "pyoco.service.reassert"
 local scheduler = require "pyoco.service.scheduler"
 local sweeper = require "pyoco.service.sweeper"
 local retention = require "pyoco.service.retention"
@@ -21,7 +22,8 @@ local M = {}
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
 local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
   "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
-  "pyoco.routes.schemas", "pyoco.routes.metrics" }
+  "pyoco.routes.schemas", "pyoco.routes.dlq",
+  "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 local WORKERS_RETENTION_SEC = 60
@@ -57,6 +59,7 @@ function M.app()
   app:every(lease.TICK_SEC, "lease", lease.tick)
   app.on_handled = metrics.request
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
+  app:every(reassert.EVERY_SEC, "reassert", reassert.duty())
   app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
   app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)

@@ -71,7 +71,9 @@ local function stored(content_type, read)
   return function(app, req)
     local bytes, message, code = read(app, caller(req), req.params.id, req.params.task)
     if not bytes then return nil, message, code end
-    return response.new(200, { ["content-type"] = content_type }, bytes)
+    local headers = { ["content-type"] = content_type }
+    if type(bytes) == "table" then return response.object { object = bytes, headers = headers } end
+    return response.new(200, headers, bytes)
   end
 end
 

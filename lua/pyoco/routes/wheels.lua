@@ -25,7 +25,8 @@ local function download(app, req)
   local object, message, code = wheel.source(app, req.params.name)
   if not object then return nil, message, code end
   return response.object { object = object, headers = { ["content-type"] = "application/octet-stream",
-    ["content-disposition"] = ('attachment; filename="%s"'):format(req.params.name) } }
+    ["content-disposition"] = ('attachment; filename="%s"'):format(req.params.name),
+    etag = object.sha256 and ('"%s"'):format(object.sha256) } }
 end
 
 return {

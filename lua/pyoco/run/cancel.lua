@@ -22,8 +22,8 @@ EFFECT.CANCELLING = EFFECT.RUNNING
 ---@param store table runs, hints
 ---@param run_id string
 ---@param now fun(): number server's unix seconds
----@param opts table|nil by = text for cancel_requested_by; may = fn(snapshot) -> whether it may be cancelled (else
----  "not_found")
+---@param opts table|nil by = text for cancel_requested_by; at = when it was asked for, if before now; may =
+---  fn(snapshot) -> whether it may be cancelled (else "not_found")
 ---@return table|nil snapshot as stored; of a run that had ended, that one
 ---@return string|nil shown the status that the answer shows; or message
 ---@return string|nil code "not_found" | "unavailable" | "timeout" | "conflict"
@@ -34,7 +34,7 @@ function M.request(store, run_id, now, opts)
     if opts and opts.may and not opts.may(current) then return nil, "run not found", "not_found" end
     if states.is_terminal(current.status) then return current, current.status end
     local at, moment = current.cancel_requested_at, now()
-    if not present(at) then at = moment end
+    if not present(at) then at = opts and opts.at or moment end
     local effect, shown = (EFFECT[current.status] or EFFECT.RUNNING)(moment, at)
     for key, value in pairs(effect) do current[key] = value end
     if opts and opts.by and effect.cancel_requested_at then current.cancel_requested_by = opts.by end

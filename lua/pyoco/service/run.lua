@@ -7,7 +7,7 @@ local fault = require "pyoco.service.fault"
 
 local M = {}
 
-local DATA_MAX_BYTES = 64 << 20 -- an answer is made in memory
+local INLINE_MAX_BYTES = 1048576 -- what is larger is sent from the object store piece by piece
 
 --- The stored snapshot, or the contract's words for why not.
 local function fetch(app, caller, run_id)
@@ -66,15 +66,21 @@ end
 
 --- What the object store keeps of a task; `ref` is what its record says of it, when there is one.
 local function kept(app, run_id, task, kind, ref)
-  local bytes, info, code = app.store.data:get(run_id, task, kind, DATA_MAX_BYTES)
-  if not bytes then
+  local function failed(message, code)
     if code == "not_found" then return nil, "not known yet", "not_found" end
-    return fault.of_store(info, code)
+    return fault.of_store(message, code)
+  end
+  local source, message, code = app.store.data:source(run_id, task, kind)
+  if not source then return failed(message, code) end
+  local bytes, info = nil, source
+  if source.size <= INLINE_MAX_BYTES then
+    bytes, info, code = app.store.data:get(run_id, task, kind)
+    if not bytes then return failed(info, code) end
   end
   if ref and ref.sha256 ~= info.sha256 then
     return nil, "another attempt at this run is replacing it; ask again", "conflict"
   end
-  return bytes
+  return bytes or source
 end
 
 --- A kind of data of one task: what `read(record)` makes of its record, or the object store's when the snapshot had
@@ -99,7 +105,7 @@ end
 ---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@param task string
----@return string|nil bytes
+---@return string|table|nil bytes, or where they are (pyoco.nats.objects, source) when they are many
 ---@return string|nil message "run not found" | "task not found" | "not known yet"
 ---@return string|nil code
 function M.output(app, caller, run_id, task)
@@ -114,7 +120,7 @@ end
 ---@param caller table { tenant_id } or empty
 ---@param run_id string
 ---@param task string
----@return string|nil text
+---@return string|table|nil text, or where it is (pyoco.nats.objects, source) when it is long
 ---@return string|nil message "run not found" | "task not found" | "not known yet"
 ---@return string|nil code
 function M.log(app, caller, run_id, task)

@@ -154,7 +154,7 @@ function Client:list_wheels() end
 function Client:list_wheel_history(opts) end
 
 --- Adds a wheel. Its version must be above all stored ones of the same package.
----@param opts table { filename, data (bytes), replace (default true), tags (list) }
+---@param opts table { filename, data (bytes) or path (of a file, read while it is sent), replace (default true), tags }
 ---@return table|nil { name, size_bytes, digest, ... }
 ---@return string|nil message
 ---@return string|nil code "conflict": the version
@@ -168,6 +168,15 @@ function Client:upload_wheel(opts) end
 ---@return string|nil code
 ---@return table|nil failure
 function Client:download_wheel(wheel_name) end
+
+--- Gets a wheel of any size into a file, which appears when it is complete and verified.
+---@param wheel_name string
+---@param path string
+---@return boolean|nil done
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function Client:download_wheel_file(wheel_name, path) end
 
 --- Removes a wheel.
 ---@param wheel_name string
