@@ -123,7 +123,7 @@ local function indexed_part(text)
   return '"' .. text:gsub('"', '""') .. '"'
 end
 
---- The runs with a rare text: { ids = JSON list, indexed = the last id that the index of texts knew }. Nil when the text
+--- Runs with a rare text: { ids = JSON list, indexed = the last id that the index of texts knew }. Nil when the text
 --- is not rare, or not in the index: the runs themselves are gone through then, newest first.
 local function look_up(self, text)
   local part = indexed_part(text)
