@@ -248,6 +248,21 @@ function Model:counts(day, tenant_id)
   return select(self, sql, day)
 end
 
+--- How many runs there are by status, of some of them.
+---@param query table what is wanted of: flow, tag, tenant_id
+---@return table[]|nil list { status ("" = none), count }
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:status_counts(query)
+  local values, param = parameters()
+  local where = { "n>0" }
+  for _, filter in ipairs { { "flow", query.flow }, { "tag", query.tag }, { "tenant", query.tenant_id } } do
+    if filter[2] then where[#where + 1] = ("%s=%s"):format(filter[1], param(filter[2])) end
+  end
+  return select(self, ("SELECT status, sum(n) FROM counters WHERE %s GROUP BY status"):format(
+    table.concat(where, " AND ")), table.unpack(values))
+end
+
 --- Where the model's writes stand now: what is behind it has changed since.
 ---@return table|nil position { walk, seq } of this filling of the model
 ---@return string|nil message
