@@ -153,7 +153,9 @@ describe("client.lua on a terminal", function()
         return { body = '{"run_id":"r1","status":"PENDING","approval_status":"approved"}' }
       end
       return { body = json.encode { run_id = "c1", parent = { run_id = "r1" },
-        root = { run_id = "r1", status = "RUNNING", flow_name = "study", spawned_from_task = json.null }, children = { { run_id = "g1", status = "PENDING",
+        root = { run_id = "r1", status = "RUNNING", flow_name = "study",
+          spawned_from_task = json.null },
+        children = { { run_id = "g1", status = "PENDING",
         flow_name = "trial", spawned_from_task = "run_child" } } } }
     end)
     local function shown(arguments)
