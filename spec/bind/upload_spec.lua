@@ -201,8 +201,8 @@ describe("host.httpd uploads", function()
     for round = 1, 150 do
       local body = fine
       for _ = 1, math.random(0, 3) do
-        local at, to = math.random(0, #body), nil
-        to = math.random(3) == 1 and math.min(#body, at + math.random(8)) or at
+        local at = math.random(0, #body)
+        local to = math.random(3) == 1 and math.min(#body, at + math.random(8)) or at
         body = body:sub(1, at) .. (math.random(4) > 1 and pieces[math.random(#pieces)] or "") .. body:sub(to + 1)
       end
       local head = "Content-Type: multipart/form-data; boundary=b\r\nConnection: close\r\n"
