@@ -1,6 +1,7 @@
 /* See guard.h. A hash table of the runs, and a list of them by age. */
 #include "guard.h"
 #include "snapshot.h"
+#include "wake.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,7 +203,10 @@ void ph_guard_see(const ph_entry *e) {
     }
     pthread_mutex_lock(&guard.lock);
     judge(e, &s, text);
+    bool is_broken = guard.broken > 0;
     pthread_mutex_unlock(&guard.lock);
+    if (is_broken)
+        ph_wake();
 }
 
 void ph_guard_clear(void) {
