@@ -7,7 +7,8 @@ local tmp = require "spec.support.tmp"
 local uv = require "luv"
 
 local PAGES = { "README.md", "README.ja.md", "docs/guide/flows.md", "docs/guide/operate.md",
-  "docs/guide/troubleshoot.md", "docs/guide/tutorial.md", "docs/ja/guide/flows.md", "docs/ja/guide/tutorial.md" }
+  "docs/guide/troubleshoot.md", "docs/guide/tutorial.md", "docs/guide/wheels.md", "docs/ja/guide/flows.md",
+  "docs/ja/guide/tutorial.md" }
 
 local function read(path) return assert(tmp.read(host.home .. "/" .. path), path) end
 

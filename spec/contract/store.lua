@@ -216,6 +216,38 @@ return function(busted, open, close)
     end)
   end)
 
+  describe("dead letters", function()
+    it("are read newest first, page by page, past what was removed", function()
+      assert.same({ {} }, { store.dlq:page(nil, 10) })
+      local first
+      for i = 1, 30 do
+        local ack = assert(store.dlq:publish(i % 2 == 0 and "even" or "odd", { reason = "r" .. i }))
+        first = first or ack.seq
+      end
+      local work = store.dlq.backend.work(store.dlq.stream)
+      for i = 8, 14 do assert(work:delete(first + i - 1)) end
+      local reasons, before = {}, nil
+      repeat
+        local letters, older = store.dlq:page(before, 4)
+        for _, letter in ipairs(assert(letters)) do
+          reasons[#reasons + 1] = letter.body.reason
+          assert.truthy(letter.subject:find "^pyoco%.dlq%.%l+$")
+          assert.is_true(math.abs(letter.stored_at - store:now()) < 60)
+        end
+        before = older
+      until not before
+      local expected = {}
+      for i = 30, 1, -1 do
+        if i < 8 or i > 14 then expected[#expected + 1] = "r" .. i end
+      end
+      assert.same(expected, reasons)
+      assert.equal("r7", store.dlq:get(first + 6).body.reason)
+      assert.equal("not_found", select(3, store.dlq:get(first + 7)))
+      assert.equal("not_found", select(3, store.dlq:get(first + 1000)))
+      assert.same({ {} }, { store.dlq:page(first, 10) })
+    end)
+  end)
+
   describe("garbage", function()
     local function keys_of(list)
       local keys = {}

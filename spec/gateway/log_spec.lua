@@ -60,6 +60,10 @@ local INPUT = {
     { action = "x" } },
   { { path = "/workers/w9", method = "PATCH", json = { hidden = true } }, "worker not found", 20, "INFO",
     { worker_id = "w9" } },
+  { { path = "/runs/bundle", method = "POST", body = "workflows: {}\n", headers = { ["content-type"] = "text/yaml" } },
+    "submit bundle failed: invalid workflow bundle", false, "INFO", {} },
+  { { path = "/schedules/yaml", form = form(DOCUMENT, { flow_name = "f", tag = "a b" }) },
+    "create schedule failed: invalid tag", false, "INFO", { tag = "a b" } },
   { { path = "/runs/none/graph" }, "run not found", 5, "INFO", { run_id = "none" } },
 }
 
@@ -109,7 +113,7 @@ describe("the gateway's log", function()
   end
 
   local function has_ids(record, number)
-    local nn = number and ("-PYOCO-%04d"):format(number)
+    local nn = number and ("-PYOCO-%04d"):format(number) or nil
     assert.same({ nn and "ERR" .. nn, nn and "MSG" .. nn }, { record.err_id, record.msg_id }, record.message)
   end
 

@@ -5,6 +5,7 @@ local json = require "host.json"
 local gateway_module = require "pyoco.gateway"
 local make_key = require("spec.support.keys").make
 local runs = require "spec.support.runs"
+local web = require "spec.support.web"
 
 --- No key needed.
 local PUBLIC = { page = true, ready = true, version = true, ["schemas.flow"] = true }
@@ -167,6 +168,29 @@ describe("tenants", function()
     end
   end)
 
+  it("do not see another's changes in the stream of events", function()
+    local port = tonumber(world.gateway.url:match ":(%d+)$")
+    local function listen(key)
+      local stream = web.connect(port, ("GET /events?counts=1&timeout_sec=30 HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\n"
+        .. "\r\n"):format(key))
+      assert.is_true(stream:wait(function() return stream.text:find("event: counts", 1, true) end), stream.text)
+      return stream
+    end
+    local our_stream, their_stream = listen(ours), listen(theirs)
+    finally(function()
+      our_stream:close()
+      their_stream:close()
+    end)
+    assert.truthy(our_stream.text:find('"total":[1-9]'))
+    assert.truthy(their_stream.text:find('"total":0', 1, true), their_stream.text)
+    world:put("our-own-run", { tenant_id = "acme" })
+    world:put("their-own-run", { tenant_id = "other" })
+    assert.is_true(our_stream:wait(function() return our_stream.text:find("our-own-run", 1, true) end))
+    assert.is_true(their_stream:wait(function() return their_stream.text:find("their-own-run", 1, true) end))
+    assert.falsy(their_stream.text:find("our-own-run", 1, true) or their_stream.text:find("acme", 1, true))
+    assert.falsy(our_stream.text:find("their-own-run", 1, true) or our_stream.text:find('"other"', 1, true))
+  end)
+
   it("do not see runs of nobody, as those made before there were keys", function()
     world:put("11111111-2222-4333-8444-555555555555")
     local function get(key)
@@ -174,6 +198,6 @@ describe("tenants", function()
     end
     assert.equal(404, get(ours).status)
     local list = world.gateway:fetch("/runs", { headers = { ["X-API-Key"] = theirs } })
-    assert.equal("[]", list.body)
+    assert.falsy(list.body:find("11111111", 1, true))
   end)
 end)

@@ -15,7 +15,7 @@ function M.new(settings)
   app.store = memory.open(cfg)
   require("pyoco.gateway.authenticate").mount(app)
   for _, name in ipairs { "page", "status", "runs", "bundles", "schedules", "workers", "wheels", "schemas",
-    "metrics" } do
+    "metrics", "dlq" } do
     app:mount(require("pyoco.routes." .. name))
   end
   return app

@@ -22,7 +22,7 @@ describe("worker.rescue", function()
     local case = { cause = cause, text = "signal 11", max_crashes = 3, ours = { seq = 5, delivery = 1 },
       job = { run_id = "r", flow_name = "f", tag = "t", params = {} }, worker_id = "w1" }
     for key, value in pairs(fields or {}) do case[key] = value end
-    local outcome, text = rescue.run({ runs = store.runs, now = function() return 9 end, sleep = function() end,
+    local outcome, text = rescue.run({ store = store, now = function() return 9 end, sleep = function() end,
       max_bytes = 0, is_stopped = function() return false end }, case)
     return outcome, (store.runs:get("r")), text
   end
@@ -132,7 +132,7 @@ describe("worker.rescue", function()
   end)
 
   it("gives up when told to", function()
-    local outcome = rescue.run({ is_stopped = function() return true end }, {})
+    local outcome = rescue.run({ store = store, is_stopped = function() return true end }, {})
     assert.equal("unavailable", outcome)
   end)
 end)

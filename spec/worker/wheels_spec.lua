@@ -291,6 +291,28 @@ end))]] } }
     end)
   end
 
+  it("installs again what is not whole after a restart", function()
+    put_hello "1.0"
+    start():stop()
+    tmp.write(("%s/wheels/.sites/%s/hello.lua"):format(dir, entries(dir .. "/wheels/.sites")[1]), "") -- power was lost
+    local worker = start()
+    assert.truthy(worker.stdout:find("an installed wheel is damaged", 1, true))
+    assert.equal("1.0", answer())
+  end)
+
+  it("keeps what it has, and what it knows, while the registry cannot be read", function()
+    local name = put_hello "1.0"
+    start()
+    local before = wait_installed "hello 1.0"
+    assert(world.store.js:stream_delete "OBJ_pyoco_wheels")
+    local block = sync(function(found) return found.last_result == "error" end, "the error")
+    assert.same({ 1, name, "hello 1.0" }, { block.selected_count, block.selected_wheels[1], installed(block) })
+    assert.truthy(block.last_success_at >= before.last_success_at and block.last_attempt_at > block.last_success_at)
+    assert.equal("1.0", answer())
+    assert(world.store:ensure())
+    wait_installed "" -- it is there, and empty
+  end)
+
   it("has a folder of its own when another worker uses the one that it was given", function()
     put_hello "1.0"
     start()

@@ -300,4 +300,38 @@ describe("worker.writer", function()
     assert.is_true(done)
     assert.equal("RUNNING", stored().status)
   end)
+
+  it("serves all that ask for their changes to be stored with one put, made after they asked", function()
+    local served = {}
+    local function flush(name)
+      go(function()
+        local answer = tostring(subject:flush())
+        served[#served + 1] = name .. " " .. answer
+      end)
+    end
+    subject:touch() -- this put is made of the image without the children
+    for i = 1, 3 do
+      image.child_run_ids[i] = "c" .. i
+      flush("c" .. i)
+    end
+    assert.equal(1, #gates)
+    pass()
+    assert.same({}, served)
+    assert.equal(1, #gates)
+    pass()
+    table.sort(served)
+    assert.same({ "c1 true", "c2 true", "c3 true" }, served)
+    assert.same({ "c1", "c2", "c3" }, { table.unpack(stored().child_run_ids) })
+    assert.equal(2, subject.puts)
+  end)
+
+  it("stores the end alone: who asks for a put meanwhile is told that it is too late", function()
+    local served
+    subject:touch()
+    go(function() served = { subject:flush() } end)
+    assert.equal("written", finish "COMPLETED")
+    assert.equal("COMPLETED", stored().status)
+    assert.same({ nil, "ended" }, { served[1], served[2] })
+    assert.equal(2, subject.puts)
+  end)
 end)

@@ -5,6 +5,7 @@ local program = require "pyoco.cli.program"
 local M = {}
 
 local RUN_ID = { "RUN_ID", doc = "Id of the run; submit prints it." }
+local SEQ = { "SEQ", type = "integer", min = 1, doc = "Its number; dlq list prints it." }
 local JSON_OUTPUT = { "--output", choices = { "json" }, doc = "JSON also on a terminal." }
 local LISTS = {
   { "--status", doc = "Only runs of this status." },
@@ -49,6 +50,7 @@ M.program = {
   epilog = "Exit codes: 0 done, 1 failed (the reason and what to do next are on standard error), 130 interrupted.",
   config = { "server_url", "api_key", "api_key_header" },
   only = { "client", "process" },
+  groups = { dlq = "Dead letters: jobs that could not be run." },
   commands = {
     { "submit", doc = "Run a flow that the workers know by its name.", run = { "submit", "submit" },
       options = with_params(
@@ -98,12 +100,12 @@ M.program = {
         { "--watch", flag = true, doc = "Run again whenever the file or a module that it loads is saved." },
         TASKS,
         { "--output", choices = { "json", "plain" }, doc = "Lines also on a terminal; json when it is none." }) },
-    { "new", doc = "Write a small flow to begin with, and its spec.", run = { "new", "run" }, is_local = true,
-      options = {
-        { "KIND", choices = { "flow" }, metavar = "flow", doc = "What to write." },
-        { "NAME", doc = "Name of the flow, and of its file." },
+    { "new", doc = "Write a small flow to begin with, or a folder for a wheel of flows, and its spec.",
+      run = { "new", "run" }, is_local = true, options = {
+        { "KIND", choices = { "flow", "wheel" }, metavar = "flow|wheel", doc = "What to write." },
+        { "NAME", doc = "Name of the flow, and of its file; of the wheel, and of its folder." },
         { "--yaml", flag = true, doc = "A YAML document and a module of tasks; default: a Lua flow." },
-        { "--dir", metavar = "<folder>", default = "flows", doc = "Where to write it." } } },
+        { "--dir", metavar = "<folder>", doc = "Where to write it. Default: flows; a wheel: the current folder." } } },
     { "get", doc = "Show a run.", run = { "runs", "get" },
       options = { RUN_ID, { "--records", flag = true, doc = "With the records of its tasks." }, JSON_OUTPUT } },
     { "tasks", doc = "Show the tasks of a run.", run = { "runs", "tasks" }, options = { RUN_ID, JSON_OUTPUT } },
@@ -126,6 +128,17 @@ M.program = {
         { "--updated-after", type = "number", doc = "Only runs updated after this (unix seconds)." },
         { "--cursor", doc = "next_cursor of the page before." },
         { "--workflow-yaml-sha256", metavar = "<sha256>", doc = "Only runs of the document with this hash." }) },
+    { "dlq list", doc = "List dead letters: jobs that could not be run, newest first.", run = { "dlq", "list" },
+      options = {
+        { "--limit", type = "integer", min = 1, max = 200, doc = "At most so many; 50 if not given." },
+        { "--before", type = "integer", min = 1, metavar = "<seq>", doc = "Only older ones than this." },
+        { "--reason", doc = "Only with this reason, as execution_error." },
+        { "--flow", doc = "Only of runs of this flow." },
+        { "--tag", doc = "Only of jobs with this tag." },
+        { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else JSON." } } },
+    { "dlq show", doc = "Show a dead letter whole.", run = { "dlq", "show" }, options = { SEQ, JSON_OUTPUT } },
+    { "dlq requeue", doc = "Make the run of a dead letter anew.", run = { "dlq", "requeue" },
+      options = { SEQ, JSON_OUTPUT } },
     { "metrics", doc = "Print the gateway's metrics.", run = { "list", "metrics" }, options = {} },
     { "workers", doc = "List the workers.", run = { "runs", "workers" },
       options = {

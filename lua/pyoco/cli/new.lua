@@ -1,4 +1,5 @@
---- `client.lua new`: a small flow to begin with, its spec, and what editors need. Nothing is ever overwritten.
+--- `client.lua new`: a small flow to begin with, or a folder for a wheel of flows, its spec, and what editors need.
+--- Nothing is ever overwritten.
 local host = require "host"
 local json = require "host.json"
 local templates = require "pyoco.cli.new_templates"
@@ -55,6 +56,17 @@ local function plan(name, dir, is_yaml)
   return files, values
 end
 
+--- Files of a folder for a wheel.
+local function plan_wheel(name, dir)
+  local module = name:gsub("%-", "_")
+  local folder = dir == "." and name or ("%s/%s"):format(dir, name)
+  local values = { name = name, folder = folder, file = ("%s/%s.lua"):format(folder, module),
+    spec = ("%s/spec/%s_spec.lua"):format(folder, module) }
+  return { { folder .. "/wheel.lua", fill(templates.wheel, values) },
+    { folder .. "/README.md", fill(templates.wheel_readme, values) },
+    { values.file, fill(templates.lua, values) }, { values.spec, fill(templates.spec, values) } }, values
+end
+
 --- What a Lua language server reads; for the current folder, as editors are opened there.
 local function luarc()
   return json.encode({ ["runtime.version"] = "Lua 5.4",
@@ -85,6 +97,13 @@ local function print_next(values, context, is_yaml)
     io.stdout:write("  pyoco-host ", command, context.paint("dim", "   # " .. doc), "\n")
   end
   io.stdout:write("next:\n")
+  if values.folder then
+    line(("test.lua %s"):format(values.spec), "its spec")
+    line(("admin.lua wheel build %s"):format(values.folder), "makes the wheel")
+    line(("client.lua wheel-upload --wheel-file %s-0.1.0-lua54-none-any.whl"):format(
+      values.name:gsub("[-_]+", "_"):lower()), "workers with --wheel-sync install it")
+    return
+  end
   line(("client.lua check %s"):format(values.file), "is it right? what does it look like?")
   line(("client.lua run %s --param count=5"):format(values.file), "run it here")
   line(("client.lua run %s --watch"):format(values.file), "run it again on every save")
@@ -93,9 +112,9 @@ local function print_next(values, context, is_yaml)
     values.name) or ("client.lua submit --flow-name %s"):format(values.name), "on the workers that `up.lua` starts")
 end
 
---- new flow NAME: writes a flow, its spec and files for editors.
+--- new flow NAME: writes a flow, its spec and files for editors. new wheel NAME: a folder that is made a wheel of.
 ---@param _ table the gateway, not needed
----@param values table { kind = "flow", name, yaml, dir }
+---@param values table { kind = "flow" | "wheel", name, yaml, dir }
 ---@param context table { paint }
 ---@return integer|nil exit code
 ---@return string|nil message
@@ -104,8 +123,15 @@ end
 function M.run(_, values, context)
   local ok, message, code, failure = check_name(values.name)
   if not ok then return nil, message, code, failure end
-  local dir = values.dir:gsub("(.)/+$", "%1")
-  local files, names = plan(values.name, dir, values.yaml)
+  local is_wheel = values.kind == "wheel"
+  if is_wheel and values.yaml then return bad_input("a wheel holds Lua", "leave --yaml out") end
+  local dir = (values.dir or is_wheel and "." or "flows"):gsub("(.)/+$", "%1")
+  local files, names
+  if is_wheel then
+    files, names = plan_wheel(values.name, dir)
+  else
+    files, names = plan(values.name, dir, values.yaml)
+  end
   for _, file in ipairs(files) do
     if uv.fs_lstat(file[1]) then
       return bad_input(file[1] .. " is there already", "choose another name; nothing was written")

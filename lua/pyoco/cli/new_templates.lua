@@ -1,4 +1,4 @@
---- What `client.lua new flow` writes: small flows that work, with comments that teach. {{name}} is the flow's name,
+--- What `client.lua new` writes: small flows that work, with comments that teach. {{name}} is the flow's name,
 --- {{file}} and {{spec}} are the paths, {{module}} the module of tasks.
 local M = {}
 
@@ -133,6 +133,23 @@ describe("{{name}}", function()
     assert.equal(4, attempts) -- three items, one of them twice
   end)
 end)
+]]
+
+M.wheel = [[
+--- What the wheel is called; `pyoco-host admin.lua wheel build {{folder}}` makes it. This file is data.
+--- The modules and flows of this folder are the wheel's contents; README.md is its description; spec/ stays out.
+return {
+  name = "{{name}}",
+  version = "0.1.0", -- each upload needs a greater one
+  summary = "Flows of {{name}}.",
+}
+]]
+
+M.wheel_readme = [[
+# {{name}}
+
+Say here what these flows are for, who may submit them, and which parameters they take: this text is shown
+with the wheel.
 ]]
 
 return M

@@ -258,6 +258,7 @@ local function callable_of(eng, spec, opts)
   if fake then return fake, sandbox.parameters(fake) end
   local fn = flow.functions[name]
   if fn then return fn, flow.params[name] or NO_PARAMS end
+  if spec.spawn then return require("pyoco.engine.spawn").task(spec), NO_PARAMS end
   if not spec.command then error(format("flow %s: no function for task %s", flow.name, name), 0) end
   local command = require "pyoco.engine.command"
   if not opts.allow_commands then error(command.refusal(name), 0) end
@@ -293,7 +294,8 @@ end
 ---@param opts table? { params, run = fields of ctx.run, on_event = fn(event), now = fn() -> unix seconds, monotonic =
 ---  fn() -> seconds, after = fn(seconds, fn) -> stop, env = { NAME = text }, max_parallel = 256 tasks at once,
 ---  max_iterations = 10000 of one loop, allow_commands = false: command tasks are refused (raises), artifacts_dir =
----  "artifacts", max_commands = 8 at once, command_grace_sec = 5; for tests fakes = { task = fn }, http and exec =
+---  "artifacts", spawn = fn(request, resume) -> give_up that starts child runs (engine/spawn.lua; without it tasks that
+---  spawn fail), max_commands = 8 at once, command_grace_sec = 5; for tests fakes = { task = fn }, http and exec =
 ---  fn(spec, ctx) in place of the real ones, random = fn() -> 0 to 1 for the waits before retries }
 ---  Events: { type = "task", task, state, attempt from 2 on, at }, { type = "log", task, text, at }, { type = "run",
 ---  state, error, at }, { type = "retry", task, attempt, error, delay_sec, at }, { type = "iteration", task, state,
@@ -313,7 +315,7 @@ function M.new(flow, opts)
     monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
-    http = opts.http, exec = opts.exec, random = opts.random,
+    http = opts.http, exec = opts.exec, spawn = opts.spawn, random = opts.random,
     started_at = opts.run and opts.run.started_at or clock.wall(),
   }, Engine)
   eng.plan = planner.new(flow.graph, { attempt = 1, eng = eng })

@@ -131,7 +131,8 @@ end
 
 local arguments = {} -- of the task that starts now; used up before the next one is looked at
 
---- Arguments of a command task: its ctx, its inputs, and what replaces selectors in its program, env and cwd.
+--- Arguments of a task that runs a command or spawns a run: its ctx, its inputs, and what replaces selectors in the
+--- command's program, env and cwd.
 local function command_arguments(eng, node, recorded)
   arguments[1], arguments[2] = context.new(eng, node), copy(recorded)
   arguments[3] = function(given)
@@ -154,7 +155,7 @@ end
 ---@return integer? count of arguments
 function M.arguments(eng, node)
   local names = node.params
-  local is_command = node.spec.command and not node.is_fake
+  local is_command = (node.spec.command or node.spec.spawn) and not node.is_fake
   if not node.inputs and #names == 0 and not is_command then return arguments, NONE, 0 end
   local recorded = {}
   local message = node.inputs and resolve_inputs(eng, node, recorded)

@@ -22,7 +22,8 @@ local M = {}
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
 local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
   "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
-  "pyoco.routes.schemas", "pyoco.routes.metrics" }
+  "pyoco.routes.schemas", "pyoco.routes.dlq",
+  "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 local WORKERS_RETENTION_SEC = 60

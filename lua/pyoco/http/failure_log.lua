@@ -10,21 +10,30 @@ local OPERATIONS = {
   ["runs.cancel"] = "cancel", ["runs.tasks"] = "get_tasks", ["runs.watch"] = "watch", ["runs.list"] = "list_runs",
   ["workers.list"] = "workers", ["workers.hide"] = "patch worker", ["wheels.list"] = "list wheels",
   ["wheels.upload"] = "upload wheel", ["wheels.download"] = "download wheel", ["wheels.delete"] = "delete wheel",
-  ["wheels.history"] = "wheel history",
+  ["wheels.history"] = "wheel history", ["runs.submit_bundle"] = "submit bundle",
+  ["schedules.create"] = "create schedule", ["schedules.list"] = "list schedules",
+  ["schedules.delete"] = "delete schedule", ["schedules.runs"] = "schedule runs",
 }
+
+--- Routes whose input faults carry no ids in the contract.
+local WITHOUT_IDS = { ["runs.submit_bundle"] = true, ["schedules.create"] = true }
 
 --- Routes of which a failure is no news: whoever asks /ready wants to know just that.
 local SILENT = { ready = true }
 
 local function size_of(part) return part and (part.size or #part.data) end
 
+local function first_fault(_, _, errors) return { reason = errors and errors[1] and errors[1].code } end
+
 --- Details of answers -> { event of pyoco.err or nil, text of the log where it differs, more(app, req, errors) ->
 --- context }.
 local DETAILS = {
   ["invalid tag"] = { "bad_input" },
   ["missing flow_name"] = { "bad_input" },
-  ["invalid workflow yaml"] = { "bad_input", nil, function(_, _, errors)
-    return { reason = errors and errors[1] and errors[1].code }
+  ["invalid workflow yaml"] = { "bad_input", nil, first_fault },
+  ["invalid workflow bundle"] = { nil, nil, first_fault },
+  ["workflow bundle too large"] = { nil, nil, function(app, req)
+    return { size_bytes = size_of(req.body.bundle), max_bytes = app.config.workflow_bundle_max_bytes }
   end },
   ["workflow too large"] = { "yaml_too_large", nil, function(app, req)
     return { size_bytes = size_of(req.body.workflow), max_bytes = app.config.workflow_yaml_max_bytes }
@@ -93,7 +102,7 @@ local function line_of(app, req, message, code, detail)
   local said = row[2] or message
   if type(said) == "function" then said = said(req) end
   if row[3] then add(context, row[3](app, req, type(detail) == "table" and detail or nil)) end
-  return row[1], operation .. " failed: " .. said, context
+  return not WITHOUT_IDS[name] and row[1] or nil, operation .. " failed: " .. said, context
 end
 
 --- Logs that a handler failed.

@@ -205,11 +205,19 @@ local CUTS = {
     cut.tasks, cut.task_counts = cut_tasks(table_or_empty(cut.tasks))
     cut.tasks_truncated, cut.frame_records = true, nil
   end,
-  function(cut) cut.tasks, cut.failed_tasks = {}, nil end,
+  function(cut)
+    cut.tasks, cut.failed_tasks = {}, nil
+    if type(cut.result_summary) == "table" then
+      local brief = copied(cut.result_summary)
+      brief.outputs, brief.summary_metrics, brief.artifacts = {}, {}, json.array {}
+      cut.result_summary = brief
+    end
+  end,
 }
 
 --- The bytes to store. Over the cap, first the task records go (task_records_truncated), then the states of tasks that
---- ended well (tasks_truncated, task_counts), then all of them: the run itself is always told.
+--- ended well (tasks_truncated, task_counts), then all of them and what the summary holds of outputs: the run itself is
+--- always told.
 ---@param image table; task_records_truncated is set or removed by what became of its records
 ---@param max_bytes number 0 or less: no cap
 ---@param known integer? cuts that are needed for sure, since they were the last time: a big output is not printed

@@ -5,8 +5,8 @@
 --- bucket respects too; the run's id is derived from schedule and due time, so a crash between the submit and the
 --- record's update, or two gateways at once, give one run.
 local clock = require "host.clock"
-local crypto = require "host.crypto"
 local json = require "host.json"
+local ids = require "pyoco.run.id"
 local lease = require "pyoco.service.lease"
 local submit = require "pyoco.service.submit"
 local times = require "pyoco.service.schedule_time"
@@ -24,15 +24,12 @@ local RETRY_FIRST_SEC, RETRY_MAX_SEC = 1, 60
 
 local function number_or(value, default) return type(value) == "number" and value or default end
 
---- The id of the run of a schedule at a time: always the same, in the form of a UUID (version 8, made of a hash).
+--- The id of the run of a schedule at a time: always the same.
 ---@param schedule_id string
 ---@param due number unix seconds
 ---@return string
 function M.run_id(schedule_id, due)
-  local hex = crypto.sha256(("pyoco schedule %s %.6f"):format(schedule_id, due))
-  local variant = ("%x"):format(8 | (tonumber(hex:sub(17, 17), 16) & 3))
-  return ("%s-%s-8%s-%s%s-%s"):format(hex:sub(1, 8), hex:sub(9, 12), hex:sub(14, 16), variant, hex:sub(18, 20),
-    hex:sub(21, 32))
+  return ids.derived(("pyoco schedule %s %.6f"):format(schedule_id, due))
 end
 
 -- what is due -------------------------------------------------------------------------------------------------

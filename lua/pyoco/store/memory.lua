@@ -209,9 +209,11 @@ local function follow(bucket)
 end
 
 --- The messages of a stream by sequence, as pyoco.nats.work_stream has them. Consumers there are none.
-local function work_of(messages)
+local function work_of(messages, prefix)
   local work = {}
-  local function alive(message) return message and not message.deleted end
+  local function alive(message)
+    return message and not message.deleted and message.subject:sub(1, #prefix + 1) == prefix .. "."
+  end
   function work.info()
     local count, first
     for _, message in ipairs(messages) do
@@ -274,7 +276,9 @@ function M.open(cfg)
   self = verbs.new(cfg, {
     kv = kv_of,
     follow = function(bucket) return follow(kv_of(bucket)) end,
-    work = function() return work_of(messages) end,
+    work = function(stream)
+      return work_of(messages, stream == cfg.dlq_stream and cfg.dlq_subject_prefix or cfg.work_subject_prefix)
+    end,
     objects = function(bucket)
       object_stores[bucket] = object_stores[bucket] or require("pyoco.store.memory_objects").new(bucket)
       return object_stores[bucket]

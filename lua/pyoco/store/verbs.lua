@@ -191,28 +191,6 @@ function jobs:publish_many(list)
   return results
 end
 
-local dlq = {}
-dlq.__index = dlq
-
---- Adds a dead letter.
----@param token string last token of the subject: the job's tag
----@param body table CONTRACT 11.2
----@param msg_id string|nil the same letter again within two minutes is stored once
-function dlq:publish(token, body, msg_id)
-  local bytes, message, code = wire.letter(body)
-  if not bytes then return nil, message, code end
-  return self.backend.publish(self.prefix .. "." .. token, bytes,
-    { msg_id = msg_id, expect_stream = self.stream, timeout_ms = REQUEST_TIMEOUT_MS })
-end
-
---- How many dead letters the stream holds.
----@return integer|nil
----@return string|nil message
----@return string|nil code "not_found" when there is no such stream
-function dlq:count()
-  return self.backend.count(self.stream)
-end
-
 local workers = {}
 workers.__index = workers
 
@@ -378,6 +356,7 @@ end
 --- Verbs of subjects that few VMs need: name -> module with new(cfg, backend, store). A store loads one when it is
 --- first used.
 local PARTS = {
+  dlq = "pyoco.store.dead_letters",
   relations = "pyoco.store.relations",
   keys = "pyoco.store.keys",
   wheels = "pyoco.store.wheels",
@@ -411,7 +390,7 @@ end
 ---  follow(bucket) -> a tail of the bucket (host.tail's),
 ---  work(stream) -> its messages by sequence (pyoco.nats.work_stream's verbs);
 ---  mirrored(bucket, key) -> value | nil, is_fresh, where this process keeps copies }
----@return table { runs, jobs, dlq, workers, documents, data, hints, backend }
+---@return table { runs, jobs, workers, documents, data, hints, backend }
 function M.new(cfg, backend)
   local function object(class, fields) return setmetatable(fields, class) end
   backend.cfg = cfg
@@ -419,7 +398,6 @@ function M.new(cfg, backend)
     backend = backend,
     runs = object(runs, { kv = backend.kv(cfg.runs_bucket) }),
     jobs = object(jobs, { backend = backend, prefix = cfg.work_subject_prefix, stream = cfg.work_stream }),
-    dlq = object(dlq, { backend = backend, prefix = cfg.dlq_subject_prefix, stream = cfg.dlq_stream }),
     workers = object(workers, { kv = backend.kv(cfg.workers_bucket) }),
     documents = object(documents, { kv = backend.kv(cfg.workflow_bundles_bucket) }),
     data = object(data, { open = function() return backend.objects(cfg.run_data_bucket) end }),

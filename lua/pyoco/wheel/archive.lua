@@ -16,6 +16,7 @@ local FILE_MODE, PROGRAM_MODE, FOLDER_MODE = 420, 493, 493 -- 0644, 0755
 local TEXT_MAX_BYTES = 16777216 -- of a file of the dist-info folder that is read
 local RATIO_FROM_BYTES = 16777216 -- small wheels may shrink as much as they like
 local PROBLEMS_MAX = 20
+local KEPT = { METADATA = true, WHEEL = true, RECORD = true, ["entry_points.txt"] = true } -- read, not only hashed
 local UNSIGNED = { ["RECORD"] = true, ["RECORD.jws"] = true, ["RECORD.p7s"] = true }
 
 local Check = {}
@@ -47,7 +48,7 @@ end
 --- Reads the current entry to its end, counting and hashing it. Keeps its text when it is of the dist-info folder.
 ---@return boolean goes_on false when the check has to end here
 local function read_entry(self, reader, file)
-  local hasher, kept, size = crypto.hasher(), file.info_name and {} or nil, 0
+  local hasher, kept, size = crypto.hasher(), KEPT[file.info_name or ""] and {} or nil, 0
   while true do
     local piece, message = reader:chunk()
     if not piece then
@@ -62,6 +63,9 @@ local function read_entry(self, reader, file)
   end
   file.size, file.digest = size, hasher:bytes()
   if kept then self.info[file.info_name] = table.concat(kept) end
+  if size > TEXT_MAX_BYTES and KEPT[file.info_name or ""] then
+    self:say("%s: larger than %d bytes", paths.shown(file.name), TEXT_MAX_BYTES)
+  end
   return true
 end
 
@@ -246,6 +250,45 @@ local function unpack_entry(reader, entry, dir)
   ok, message = copy(reader, fd)
   uv.fs_close(fd)
   return ok, message
+end
+
+local function hash_file(path)
+  local file <close>, message = io.open(path, "rb")
+  if not file then return nil, message end
+  local hasher, size = crypto.hasher(), 0
+  while true do
+    local piece, fault = file:read(65536)
+    if not piece then
+      if fault then return nil, fault end
+      return { digest = hasher:bytes(), size = size }
+    end
+    hasher:update(piece)
+    size = size + #piece
+  end
+end
+
+--- Checks that a folder that a wheel was unpacked into holds what its RECORD says still.
+---@param dir string
+---@return boolean|nil whole
+---@return string|nil message
+---@return string|nil code "invalid"
+function M.verify(dir)
+  local scan, info = uv.fs_scandir(dir), nil
+  if not scan then return nil, "it is no folder", "invalid" end
+  for name in uv.fs_scandir_next, scan do
+    if name:find("%.dist%-info$") then info = name end
+  end
+  local file <close> = info and io.open(("%s/%s/RECORD"):format(dir, info), "rb")
+  if not file then return nil, "it has no RECORD", "invalid" end
+  for path, row in pairs((headers.record(file:read("a") or ""))) do
+    local name = path:match("^[^/]*%.dist%-info/([^/]*)$")
+    if not (name and UNSIGNED[name]) then
+      local found, fault = hash_file(dir .. "/" .. path)
+      if found then fault = row_fault(found, row) end
+      if fault then return nil, ("%s: %s"):format(paths.shown(path), fault), "invalid" end
+    end
+  end
+  return true
 end
 
 --- The limits that the configuration sets.

@@ -2,29 +2,36 @@
 --- sections of entry_points.txt. Read leniently: what is wrong with them is their checker's to say.
 local M = {}
 
+local DIGEST_MAX_BYTES = 200
+
+--- A text without the blanks around it. Whatever the text is, this takes time in proportion to its length.
+local function trim(text)
+  return text:find("%S") and text:match("^%s*(.*%S)") or ""
+end
+
 --- Reads `Name: value` lines up to the first empty line.
 ---@param text string
 ---@return table fields lower-case name -> list of values, in order
 ---@return string body what stands after the empty line
 function M.parse(text)
-  local fields, last, at = {}, nil, 1
-  text = text:gsub("\r\n", "\n")
+  local fields, values, at = {}, {}, 1
   for line, next_at in text:gmatch("([^\n]*)\n?()") do
-    if line == "" then
-      at = next_at
-      break
-    end
-    local name, value = line:match("^([%w_-]+):%s*(.-)%s*$")
-    if name then
-      last = fields[name:lower()] or {}
-      fields[name:lower()] = last
-      last[#last + 1] = value
-    elseif last and line:find("^%s") then -- a value that goes on
-      last[#last] = last[#last] .. "\n" .. line:match("^%s*(.-)%s*$")
-    end
     at = next_at
+    line = line:gsub("\r$", "")
+    if line == "" then break end
+    local name, value = line:match("^([%w_-]+):(.*)$")
+    local last = values[#values]
+    if name then
+      values[#values + 1] = { name = name:lower(), trim(value) }
+    elseif last and line:find("^%s") then -- a value that goes on
+      last[#last + 1] = trim(line)
+    end
   end
-  return fields, text:sub(at)
+  for _, value in ipairs(values) do
+    local list = fields[value.name] or {}
+    fields[value.name], list[#list + 1] = list, table.concat(value, "\n")
+  end
+  return fields, (text:sub(at):gsub("\r\n", "\n"))
 end
 
 --- Writes fields and a body.
@@ -69,7 +76,7 @@ function M.record(text)
     elseif rows[path] then
       faults[#faults + 1] = ("RECORD names %s twice"):format(path)
     else
-      local algorithm, digest = fields[2]:match("^([%w_]+)=([%w_=-]+)$")
+      local algorithm, digest = fields[2]:sub(1, DIGEST_MAX_BYTES):match("^([%w_]+)=([%w_=-]+)$")
       rows[path] = { algorithm = algorithm, digest = digest and digest:match("^(.-)=*$"), size = tonumber(fields[3]) }
     end
   end
@@ -89,13 +96,14 @@ end
 function M.entry_points(text)
   local groups, group = {}, nil
   for line in text:gmatch("[^\r\n]+") do
-    local section = line:match("^%s*%[(.-)%]%s*$")
-    local key, value = line:match("^%s*([^#;=][^=]-)%s*=%s*(.-)%s*$")
+    line = trim(line)
+    local section = line:match("^%[(.*)%]$")
+    local key, value = line:match("^([^#;=][^=]*)=(.*)$")
     if section then
       group = { section, {} }
       groups[#groups + 1] = group
     elseif key and group then
-      table.insert(group[2], { key, value })
+      table.insert(group[2], { trim(key), trim(value) })
     end
   end
   return groups

@@ -24,6 +24,14 @@ function commands.unpack(path, name, dir, max_bytes, max_ratio, max_entries)
   return code == "invalid" and M.REFUSED or M.FAILED
 end
 
+--- verify DIR: checks that an unpacked wheel is whole still.
+function commands.verify(dir)
+  local ok, message = archive.verify(dir)
+  if ok then return 0 end
+  io.stderr:write(message, "\n")
+  return M.REFUSED
+end
+
 local function remove(path)
   local stat = uv.fs_lstat(path)
   if stat and stat.type == "directory" then
@@ -47,7 +55,7 @@ function commands.remove(...)
 end
 
 --- Runs one command.
----@param command string "unpack" | "remove"
+---@param command string "unpack" | "verify" | "remove"
 ---@param ... string its arguments
 ---@return integer exit code
 function M.main(command, ...)

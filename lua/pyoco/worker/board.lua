@@ -3,6 +3,10 @@
 --- A job is a table with `seq` and `tag`; a slot is known by any key. A slot takes a job while it is idle, and one more
 --- while it is putting the last one away (`ending`): that one waits in its socket, so the slot never idles.
 --- Jobs that found no place are held, in order of arrival.
+---
+--- A run that only waits for its child runs gives its place back (`wait`, `resume`): there may be more slots than
+--- places, but no more runs than places that do something. One that goes on while others have taken its place is one
+--- too many for a while; nothing new starts until that is over.
 local M = {}
 
 local board = {}
@@ -15,8 +19,8 @@ function M.new(limits)
   local by_tag = type(limits) == "table" and limits or nil
   local total = by_tag and 0 or limits
   for _, count in pairs(by_tag or {}) do total = total + count end
-  return setmetatable({ total = total, by_tag = by_tag, slots = {}, order = {}, held = {}, by_seq = {}, active = {} },
-    board)
+  return setmetatable({ total = total, by_tag = by_tag, slots = {}, order = {}, held = {}, by_seq = {}, active = {},
+    waiting = 0 }, board)
 end
 
 --- Adds a slot, not yet able to work.
@@ -36,7 +40,7 @@ function board:remove_slot(key)
   for i, other in ipairs(self.order) do
     if other == key then table.remove(self.order, i) break end
   end
-  if slot.job and slot.state == "busy" then self:_count(slot.job.tag, -1) end
+  self:_leave(slot)
   if slot.next then self:_count(slot.next.tag, -1) end
   if slot.is_clearing then return nil, slot.job end
   return slot.job, slot.next
@@ -73,9 +77,52 @@ end
 function board:ending(key)
   local slot = self.slots[key]
   if slot.job and slot.state == "busy" then
+    self:_leave(slot)
     slot.state = "ending"
+  end
+end
+
+--- A slot's run has its place no more; one that waits has given it back already.
+function board:_leave(slot)
+  if not slot.job or slot.state ~= "busy" then return end
+  if slot.waits then
+    slot.waits, self.waiting = nil, self.waiting - 1
+  else
     self:_count(slot.job.tag, -1)
   end
+end
+
+--- A slot's run only waits for its child runs: its place is free.
+---@param key any
+---@return boolean done false when it has no place to give
+function board:wait(key)
+  local slot = self.slots[key]
+  if not slot or not slot.job or slot.state ~= "busy" or slot.waits then return false end
+  self:_count(slot.job.tag, -1)
+  slot.waits, self.waiting = true, self.waiting + 1
+  return true
+end
+
+--- A slot's run has something to do again.
+---@param key any
+function board:resume(key)
+  local slot = self.slots[key]
+  if not slot or not slot.waits then return end
+  slot.waits, self.waiting = nil, self.waiting - 1
+  self:_count(slot.job.tag, 1)
+end
+
+--- How many slots it takes to use all places: those that wait have none.
+---@return integer
+function board:needed() return self.total + self.waiting end
+
+--- Places that no run has.
+function board:_free()
+  local free = self.total
+  for _, slot in pairs(self.slots) do
+    if slot.next or (slot.state == "busy" and slot.job and not slot.waits) then free = free - 1 end
+  end
+  return free
 end
 
 --- What a slot runs now.
@@ -137,8 +184,9 @@ local function is_open(slot)
   return slot.state == "idle" or (slot.state == "ending" and not slot.next)
 end
 
---- A slot for a job: an idle one, else one that is ending.
+--- A slot for a job: an idle one, else one that is ending. None while all places are taken.
 function board:_open_slot()
+  if self:_free() <= 0 then return nil end
   local ending
   for _, key in ipairs(self.order) do
     local slot = self.slots[key]
@@ -184,7 +232,7 @@ function board:room(tag)
   for _, job in ipairs(self.held) do
     if job.tag == tag then held_of_tag = held_of_tag + 1 end
   end
-  local room = open - #self.held
+  local room = math.min(open, self:_free()) - #self.held
   if self.by_tag then
     room = math.min(room, (self.by_tag[tag] or 0) - (self.active[tag] or 0) - held_of_tag)
   end

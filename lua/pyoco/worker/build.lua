@@ -31,11 +31,15 @@ end
 ---@param job table
 ---@return table|nil document { doc } or { message }; nil for a flow known by name
 function M.read(job)
+  local doc, message, _, errors
   if present(job.workflow_bundle) then
-    return { message = "this worker does not run workflow bundles; submit the workflow as YAML" }
+    doc, message, _, errors = packed.workflow(job.workflow_bundle, job.flow_name, { duplicate = "last" })
+    if doc and doc.spawns and (job.spawn_depth or 0) >= 1 then return { message = "child_respawn_not_allowed" } end
+  elseif present(job.workflow_yaml) then
+    doc, message, _, errors = packed.read(job.workflow_yaml, { duplicate = "last" })
+  else
+    return nil
   end
-  if not present(job.workflow_yaml) then return nil end
-  local doc, message, _, errors = packed.read(job.workflow_yaml, { duplicate = "last" })
   if doc then return { doc = doc } end
   local first = errors and errors[1]
   if first then message = ("%s: line %d:%d: %s"):format(message, first.line, first.column, first.message) end
@@ -92,15 +96,19 @@ function M.list(roots)
     and ("listing the flows took longer than %d s: a file's top level does not end"):format(LIST_MAX_SEC) or list } } }
 end
 
---- Stores what a Lua flow's run was made of, once for each version: its compiled graph and its source (DESIGN D15).
+--- Stores what a run was made of, once for each version (DESIGN D15): the compiled graph and the source of a Lua flow,
+--- the graph of a bundle's workflow that no gateway has stored.
 ---@param store table
 ---@param flow table
 ---@param image table gets graph_sha256 and source_sha256
 function M.publish(store, flow, image)
-  if not flow.source then return end
+  local is_unknown = present(image.bundle_hash) and not present(image.graph_sha256)
+  if not flow.source and not is_unknown then return end
   local graph = canonical.encode(flow.graph)
-  image.graph_sha256, image.source_sha256 = crypto.sha256(graph), crypto.sha256(flow.source)
+  image.graph_sha256 = crypto.sha256(graph)
   store.documents:keep(graph, image.graph_sha256)
+  if not flow.source then return end
+  image.source_sha256 = crypto.sha256(flow.source)
   store.documents:keep(flow.source, image.source_sha256)
 end
 

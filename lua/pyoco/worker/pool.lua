@@ -4,7 +4,8 @@
 ---   to a slot    "B" boot text (first) · "R" a job: {seq, delivery, ack_wait_sec, max_deliver, clock_offset, roots
 ---                (of wheels)}, its message as body; or {list = true, roots}: list flows · 'C' cancel · 'D' delivered
 ---                again: {delivery}
----   from a slot  'I' ready · 'E' cannot work: {error} · 'T' heartbeat · 'L' is cancelling · 'N' nearly done: a next
+---   from a slot  'I' ready · 'E' cannot work: {error} · 'T' heartbeat · 'L' is cancelling · 'S' {waits}: its run does
+---                nothing but wait for child runs, or does again · 'N' nearly done: a next
 ---                job may be sent · 'F' finished: {outcome, error, run_id, ...} · 'W' flows: {flows, errors}
 local json = require "host.json"
 local slots = require "host.slots"
@@ -37,7 +38,7 @@ function pool:_start()
     end,
     on_exit = function(code, signal)
       member.slot:close()
-      self.members[key] = nil
+      self.members[key], self.size = nil, self.size - 1
       local text = member.error or describe(code, signal)
       self.on_exit(key, text, member.ready)
       self:_again(member.ready)
@@ -48,26 +49,47 @@ function pool:_start()
     return self:_again(false)
   end
   member.slot = slot
-  self.members[key] = member
+  self.members[key], self.size = member, self.size + 1
   self.on_start(key)
   slot:send("B", self.boot())
 end
 
---- Starts another slot for one that has died: at once if it had worked, else after a growing delay.
+--- Whether there are fewer slots than there should be, those counted that are about to start.
+function pool:_lacks() return not self.closed and self.size + self.due < self.count end
+
+--- Starts another slot for one that has died, if it is still needed: at once if it had worked, else after a growing
+--- delay.
 function pool:_again(worked)
-  if self.closed then return end
+  if not self:_lacks() then return end
   if worked then return self:_start() end
   local delay = self.delay
-  self.delay = math.min(delay * 2, RESPAWN_MAX_SEC)
+  self.delay, self.due = math.min(delay * 2, RESPAWN_MAX_SEC), self.due + 1
   self.after(delay, function()
-    if not self.closed then self:_start() end
+    self.due = self.due - 1
+    if self:_lacks() then self:_start() end
   end)
 end
 
 --- Starts all slots.
 function pool:start()
   slots.adopt()
-  for _ = 1, self.count do self:_start() end
+  self:resize(self.count)
+end
+
+--- Changes how many slots there should be. Missing ones start now; of those that are too many none ends by itself.
+---@param count integer
+function pool:resize(count)
+  self.count = count
+  while self:_lacks() do self:_start() end
+end
+
+--- Ends a slot that is not needed any more; no `on_exit` follows.
+---@param key any
+function pool:retire(key)
+  local member = self.members[key]
+  if not member then return end
+  self.members[key], self.size = nil, self.size - 1
+  member.slot:close()
 end
 
 --- Sends a frame.
@@ -121,6 +143,7 @@ end
 function M.new(deps)
   return setmetatable({ script = deps.script, count = deps.count, boot = deps.boot, after = deps.after,
     on_start = deps.on_start, on_frame = deps.on_frame, on_exit = deps.on_exit, members = {}, last_key = 0,
+    size = 0, due = 0,
     delay = RESPAWN_MIN_SEC }, pool)
 end
 

@@ -20,8 +20,10 @@ local EXIT_INTERRUPTED = 130
 
 --- Fields of the configuration that a slot needs, nothing secret among them but what the connection needs.
 local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subject_prefix", "runs_bucket",
-  "workers_bucket", "workflow_bundles_bucket", "run_data_bucket", "max_run_snapshot_bytes",
-  "run_heartbeat_interval_sec", "run_max_parallel", "run_max_commands", "command_grace_sec", "flow_max_iterations",
+  "workers_bucket", "run_relations_bucket", "spawn_max_child_runs", "spawn_max_parallel_child_runs", "spawn_child_tag",
+  "spawn_timeout_sec", "spawn_poll_interval_sec", "workflow_bundles_bucket", "run_data_bucket",
+  "max_run_snapshot_bytes", "run_heartbeat_interval_sec", "run_max_parallel", "run_max_commands", "command_grace_sec",
+  "flow_max_iterations",
   "artifacts_dir", "worker_allow_commands", "worker_flow_resolver", "task_path", "workflow_yaml_max_bytes",
   "task_log_max_bytes" }
 

@@ -1,7 +1,10 @@
 --- What the supervisor does with a job whose slot is gone: it reads the snapshot and writes what the slot cannot
 --- write any more (DESIGN D3, D6). Runs in a coroutine; waits for NATS for as long as it takes.
 local json = require "host.json"
+local cancel = require "pyoco.run.cancel"
 local snapshot = require "pyoco.run.snapshot"
+local states = require "pyoco.run.states"
+local summary = require "pyoco.run.summary"
 local attempt = require "pyoco.worker.attempt"
 
 local M = {}
@@ -81,11 +84,25 @@ function M.settle(stored, deleted, case, now)
   image.attempt, image.worker_id = attempt.record(case.ours), case.worker_id
   local cause = snapshot.is_cancel_requested(image) and "cancel" or case.cause
   local outcome = CAUSES[cause](image, case, now)
+  if image.bundle_hash ~= json.null and states.is_terminal(image.status) then
+    image.result_summary = nil -- of an earlier end
+    image.result_summary = summary.of(image)
+  end
   return outcome, image, image.error ~= json.null and image.error or nil
 end
 
+--- A run that is cancelled takes its children with it; before its own end is stored, after which nobody would.
+local function cancel_children(deps, image)
+  while not cancel.children(deps.store, image, deps.now) and not deps.is_stopped() do deps.sleep(RETRY_SEC) end
+end
+
+--- The run's end is stored: its parent may want to know.
+local function tell_parent(deps, image)
+  if image.parent_run_id ~= json.null and states.is_terminal(image.status) then deps.store.hints:done(image.run_id) end
+end
+
 --- Does it, by compare-and-set.
----@param deps table runs (store.runs), now (function), sleep (function(sec)), max_bytes (snapshot cap), is_stopped
+---@param deps table store (runs, hints), now (function), sleep (function(sec)), max_bytes (snapshot cap), is_stopped
 ---  (function: whether to give up)
 ---@param case table see settle
 ---@return string outcome; "unavailable" when it was given up
@@ -93,22 +110,27 @@ end
 ---@return table|nil image as stored
 function M.run(deps, case)
   local last
+  local runs = deps.store.runs
   while not deps.is_stopped() do
-    local bytes, revision, code, _, marker = deps.runs:get_raw(case.job.run_id)
+    local bytes, revision, code, _, marker = runs:get_raw(case.job.run_id)
     if last and bytes == last.bytes then return last.outcome, last.text, last.image end -- it did arrive
     if bytes or code == "not_found" then
       local stored = bytes and json.decode(bytes)
       if type(stored) ~= "table" then stored = nil end
       local outcome, image, text = M.settle(stored, not bytes and marker ~= nil, case, deps.now())
       if not image then return outcome end
+      if outcome == "cancelled" then cancel_children(deps, image) end
       local encoded = snapshot.encode(image, deps.max_bytes)
       local written, why
       if bytes then
-        written, why, code = deps.runs:update_raw(case.job.run_id, encoded, revision)
+        written, why, code = runs:update_raw(case.job.run_id, encoded, revision)
       else
-        written, why, code = deps.runs:create_raw(case.job.run_id, encoded)
+        written, why, code = runs:create_raw(case.job.run_id, encoded)
       end
-      if written then return outcome, text, image end
+      if written then
+        tell_parent(deps, image)
+        return outcome, text, image
+      end
       last = { bytes = encoded, outcome = outcome, text = text, image = image }
       if code == "invalid" then return "invalid_job", why end
     elseif code == "invalid" then

@@ -75,6 +75,17 @@ function run:open_writer(image, revision)
     on_lost = function(how) self:lose(how) end,
     on_unwritable = function(message) self:mend(message) end,
   }
+  if image.bundle_hash ~= null then self:open_family() end
+end
+
+--- What a bundle's run has beside others: children, and a summary of its result.
+function run:open_family()
+  self.result = require("pyoco.worker.result").new(self.store.data, self.job.run_id)
+  self.family = require("pyoco.worker.family").new {
+    store = self.store, cfg = self.boot.cfg, job = self.job, image = self.image, now = self.now,
+    go = async.go, sleep = async.sleep, after = async.after, every = async.every,
+    subscribe = function(...) return self.conn:subscribe(...) end, flush = function() return self.writer:flush() end,
+  }
 end
 
 --- Brings the image up to date with the engine.
@@ -92,7 +103,8 @@ end
 function run:move_out(max_bytes)
   if not self.eng then return false end
   self.spill = self.spill or require("pyoco.worker.spill").new(self.store.data, self.job.run_id)
-  return self.spill:take(self.image.task_records, max_bytes)
+  local moved = self.spill:take(self.image.task_records, max_bytes)
+  return (self.result and self.result:take(self.image, max_bytes)) or moved
 end
 
 --- Makes an image writable that JSON refused: its records go, and the run says why.
@@ -108,15 +120,27 @@ function run:finish(outcome, mark)
   self.ending = true
   if self.stop_heartbeat then self.stop_heartbeat() end
   if self.stop_announcing then self.stop_announcing() end
+  local is_cancelled = self.cancelled or snapshot.is_cancel_requested(self.image)
+  if self.family and is_cancelled then self.family:cancel_all() end -- first: once our end is stored, nobody would
   local how = self.writer:finish(function(image)
     if snapshot.is_cancel_requested(image) then
       outcome = "cancelled"
-      return snapshot.mark_cancelled(image, self.now())
+      snapshot.mark_cancelled(image, self.now())
+    else
+      mark(image)
     end
-    mark(image)
+    if self.result then self.result:apply(image, self.eng and self.eng.records) end
   end)
+  if self.family then self:leave_family(how == "written" and outcome == "cancelled" and not is_cancelled) end
   if how == "written" then return outcome end
   return how == "fenced" and "fenced" or "discarded"
+end
+
+--- The run has ended: its children, if it was cancelled at the last moment, and its parent are told.
+function run:leave_family(has_children_to_cancel)
+  if has_children_to_cancel then self.family:cancel_all() end
+  if self.image.parent_run_id ~= null then self.store.hints:done(self.job.run_id) end
+  self.family:close()
 end
 
 --- Ends a run that never got to its tasks. end_time stays null, as the reference leaves it.
@@ -209,6 +233,7 @@ function run:engine_options(flow)
     max_parallel = cfg.run_max_parallel, max_commands = cfg.run_max_commands, max_iterations = cfg.flow_max_iterations,
     command_grace_sec = cfg.command_grace_sec, artifacts_dir = cfg.artifacts_dir,
     allow_commands = cfg.worker_allow_commands or not self.is_document,
+    spawn = self.family and function(...) return self.family:spawn(...) end,
     on_event = function(event) self:on_event(event) end,
   }
 end
@@ -244,7 +269,7 @@ end
 function run:start(stored, revision, document)
   local image = snapshot.image(stored, self.job, self.now())
   image.status, image.worker_id, image.error = "RUNNING", self.boot.worker_id, null
-  image.start_time, image.end_time = self.started_at, null
+  image.start_time, image.end_time, image.result_summary = self.started_at, null, null
   snapshot.forget_tasks(image)
   self:open_writer(image, revision)
   if self.ours.delivery > 1 then
@@ -268,6 +293,15 @@ function run:start(stored, revision, document)
   return self:execute(flow)
 end
 
+--- Whether this is the child of a run that was cancelled meanwhile. Whoever cancelled it may not have found us, if he
+--- came between two steps of our birth.
+function run:has_cancelled_parent()
+  local parent_id = self.job.parent_run_id
+  if type(parent_id) ~= "string" or parent_id == "" then return false end
+  local parent = self.store.runs:get(parent_id)
+  return parent ~= nil and (parent.status == "CANCELLING" or parent.status == "CANCELLED")
+end
+
 --- What each act of worker/attempt means here.
 local ACTS = {
   ack = function() return "skipped" end,
@@ -287,7 +321,13 @@ local ACTS = {
       snapshot.close(image, self.now(), "FAILED")
     end)
   end,
-  run = run.start,
+  run = function(self, stored, revision, document)
+    if not self:has_cancelled_parent() then return self:start(stored, revision, document) end
+    local image = snapshot.image(stored, self.job, self.now())
+    image.cancel_requested_at = self.now()
+    self:open_writer(image, revision)
+    return self:finish("cancelled", function() snapshot.mark_cancelled(image, self.now()) end)
+  end,
 }
 
 --- Reads the snapshot and decides.
@@ -351,6 +391,15 @@ function run:report(outcome)
   say("F", fields)
 end
 
+--- Says whether the run only waits for its children: then its place may be another run's meanwhile.
+function run:tell_waiting()
+  local waits = self.family ~= nil and self.on_engine_end ~= nil and self.eng ~= nil
+    and self.family:is_waiting(self.eng)
+  if waits == (self.waits or false) then return end
+  self.waits = waits
+  say("S", { waits = waits })
+end
+
 --- Pumps the engine and turns the loop until the main course has ended. When only the last answer is awaited, the
 --- supervisor may send the next job.
 function run:drive()
@@ -369,6 +418,7 @@ function run:drive()
       self.conn:flush()
       say("N")
     else
+      if self.family then self:tell_waiting() end
       uv.run("once")
     end
   end

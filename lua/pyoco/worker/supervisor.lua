@@ -19,6 +19,7 @@ local outcomes = require "pyoco.worker.outcome"
 local pools = require "pyoco.worker.pool"
 local pulls = require "pyoco.worker.pulls"
 local rescue = require "pyoco.worker.rescue"
+local surpluses = require "pyoco.worker.surplus"
 
 local M = {}
 
@@ -125,6 +126,14 @@ local FRAMES = {
     local job = self.board:running(key)
     if job then self:start_grace(job) end
   end,
+  S = function(self, key, head)
+    if not head.waits then
+      self.board:resume(key)
+    elseif self.board.waiting < self.cfg.worker_max_waiting and self.board:wait(key) then
+      self:dispatch()
+    end
+    self.pool:resize(self.board:needed())
+  end,
   N = function(self, key)
     self.board:ending(key)
     self:pull()
@@ -190,6 +199,16 @@ function supervisor:wheels_changed()
   self:list_flows()
 end
 
+--- Ends a slot that is no longer needed since fewer runs wait for their children.
+function supervisor:retire_surplus(now)
+  local needed = self.board:needed()
+  self.pool:resize(needed)
+  local key = self.surplus:is_due(now, self.pool.size, needed) and self.board:idle_slot()
+  if not key then return end
+  self.board:remove_slot(key)
+  self.pool:retire(key)
+end
+
 --- A slot has died. What it ran is rescued; what it had not begun is the next to start.
 function supervisor:on_slot_exit(key, text, had_worked)
   if not key then return self.log:error("slot cannot start", { reason = text }) end
@@ -217,7 +236,7 @@ function supervisor:rescue(job, text)
     local case = { cause = job.killed or "crash", text = overdue.text, task = overdue.task,
       max_crashes = self.cfg.worker_max_crashes,
       ours = job, job = decoded or { run_id = run_id }, worker_id = self.worker_id }
-    local outcome, message, image = rescue.run({ runs = self.store.runs, now = self.now, sleep = async.sleep,
+    local outcome, message, image = rescue.run({ store = self.store, now = self.now, sleep = async.sleep,
       max_bytes = self.cfg.max_run_snapshot_bytes, is_stopped = function() return self.is_ended end }, case)
     local fields = { error = message, finished_at = self.now(), status = image and image.status }
     for _, name in ipairs { "run_id", "flow_name", "tag", "tags", "tenant_id", "api_key_id" } do
@@ -327,6 +346,7 @@ function supervisor:tick()
     end
     self:check_deadline(job, now)
   end
+  self:retire_surplus(now)
   self:pull()
 end
 
@@ -495,7 +515,8 @@ function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
     log = deps.log, tags = deps.tags, limits = deps.limits, worker_id = deps.cfg.worker_id,
     clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
-    told_faults = {}, on_settled = deps.on_settled or function() end, is_eager = deps.is_eager ~= false,
+    told_faults = {}, surplus = surpluses.new(), on_settled = deps.on_settled or function() end,
+    is_eager = deps.is_eager ~= false,
     board = boards.new(deps.slots) }, supervisor)
   self.now = function() return clock.wall() + self.clock_offset end
   self.on_spent = deps.on_spent or function() self:stop(0) end

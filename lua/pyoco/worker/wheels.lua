@@ -33,7 +33,7 @@ function Wheels:note_failure(one, text, is_refused)
     package_version = one.parsed.version, error = text, refused = is_refused or false, attempts = attempts,
     retry_at = not is_refused and self.now() + delay or nil }
   if not before or before.error ~= text then
-    self.log:error("wheel sync failed", { wheel_name = wheel.name, reason = text })
+    self.log:error("wheel sync failed", { wheel_name = wheel.name }, { message = text })
   end
 end
 
@@ -54,6 +54,15 @@ end
 
 -- one wheel ----------------------------------------------------------------------------------------------------
 
+--- Runs a command of pyoco.wheel.install within the time that an install may take.
+local function run_child(self, command)
+  local result, message = child.run(command, self.cfg.wheel_install_timeout_sec, function(kill)
+    self.kill_child = kill
+  end)
+  self.kill_child = nil
+  return result, message
+end
+
 --- Fetches a wheel's file. Returns the upload that it is of: it may have been replaced since it was listed.
 local function fetch(self, one, path)
   local max = self.cfg.wheel_max_bytes
@@ -64,10 +73,9 @@ end
 
 --- Checks and unpacks a fetched file in a process of its own.
 local function unpack(self, one, path, dir)
-  local limits, timeout = archive.limits(self.cfg), self.cfg.wheel_install_timeout_sec
-  local result, message = child.run({ "unpack", path, one.wheel.name, dir, tostring(limits.max_bytes),
-    tostring(limits.max_ratio), tostring(limits.max_entries) }, timeout, function(kill) self.kill_child = kill end)
-  self.kill_child = nil
+  local limits = archive.limits(self.cfg)
+  local result, message = run_child(self, { "unpack", path, one.wheel.name, dir, tostring(limits.max_bytes),
+    tostring(limits.max_ratio), tostring(limits.max_entries) })
   if result and result.code == 0 and result.signal == 0 then return true end
   if self.stopped then return false end
   local text
@@ -160,11 +168,7 @@ end
 --- Removes what nobody uses any more.
 local function clean(self)
   local paths = self.folder:rubbish(self.used())
-  if #paths > 0 then
-    child.run({ "remove", table.unpack(paths) }, self.cfg.wheel_install_timeout_sec,
-      function(kill) self.kill_child = kill end)
-    self.kill_child = nil
-  end
+  if #paths > 0 then run_child(self, { "remove", table.unpack(paths) }) end
 end
 
 local function failures_of(self)
@@ -178,18 +182,34 @@ local function failures_of(self)
   return list
 end
 
+--- Takes the folder. What an earlier life has installed is used again if it is whole: the machine may have lost its
+--- power before all of it was on the disk.
+local function open_folder(self)
+  local folder, message = folders.open(self.cfg.wheel_sync_dir, self.cfg.worker_id)
+  if not folder then error("wheel folder: " .. message, 0) end
+  self.folder = folder
+  if folder.dir ~= self.cfg.wheel_sync_dir then
+    self.log:info("another worker uses the wheel folder; this one has its own", { reason = folder.dir })
+  end
+  local damaged = {}
+  for name, row in pairs(folder.rows) do
+    local result = run_child(self, { "verify", folder:site(row.site) })
+    if self.stopped then return end
+    if not result or result.code ~= 0 or result.signal ~= 0 then
+      damaged[#damaged + 1] = name
+      self.log:warning("an installed wheel is damaged; it is installed again", { wheel_name = name,
+        reason = result and result.stderr })
+    end
+  end
+  if #damaged > 0 then assert(folder:drop(damaged)) end
+  self:switch()
+  clean(self)
+end
+
 --- One look into the registry, and what follows from it.
 local function round(self)
-  if not self.folder then
-    local folder, message = folders.open(self.cfg.wheel_sync_dir, self.cfg.worker_id)
-    if not folder then error("wheel folder: " .. message, 0) end
-    self.folder = folder
-    self:switch()
-    if folder.dir ~= self.cfg.wheel_sync_dir then
-      self.log:info("another worker uses the wheel folder; this one has its own", { reason = folder.dir })
-    end
-    clean(self)
-  end
+  if not self.folder then open_folder(self) end
+  if self.stopped then return end
   local listed, message = self.store.wheels:list()
   if not listed then error(message, 0) end
   forget(self, listed)

@@ -107,12 +107,18 @@ function writer:_gap()
   return GAP_SEC + (self.put_bytes or 0) / GAP_BYTES_PER_SEC
 end
 
---- The put in flight is over: lets who waits for that go on, else rests a little.
-function writer:_end_write()
+--- The put in flight is over: lets those who wait for that go on. Returns whether there were any.
+function writer:_go_on()
   self.writing = false
-  local waiter = self.waiter
-  self.waiter = nil
-  if waiter then return waiter() end
+  local waiters = self.waiters
+  self.waiters = {}
+  for _, waiter in ipairs(waiters) do waiter() end
+  return #waiters > 0
+end
+
+--- After a put: whoever waits is next, else a little rest.
+function writer:_end_write()
+  if self:_go_on() then return end
   self.resting = true
   self.stop_rest = self.after(self:_gap(), function()
     self.resting = false
@@ -120,10 +126,19 @@ function writer:_end_write()
   end)
 end
 
+--- A put that knows its number: how many were begun.
+function writer:_numbered_put()
+  self.begun = self.begun + 1
+  local number = self.begun
+  local done = self:_put()
+  if done then self.stored = number end
+  return done
+end
+
 --- One put; then a rest, after which whatever changed meanwhile goes out.
 function writer:_write()
   self.dirty = false
-  if self:_put() == false then self.dirty = true end
+  if self:_numbered_put() == false then self.dirty = true end
   self:_end_write()
 end
 
@@ -135,13 +150,16 @@ function writer:touch()
   self.go(function() self:_write() end)
 end
 
---- Writes the image now and waits until it is stored.
----@return boolean|nil nil when the attempt has lost the run
+--- Writes the image as it is now and waits until it is stored. Of several that ask at once, one put serves all.
+---@return boolean|nil nil when the attempt has lost the run, or ends it
 ---@return string|nil how "ended" | "fenced"
 function writer:flush()
+  local wanted = self.begun + 1 -- the put that goes on now may have been made of an earlier image
   self:_wait_idle()
+  if self.stored >= wanted then return true end
+  if self.finishing then return nil, "ended" end
   self.writing, self.dirty = true, false
-  while not self.lost and self:_put() == false do end
+  while not self.lost and self:_numbered_put() == false do end
   self:_end_write()
   if self.lost then return nil, self.lost end
   return true
@@ -149,8 +167,8 @@ end
 
 --- Waits until no put is in flight.
 function writer:_wait_idle()
-  if self.writing then
-    self.wait(function(resume) self.waiter = resume end)
+  while self.writing do
+    self.wait(function(resume) self.waiters[#self.waiters + 1] = resume end)
   end
 end
 
@@ -161,6 +179,14 @@ function writer:finish(mark)
   self.finishing = true
   if self.stop_rest then self.stop_rest() end
   self:_wait_idle()
+  self.writing = true
+  local how = self:_put_end(mark)
+  self:_go_on()
+  return how
+end
+
+--- Puts the end until it is stored, or somebody else's is.
+function writer:_put_end(mark)
   while not self.lost do
     mark(self.image)
     if self:_put() then return "written" end
@@ -214,8 +240,8 @@ local function nothing() end
 ---  elsewhere, and returns whether `refresh` will find it smaller), log (function(message, fields))
 ---@return table writer: touch, flush, finish, check; fields lost, cancelled, puts
 function M.new(deps)
-  local self = setmetatable({ retry_sec = RETRY_MIN_SEC, puts = 0, on_cancel = nothing, on_lost = nothing,
-    refresh = nothing, move_out = nothing, log = nothing }, writer)
+  local self = setmetatable({ retry_sec = RETRY_MIN_SEC, puts = 0, begun = 0, stored = 0, waiters = {},
+    on_cancel = nothing, on_lost = nothing, refresh = nothing, move_out = nothing, log = nothing }, writer)
   for key, value in pairs(deps) do self[key] = value end
   self.image.attempt = attempt.record(self.ours)
   return self
