@@ -14,7 +14,8 @@ typedef struct memo {
     struct memo *older, *newer; /* by when it was last seen */
     char *image;                /* NULL: the run is being cancelled; else it has ended so */
     size_t len;
-    double at; /* monotonic */
+    double at;         /* monotonic */
+    uint64_t revision; /* of what it says; 0 = unknown */
     bool is_broken;
     char cancel_at[40], cancel_by[160];
     char key[];
@@ -159,6 +160,10 @@ static bool is_fresh(const ph_entry *e) {
 static void judge(const ph_entry *e, const seen *s, char *text) {
     memo *m = *place_of(e->key);
     bool is_cancelled = s->is_cancelling || *s->cancel_at;
+    if (m && e->revision && e->revision <= m->revision) { /* the tail comes behind our own write */
+        free(text);
+        return;
+    }
     if (s->is_terminal) {
         m = m || is_fresh(e) ? remember(e->key) : NULL;
         if (m) {
@@ -178,6 +183,8 @@ static void judge(const ph_entry *e, const seen *s, char *text) {
     } else if (m) {
         set_broken(m, true);
     }
+    if (m)
+        m->revision = e->revision;
     free(text);
     make_room();
 }
