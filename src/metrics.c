@@ -142,13 +142,45 @@ static void put_series(text *t, const char *name, const series *s) {
     put(t, "%s_count%s%s%s %llu\n", name, open, s->labels, shut, (unsigned long long)total);
 }
 
-char *ph_metrics_text(const char *name, size_t *len) {
+size_t ph_metrics_label(char *out, size_t room, const char *name, const char *value) {
+    size_t n = strlen(name), at = n + 2;
+    memcpy(out, name, n);
+    memcpy(out + n, "=\"", 2);
+    const char *end = value + strnlen(value, (room - n - 3) / 2); /* each byte may need another to escape it */
+    while (*end && ((unsigned char)*end & 0xC0) == 0x80)
+        end--; /* not within a character */
+    for (; value < end; value++) {
+        if (strchr("\\\"\n", *value))
+            out[at++] = '\\';
+        out[at++] = *value == '\n' ? 'n' : *value;
+    }
+    out[at++] = '"';
+    return at;
+}
+
+/* All series of a histogram as one. */
+static series *add_up(const histogram *h) {
+    series *all_of = calloc(1, sizeof *all_of + 1);
+    for (const series *s = all_of && h ? h->first : NULL; s; s = s->next) {
+        all_of->sum += s->sum;
+        for (size_t i = 0; i <= BOUNDS; i++)
+            all_of->counts[i] += s->counts[i];
+    }
+    return all_of;
+}
+
+char *ph_metrics_text(const char *name, bool added_up, size_t *len) {
     text t = {0};
     put(&t, "%s", "");
     pthread_mutex_lock(&lock);
     const histogram *h = find(name);
-    for (const series *s = h ? h->first : NULL; s; s = s->next)
-        put_series(&t, name, s);
+    series *one = h && added_up ? add_up(h) : NULL;
+    if (one)
+        put_series(&t, name, one);
+    else
+        for (const series *s = h ? h->first : NULL; s; s = s->next)
+            put_series(&t, name, s);
+    free(one);
     pthread_mutex_unlock(&lock);
     if (t.failed) {
         free(t.bytes);
@@ -156,4 +188,16 @@ char *ph_metrics_text(const char *name, size_t *len) {
     }
     *len = t.len;
     return t.bytes;
+}
+
+void ph_metrics_total(const char *name, double *count, double *sum) {
+    *count = *sum = 0;
+    pthread_mutex_lock(&lock);
+    const histogram *h = find(name);
+    for (const series *s = h ? h->first : NULL; s; s = s->next) {
+        *sum += s->sum;
+        for (size_t i = 0; i <= BOUNDS; i++)
+            *count += (double)s->counts[i];
+    }
+    pthread_mutex_unlock(&lock);
 }

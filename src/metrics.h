@@ -11,8 +11,14 @@
  * none. overflow: the labels to use when there are PH_METRICS_SETS others already. Lost when memory is out. */
 void ph_metrics_observe(const char *name, const char *labels, size_t len, const char *overflow, double seconds);
 
-/* The samples of a histogram in Prometheus's text format, in the order in which their labels were first seen; "" when
- * there is none. The caller frees it; NULL when memory is out. */
-char *ph_metrics_text(const char *name, size_t *len);
+/* Writes name="value" with the value escaped, cut to what fits. Returns its length; it is not terminated. */
+size_t ph_metrics_label(char *out, size_t room, const char *name, const char *value);
+
+/* The samples of a histogram in Prometheus's text format, in the order in which their labels were first seen, or all of
+ * them added up as one without labels; "" when there is none. The caller frees it; NULL when memory is out. */
+char *ph_metrics_text(const char *name, bool added_up, size_t *len);
+
+/* How many observations a histogram has, and their sum. */
+void ph_metrics_total(const char *name, double *count, double *sum);
 
 #endif

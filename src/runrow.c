@@ -17,18 +17,24 @@ static const struct {
     {"\"tag\"", PH_ROW_TAG},          {"\"tags\"", -1},                 {"\"tenant_id\"", PH_ROW_TENANT},
     {"\"api_key_id\"", -1},       {"\"status\"", PH_ROW_STATUS},        {"\"updated_at\"", -1},
     {"\"heartbeat_at\"", -1},     {"\"worker_id\"", PH_ROW_WORKER},     {"\"error\"", PH_ROW_ERROR},
-    {"\"workflow_yaml_sha256\"", PH_ROW_SHA256}, /* a column only: the item ends before it */
+    {"\"workflow_yaml_sha256\"", PH_ROW_SHA256}, /* the item ends before this one */
+    {"\"start_time\"", -1},      {"\"end_time\"", -1},
 };
 
 #define MEMBERS (sizeof members / sizeof *members)
-#define ITEM_MEMBERS (MEMBERS - 1)
-#define UPDATED_AT 8
+enum { UPDATED_AT = 8, ITEM_MEMBERS = 12, START_TIME, END_TIME };
 
 static void take_member(void *ctx, const ph_member *m) {
     ph_member *found = ctx;
     for (size_t i = 0; i < MEMBERS; i++)
         if (strlen(members[i].key) == m->key_len && memcmp(members[i].key, m->key, m->key_len) == 0)
             found[i] = *m; /* of two of one name the last counts, as for a decoder */
+}
+
+/* A time of the snapshot; 0 for null, for what is no number, and when it is not there. */
+static double seconds_of(const ph_member *m) {
+    double value = m->value ? strtod(m->value, NULL) : 0;
+    return isfinite(value) ? value : 0;
 }
 
 static char *put_item(char *out, const ph_member *found) {
@@ -96,10 +102,9 @@ ph_row *ph_row_make(ph_row_kind kind, const char *key, const char *value, size_t
         free(text);
         return row;
     }
-    if (found[UPDATED_AT].value)
-        row->updated_at = strtod(found[UPDATED_AT].value, NULL);
-    if (!isfinite(row->updated_at))
-        row->updated_at = 0;
+    row->updated_at = seconds_of(&found[UPDATED_AT]);
+    row->started_at = seconds_of(&found[START_TIME]);
+    row->ended_at = seconds_of(&found[END_TIME]);
     row->day = ph_row_day(row->updated_at);
     for (size_t i = 0; i < MEMBERS; i++) {
         int column = members[i].column;

@@ -32,7 +32,7 @@ typedef struct ph_row {
     struct ph_row *next;
     ph_row_kind kind;
     uint64_t revision;
-    double updated_at;
+    double updated_at, started_at, ended_at; /* unix seconds; 0 = none */
     int day; /* of updated_at in the local zone, as 20261125 */
     const char *key;
     const char *text[PH_ROW_COLUMNS]; /* of a deletion: what the run had, once the read model has filled it in */

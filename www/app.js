@@ -1,128 +1,131 @@
-// The first page: submit a document, watch one run live, see the workers. Plain DOM; all text goes in by
-// textContent, so nothing that a flow is called can become markup.
-import { texts } from "/static/i18n.js";
+// The shell: header, navigation, what is wrong, and the view that the URL names.
+import { apiKey, get, setApiKey } from "./lib/api.js";
+import { dialog, h, put } from "./lib/dom.js";
+import { frog } from "./lib/frog.js";
+import { language, languages, setLanguage, texts } from "./lib/i18n.js";
+import { useKeys } from "./lib/keys.js";
+import { here } from "./lib/router.js";
 
-const $ = (id) => document.getElementById(id);
-const example = `version: 1
-flow:
-  graph: |
-    meet >> (greet & count) >> celebrate
-  defaults:
-    name: world
-tasks:
-  meet: { callable: "hello_tasks:meet" }
-  greet: { callable: "hello_tasks:greet" }
-  count: { callable: "hello_tasks:count" }
-  celebrate: { callable: "hello_tasks:celebrate" }
-`;
+const table = {
+  en: {
+    title: "Control room", nav: "Sections", runs: "Runs", submit: "Submit", workers: "Workers", queues: "Queues", schedules: "Schedules",
+    wheels: "Wheels", dlq: "Dead letters", language: "Language", theme: "Colours", auto: "As the system", light: "Light", dark: "Dark",
+    key: "API key", key_set: "API key (set)", key_text: "Kept until this tab is closed, and sent as a header only.", save: "Use", forget: "Forget",
+    cancel: "Cancel", skip: "Skip to content", no_view: "There is no such page.", ready: "All is well", lost: "No connection; trying again …",
+    nats: "NATS is not connected; what you see may be old", reload: "An edit of gateway.lua is broken; the last good version serves: {error}",
+    flow_errors: "{n} flow file(s) do not load: {first}", warming: "Reading the runs …",
+  },
+  ja: {
+    title: "コントロールルーム", nav: "画面", runs: "実行", submit: "投入", workers: "ワーカー", queues: "キュー", schedules: "スケジュール",
+    wheels: "パッケージ", dlq: "デッドレター", language: "言語", theme: "配色", auto: "システムに合わせる", light: "ライト", dark: "ダーク",
+    key: "API キー", key_set: "API キー(設定済み)", key_text: "このタブを閉じるまで保持し、ヘッダーだけで送ります。", save: "使う", forget: "消す",
+    cancel: "やめる", skip: "本文へ", no_view: "そのページはありません。", ready: "順調です", lost: "接続が切れました。再接続しています…",
+    nats: "NATS に接続していません。表示は古い可能性があります", reload: "gateway.lua の編集に誤りがあり、直前の正常な版で動作中: {error}",
+    flow_errors: "読み込めないフローファイルが {n} 個あります: {first}", warming: "実行を読み込み中…",
+  },
+};
+const t = texts(table);
 
-let lang = localStorage.getItem("pyoco.lang") || document.documentElement.lang;
-if (!texts[lang]) lang = "en";
-const text = (key) => texts[lang][key];
+const VIEWS = ["runs", "submit", "workers", "queues", "schedules", "wheels", "dlq"];
+const THEME = "pyoco.theme";
+const HEALTH_MS = 3000;
 
-function translate() {
-  document.documentElement.lang = lang;
-  for (const node of document.querySelectorAll("[data-text]")) node.textContent = text(node.dataset.text);
-  $("lang").value = lang;
+let view; // what is shown: { node, close?, keys?, update?(path, query), title? }
+let shown; // its name and path, to know when only its settings have changed
+
+function setTheme(value) {
+  localStorage.setItem(THEME, value);
+  if (value === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = value;
 }
 
-function row(cells) {
-  const tr = document.createElement("tr");
-  for (const cell of cells) {
-    const td = document.createElement("td");
-    td.textContent = cell;
-    tr.append(td);
+function select(label, value, options, onChange) {
+  return h("label", { class: "pick" }, h("span", { class: "hidden" }, label),
+    h("select", { title: label, on: { change: (event) => onChange(event.target.value) } },
+      options.map(([key, name]) => h("option", { value: key, selected: key === value }, name))));
+}
+
+async function askKey() {
+  const input = h("input", { type: "password", autocomplete: "off", value: apiKey(), "aria-label": t("key") });
+  const answer = await dialog(t("key"), [h("p", null, t("key_text")), input],
+    [["save", t("save"), "primary"], ["forget", t("forget")], ["", t("cancel")]]);
+  if (!answer) return;
+  setApiKey(answer === "save" ? input.value.trim() : "");
+  draw();
+}
+
+const trouble = h("div", { class: "trouble", role: "status", hidden: true });
+const brand = h("span", { class: "brand-frog" });
+const main = h("main", { id: "main", tabindex: "-1" });
+const links = {};
+
+function header() {
+  for (const name of VIEWS) links[name] = h("a", { href: `#/${name}` }, t(name));
+  return [
+    h("a", { class: "skip", href: "#main", on: { click: (event) => { event.preventDefault(); main.focus(); } } }, t("skip")),
+    h("header", null, h("a", { class: "brand", href: "#/runs" }, brand, h("span", null, "pyoco")),
+      h("nav", { "aria-label": t("nav") }, VIEWS.map((name) => links[name])),
+      h("div", { class: "tools" },
+        h("button", { class: "quiet", on: { click: askKey } }, apiKey() ? t("key_set") : t("key")),
+        select(t("theme"), localStorage.getItem(THEME) ?? "auto", ["auto", "light", "dark"].map((one) => [one, t(one)]), setTheme),
+        select(t("language"), language(), languages(), (value) => { setLanguage(value); draw(); }))),
+    trouble, main,
+  ];
+}
+
+// Shows what /health tells of; the frog's face too.
+function showHealth(health) {
+  const flows = health?.flow_errors ?? [];
+  const text = !health ? t("lost") : health.nats !== "connected" ? t("nats") : health.reload_error ? t("reload", { error: health.reload_error })
+    : health.warming ? t("warming") : flows.length ? t("flow_errors", { n: flows.length, first: `${flows[0].file}: ${flows[0].message}` }) : "";
+  trouble.hidden = !text;
+  if (trouble.textContent !== text) trouble.textContent = text;
+  const mood = text ? "worried" : "happy";
+  if (brand.dataset.mood !== mood) {
+    brand.dataset.mood = mood;
+    put(brand, frog(mood, 34));
   }
-  return tr;
 }
 
-const short = (value) => (typeof value === "string" ? value : JSON.stringify(value)) ?? "";
-const seconds = (ms) => (ms == null ? "" : `${(ms / 1000).toFixed(2)} s`);
-
-function showRun(snapshot) {
-  $("run-state").textContent = `${snapshot.flow_name}: ${snapshot.status}${snapshot.error ? ` (${snapshot.error})` : ""}`;
-  $("run-state").dataset.state = snapshot.status;
-  $("cancel").hidden = ["COMPLETED", "FAILED", "CANCELLED"].includes(snapshot.status);
-  const records = snapshot.task_records || {};
-  const names = Object.keys(snapshot.tasks || {}).sort(
-    (a, b) => (records[a]?.started_at ?? Infinity) - (records[b]?.started_at ?? Infinity) || (a < b ? -1 : 1));
-  $("tasks").hidden = names.length === 0;
-  $("tasks").tBodies[0].replaceChildren(...names.map((name) => {
-    const record = records[name] || {};
-    const lines = (record.log_tail || "").trimEnd().split("\n");
-    const last = record.error ?? (record.output != null ? short(record.output) : lines[lines.length - 1]);
-    const tr = row([name, snapshot.tasks[name], seconds(record.duration_ms), last]);
-    tr.dataset.state = snapshot.tasks[name];
-    return tr;
-  }));
+async function watchHealth() {
+  showHealth(await get("/health").catch(() => null));
+  setTimeout(watchHealth, document.hidden ? 4 * HEALTH_MS : HEALTH_MS);
 }
 
-let source;
-let watched;
-
-function watch(runId) {
-  source?.close();
-  watched = runId;
-  document.forms.watch.run_id.value = runId;
-  location.hash = `run/${encodeURIComponent(runId)}`;
-  source = new EventSource(`/runs/${encodeURIComponent(runId)}/watch?include=records&until=terminal&timeout_sec=600`);
-  source.addEventListener("snapshot", (event) => {
-    const { snapshot } = JSON.parse(event.data);
-    showRun(snapshot);
-    if (["COMPLETED", "FAILED", "CANCELLED"].includes(snapshot.status)) source.close();
-  });
-  source.onerror = () => {
-    $("run-state").textContent = source.readyState === EventSource.CLOSED ? text("not_found") : text("lost");
-  };
+// The module of a view is loaded when it is first shown.
+async function route() {
+  const { path, query } = here();
+  if (!path.length) return location.replace("#/runs");
+  const name = path[0] === "runs" && path[1] ? "run" : path[0];
+  const place = path.join("/");
+  if (view?.update && shown === `${name} ${place}`) return view.update(query);
+  view?.close?.();
+  view = undefined;
+  useKeys([]);
+  for (const [key, link] of Object.entries(links)) {
+    if (key === path[0]) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  shown = `${name} ${place}`;
+  const module = name === "run" || VIEWS.includes(name) ? await import(`./views/${name}.js`) : null;
+  if (shown !== `${name} ${place}`) return; // the user has gone on meanwhile
+  if (!module) return put(main, h("p", { class: "empty" }, t("no_view")));
+  view = module.show(path.slice(1), query);
+  useKeys(view.keys ?? []);
+  put(main, view.node);
+  document.title = `${view.title ?? t(path[0])} · pyoco`;
+  scrollTo(0, 0);
 }
 
-async function submit(event) {
-  event.preventDefault();
-  const fields = new FormData(event.target);
-  const body = new FormData();
-  body.append("flow_name", fields.get("flow_name"));
-  if (fields.get("tag")) body.append("tag", fields.get("tag"));
-  body.append("workflow", new Blob([fields.get("workflow")], { type: "application/x-yaml" }), "flow.yaml");
-  const answer = await fetch("/runs/yaml", { method: "POST", body }).catch(() => null);
-  const data = answer ? await answer.json() : { detail: text("unreachable") };
-  const items = answer?.ok ? [] : data.errors?.length ? data.errors : [{ message: short(data.detail) }];
-  $("errors").replaceChildren(...items.map((item) => {
-    const li = document.createElement("li");
-    const place = item.line ? `${text("line")} ${item.line}:${item.column ?? 1}: ` : "";
-    li.textContent = `${place}${item.message}${item.hint ? ` (${item.hint})` : ""}`;
-    return li;
-  }));
-  if (answer?.ok) watch(data.run_id);
+function draw() {
+  shown = undefined;
+  brand.dataset.mood = "";
+  put(document.body, header());
+  showHealth({ nats: "connected" });
+  route();
 }
 
-async function refresh() {
-  const [health, workers] = await Promise.all(["/health", "/workers?limit=500"].map((path) =>
-    fetch(path).then((answer) => (answer.ok ? answer.json() : null)).catch(() => null)));
-  const trouble = !health ? text("unreachable")
-    : health.reload_error ? `${text("reload_error")}: ${health.reload_error}`
-    : health.nats !== "connected" ? `${text("nats")}: ${health.nats}` : null;
-  $("health").textContent = trouble ?? text("ready");
-  $("health").classList.toggle("bad", Boolean(trouble));
-  $("workers").hidden = !workers?.length;
-  $("no-workers").hidden = !workers || workers.length > 0;
-  $("workers").tBodies[0].replaceChildren(...(workers || []).map((worker) => row([worker.worker_id, worker.state,
-    worker.tags.join(", "), (worker.current_run_ids ?? [worker.current_run_id]).filter(Boolean).join(", ")])));
-}
-
-translate();
-document.forms.submit.workflow.value = example;
-document.forms.submit.addEventListener("submit", submit);
-document.forms.watch.addEventListener("submit", (event) => {
-  event.preventDefault();
-  watch(event.target.run_id.value.trim());
-});
-$("cancel").addEventListener("click", () => fetch(`/runs/${encodeURIComponent(watched)}/cancel`, { method: "POST" }));
-$("lang").addEventListener("change", (event) => {
-  lang = event.target.value;
-  localStorage.setItem("pyoco.lang", lang);
-  translate();
-  refresh();
-});
-if (location.hash.startsWith("#run/")) watch(decodeURIComponent(location.hash.slice(5)));
-refresh();
-setInterval(refresh, 3000);
+setTheme(localStorage.getItem(THEME) ?? "auto");
+addEventListener("hashchange", route);
+draw();
+watchHealth();

@@ -124,6 +124,8 @@ local sections = {
       doc = "A run whose snapshot was not written for this long, though it has not ended, is looked into." },
     { "lease_ttl_sec", "number", 4, env = "PYOCO_LEASE_TTL_SEC", min = 1, max = 300,
       doc = "A gateway silent for this long loses the periodic duties to another." },
+    { "metrics_flow_labels", "boolean", false, env = "PYOCO_METRICS_FLOW_LABELS",
+      doc = "Whether /metrics tells flows apart; their names may be a tenant's own." },
     { "runs_retention_sec", "number", 0, env = "PYOCO_RUNS_RETENTION_SEC", min = 0,
       doc = "Runs that ended longer ago are removed, with their outputs, logs and documents; 0 = kept for ever." },
     { "workers_retention_sec", "number", 604800, env = "PYOCO_WORKERS_RETENTION_SEC", min = 60,

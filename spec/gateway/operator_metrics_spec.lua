@@ -82,6 +82,8 @@ describe("GET /metrics for operators", function()
     sample("pyoco_worker_memory_bytes", '{worker="w1"}', function(n) return n > 1e6 end)
     world:cancel(held)
     world:wait(held, "CANCELLED")
+    sample("pyoco_run_duration_seconds_count", "", function(n) return n == 2 end)
+    sample("pyoco_run_dispatch_seconds_count", "", function(n) return n == 2 end)
     sample("pyoco_http_request_duration_seconds_count", '{route="metrics",code="200"}', function(n) return n > 1 end)
   end)
 
@@ -101,6 +103,23 @@ describe("GET /metrics for operators", function()
   end)
 
   it("keeps names of flows out of the labels unless they are asked for", function()
-    assert.is_nil(gateway:fetch("/metrics").body:find('flow="nap"', 1, true))
+    local telling = gateways.start { nats_url = world.server.url, env = { PYOCO_METRICS_FLOW_LABELS = "1" } }
+    for _, one in ipairs { telling, gateway } do -- what they have seen before they were complete they do not count
+      one:wait("/runs", function(answer) return answer.status == 200 end, "the list")
+    end
+    local worker = world:worker { "--tags", "hello" }
+    finally(function()
+      telling:stop()
+      worker:stop()
+    end)
+    world:wait(world:submit { flow_name = "nap", tag = "hello", params = { sec = 0 } }, "COMPLETED")
+    local function has(which, labels)
+      process.wait_for(function()
+        return which:fetch("/metrics").body:find("pyoco_run_duration_seconds_count" .. labels .. " 1\n", 1, true)
+      end, 5000, labels)
+    end
+    has(telling, '{flow="nap"}')
+    has(gateway, "")
+    assert.is_nil(gateway:fetch("/metrics").body:find("nap", 1, true))
   end)
 end)

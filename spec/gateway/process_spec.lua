@@ -12,9 +12,9 @@ describe("gateway.lua", function()
   it("serves pages, version and errors of the contract, and ends at SIGTERM", function()
     local gateway = gateways.start { nats_url = server.url, env = { PYOCO_DASHBOARD_LANG = "ja_JP" } }
     local page = gateway:fetch "/"
-    assert.truthy(page.body:find('<html lang="ja">', 1, true))
+    assert.truthy(page.body:find('<html lang="ja" data-key-header="X-API-Key">', 1, true))
     assert.truthy(page.headers["content-security-policy"]:find("default-src 'none'", 1, true))
-    for _, name in ipairs { "app.js", "i18n.js", "styles.css" } do
+    for _, name in ipairs { "app.js", "lib/i18n.js", "views/runs.js", "styles.css" } do
       assert.equal(200, gateway:fetch("/static/" .. name).status)
     end
     assert.equal("pyoco-host", gateway:fetch("/version").json.name)

@@ -95,6 +95,21 @@ describe("up.lua", function()
     assert.truthy(got.stdout:find('"status": "COMPLETED"', 1, true), got.stdout .. got.stderr)
   end)
 
+  it("says how to make a key when the gateway asks for one, and uses it the next time", function()
+    local first = up({}, { env = { PYOCO_HTTP_AUTH_MODE = "api_key" } })
+    shows(first, "Ctrl-C stops everything.")
+    local url, tenant = first.stdout:match "admin.lua %-%-nats%-url (%S+) api%-key create %-%-tenant (%S+)\n"
+    local got = process.run { "admin.lua", "--nats-url", url, "api-key", "create", "--tenant", tenant }
+    local key = got.stdout:match '"api_key": "([^"]+)"'
+    assert.is_string(key, got.stdout .. got.stderr)
+    first:kill "sigterm"
+    first:wait(30000)
+    local second = up({ "--demo" }, { env = { PYOCO_HTTP_AUTH_MODE = "api_key", PYOCO_API_KEY = key } })
+    shows(second, "Ctrl-C stops everything.")
+    assert.truthy(second.stdout:find("hello  COMPLETED  ", 1, true), second.stdout .. second.stderr)
+    assert.falsy(second.stdout:find("api-key create", 1, true))
+  end)
+
   it("leaves a foreign NATS alone, takes another port and says so", function()
     local foreign = nats_server.start { jetstream = false }
     later(function() foreign:stop() end)

@@ -3,6 +3,7 @@ local json = require "host.json"
 local crypto = require "host.crypto"
 local uv = require "luv"
 local metas = require "pyoco.nats.object_meta"
+local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
 local support = require "spec.support.worker"
 local tmp = require "spec.support.tmp"
@@ -311,6 +312,26 @@ end))]] } }
     assert.equal("1.0", answer())
     assert(world.store:ensure())
     wait_installed "" -- it is there, and empty
+  end)
+
+  it("are written, built and uploaded by our command lines, and then run", function()
+    local gateway = gateways.start { nats_url = world.server.url }
+    local function run(...)
+      local got = process.run({ ... }, { cwd = dir, env = { PYOCO_SERVER_URL = gateway.url } })
+      assert.equal(0, got.code, got.stdout .. got.stderr)
+      return got.stdout
+    end
+    run("client.lua", "new", "wheel", "my-flows")
+    run("admin.lua", "wheel", "build", "my-flows", "--version", "3.1")
+    run("client.lua", "wheel-upload", "--wheel-file", "my_flows-3.1-lua54-none-any.whl")
+    start()
+    wait_installed "my-flows 3.1"
+    local run_id = run("client.lua", "submit", "--flow-name", "my-flows", "--param", "count=4")
+      :match('"run_id": "(.-)"')
+    assert.equal(30, world:wait(run_id, "COMPLETED").task_records.sum.output)
+    local listed = run("client.lua", "workers", "--output", "plugins")
+    assert.truthy(listed:find("my%-flows +3.1 +my_flows%-3.1%-lua54%-none%-any.whl"), listed)
+    gateway:stop()
   end)
 
   it("has a folder of its own when another worker uses the one that it was given", function()

@@ -1,6 +1,7 @@
 /* The database and its only writer. Indexes and counters are made when the loading is done: that is several times
  * faster than to keep them from the first row on. */
 #include "readmodel.h"
+#include "metrics.h"
 #include "feed.h"
 #include <malloc.h>
 #include <stdio.h>
@@ -187,10 +188,33 @@ static void keep_texts(const rm_writer *w, ph_row *r) {
     }
 }
 
+static bool is_terminal(const char *status) {
+    return strcmp(status, "COMPLETED") == 0 || strcmp(status, "FAILED") == 0 || strcmp(status, "CANCELLED") == 0;
+}
+
+static void observe(const char *name, const ph_row *r, double seconds) {
+    char labels[256];
+    size_t len = ph_metrics_label(labels, sizeof labels, "flow", r->text[PH_ROW_FLOW]);
+    ph_metrics_observe(name, labels, len, "flow=\"other\"", seconds);
+}
+
+/* Counts how long a run waited and ran, when it starts and ends before our eyes. PENDING is written once, so that the
+ * time of that write is when the run began to wait. */
+static void observe_times(const rm_writer *w, const ph_row *r) {
+    const char *was = old_text(w, OLD_STATUS), *is = r->text[PH_ROW_STATUS];
+    if (r->kind != PH_ROW_PUT || r->started_at <= 0)
+        return;
+    if (strcmp(was, "PENDING") == 0 && strcmp(is, "PENDING") != 0)
+        observe("pyoco_run_dispatch_seconds", r, r->started_at - sqlite3_column_double(w->st[FIND], OLD_AT));
+    if (!is_terminal(was) && is_terminal(is) && r->ended_at > 0)
+        observe("pyoco_run_duration_seconds", r, r->ended_at - r->started_at);
+}
+
 /* Notes what the row that FIND stands on was. */
 static void compare(const rm_writer *w, ph_row *r) {
     static const int columns[][2] = {{PH_ROW_WORKER, OLD_WORKER}, {PH_ROW_ERROR, OLD_ERROR}};
     r->past_status = ph_row_status_bit(old_text(w, OLD_STATUS));
+    observe_times(w, r);
     for (int i = 0; i < 2; i++) {
         const char *was = old_text(w, columns[i][1]);
         r->has_other_texts = r->has_other_texts || (*was && strcmp(was, r->text[columns[i][0]]) != 0);

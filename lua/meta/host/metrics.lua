@@ -13,7 +13,14 @@ function M.observe(name, labels, overflow, seconds) end
 
 --- Samples in Prometheus's text format.
 ---@param name string
+---@param added_up boolean? true: all labels together, without labels
 ---@return string "" when nothing was observed
-function M.text(name) end
+function M.text(name, added_up) end
+
+--- How much was observed, over all labels.
+---@param name string
+---@return number count
+---@return number sum in seconds
+function M.total(name) end
 
 return M

@@ -14,6 +14,7 @@ local metrics = require "pyoco.service.metrics"
 local lease = require "pyoco.service.lease"
 local reassert = require "pyoco.service.reassert"
 local scheduler = require "pyoco.service.scheduler"
+local queue = require "pyoco.service.queue"
 local sweeper = require "pyoco.service.sweeper"
 local retention = require "pyoco.service.retention"
 local workers = require "pyoco.service.worker"
@@ -23,8 +24,7 @@ local M = {}
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
 local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
   "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
-  "pyoco.routes.schemas", "pyoco.routes.dlq",
-  "pyoco.routes.metrics" }
+  "pyoco.routes.queues", "pyoco.routes.dlq", "pyoco.routes.schemas", "pyoco.routes.metrics" }
 
 local FLOW_ERRORS_SEC = 3
 local WORKERS_RETENTION_SEC = 60
@@ -62,6 +62,7 @@ function M.app()
   authenticate.mount(app)
   app:every(lease.TICK_SEC, "lease", lease.tick)
   app.on_handled = metrics.request
+  app:every(queue.STEP_SEC, "queue_history", queue.sample)
   app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty(), { wakes = true })
   app:every(reassert.EVERY_SEC, "reassert", reassert.duty(), { wakes = true })
   app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())

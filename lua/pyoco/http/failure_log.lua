@@ -61,7 +61,7 @@ local ABSENT = { ["run not found"] = "run_not_found", ["worker not found"] = "wo
 local SUFFIXES = { ["runs.cancel"] = " (cancel)", ["runs.tasks"] = " (tasks)", ["runs.watch"] = " (watch)" }
 
 --- Parameters of paths -> context keys, by the path's first segment.
-local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name" }
+local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name", dlq = "seq" }
 
 local function known(value) return (type(value) == "string" or type(value) == "table") and value or nil end
 
@@ -69,7 +69,7 @@ local function known(value) return (type(value) == "string" or type(value) == "t
 local function context_of(req)
   local context = { request_id = req.id }
   local id_key = IDS[req.path:match("^/([^/]*)")]
-  if id_key then context[id_key] = req.params.id or req.params.name end
+  if id_key then context[id_key] = req.params.id or req.params.name or req.params.seq end
   for _, source in ipairs { req.query or {}, req.body or {} } do
     if type(source) == "table" then
       for _, name in ipairs { "flow_name", "tag", "tags", "wheel_name" } do

@@ -18,7 +18,8 @@ return {
     run = function(app)
       local html, message = read(host.home .. "/www/index.html")
       if not html then return nil, message, "internal" end
-      local page = html:gsub("{{lang}}", app.config.dashboard_lang)
+      local page = html:gsub("{{(%l[%l_]*)}}", { lang = app.config.dashboard_lang,
+        key_header = app.config.api_key_header })
       return response.new(200, { ["content-type"] = "text/html; charset=utf-8", ["content-security-policy"] = CSP,
         ["x-content-type-options"] = "nosniff", ["referrer-policy"] = "no-referrer" }, page)
     end },

@@ -127,6 +127,13 @@ return {
     },
     run = list_runs },
 
+  { "GET", "/runs/counts", name = "runs.counts", doc = "How many runs there are by status: counts, total.",
+    query = {
+      { "flow", "string", doc = "Only runs of the flow of this name." },
+      { "tag", "string", doc = "Only runs with this tag." },
+    },
+    run = function(app, req) return list.counts(app, caller(req), req.query) end },
+
   { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { include.QUERY },
     run = function(app, req)
       return run.get(app, caller(req), req.params.id, include.with_records(req.query.include))

@@ -85,4 +85,23 @@ function M.runs(app, caller, request)
   return '{"items":' .. array .. ',"next_cursor":' .. next_cursor .. "}"
 end
 
+--- How many runs there are by status.
+---@param app table { store with model }
+---@param caller table { tenant_id }
+---@param request table { flow, tag } texts, "" = not given
+---@return table|nil { counts = { [status] = count }, total }; a run without status counts as UNKNOWN
+---@return string|nil message
+---@return string|nil code "unavailable"
+function M.counts(app, caller, request)
+  local rows, message, code = app.store.model:status_counts { flow = given(request.flow), tag = given(request.tag),
+    tenant_id = caller.tenant_id }
+  if not rows then return nil, message, code end
+  local answer = { counts = {}, total = 0 }
+  for _, row in ipairs(rows) do
+    answer.counts[row[1] == "" and "UNKNOWN" or row[1]] = row[2]
+    answer.total = answer.total + row[2]
+  end
+  return answer
+end
+
 return M

@@ -46,14 +46,6 @@ local function by_worker(value_of)
   end
 end
 
---- Slots of a record: a number, or one for each tag.
-local function slots_of(record)
-  if type(record.slots) ~= "table" then return tonumber(record.slots) end
-  local sum = 0
-  for _, count in pairs(record.slots) do sum = sum + (tonumber(count) or 0) end
-  return sum
-end
-
 local function busy_slots(record)
   return type(record.current_run_ids) == "table" and #record.current_run_ids or nil
 end
@@ -89,10 +81,12 @@ M.FAMILIES = {
     by_tag(function(q) return q.redelivered end) },
   { "pyoco_queue_oldest_job_age_seconds", "gauge", "Age of the oldest job that is queued or in hand, by tag.",
     by_tag(function(q, data) return q.oldest and math.max(0, data.now - q.oldest) end) },
-  { "pyoco_worker_slots", "gauge", "Runs that a worker can run at once.", by_worker(slots_of) },
+  { "pyoco_worker_slots", "gauge", "Runs that a worker can run at once.", by_worker(worker.slots) },
   { "pyoco_worker_slots_busy", "gauge", "Runs that a worker has in hand.", by_worker(busy_slots) },
   { "pyoco_worker_memory_bytes", "gauge", "Resident memory of a worker with all its processes.",
     by_worker(function(record) return record.memory_bytes end) },
+  { "pyoco_run_dispatch_seconds", "histogram", "From PENDING to a worker's start, of runs seen by this gateway." },
+  { "pyoco_run_duration_seconds", "histogram", "From start to end of runs, of those seen by this gateway." },
   { "pyoco_http_request_duration_seconds", "histogram",
     "Time in which requests were handled, by route and status; of a stream until its start." },
   { "pyoco_nats_reconnects_total", "counter", "Times that this gateway's connection to NATS was made anew.",
@@ -119,7 +113,7 @@ end
 
 --- All that the families need, asked once.
 local function gather(app)
-  local data = { now = app.store:now() }
+  local data = { now = app.store:now(), flow_labels = app.config.metrics_flow_labels }
   local message, code
   data.counts, message, code = counts(app)
   if not data.counts then return nil, message, code end
@@ -139,7 +133,7 @@ local function render(family, data, out)
   local name, kind, help, samples = table.unpack(family)
   out[#out + 1] = ("# HELP %s %s\n# TYPE %s %s\n"):format(name, help, name, kind)
   if kind == "histogram" then
-    out[#out + 1] = metrics.text(name)
+    out[#out + 1] = metrics.text(name, not data.flow_labels and name:find("^pyoco_run_") ~= nil)
     return
   end
   samples(data, function(labels, value)

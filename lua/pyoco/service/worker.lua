@@ -51,6 +51,18 @@ local function normalise(app, key, record, created)
   return record
 end
 
+--- How many runs a worker runs at once.
+---@param record table
+---@param tag string|nil those of this tag only
+---@return integer|nil nil when the worker does not tell
+function M.slots(record, tag)
+  if type(record.slots) ~= "table" then return math.tointeger(tonumber(record.slots)) end
+  if tag then return math.tointeger(tonumber(record.slots[tag])) end
+  local sum = 0
+  for _, count in pairs(record.slots) do sum = sum + (math.tointeger(tonumber(count)) or 0) end
+  return sum
+end
+
 --- One worker's record with its effective state.
 ---@param app table { store, config }
 ---@param worker_id string

@@ -1,5 +1,6 @@
 --- up.lua: NATS, gateway and a worker on this machine, in one command; stopped in order by Ctrl-C.
 local clock = require "host.clock"
+local config = require "pyoco.config"
 local host = require "host"
 local json = require "host.json"
 local uv = require "luv"
@@ -67,6 +68,10 @@ local function say_next(up)
   local client = command_name() .. " client.lua"
   if up.server_url ~= "http://127.0.0.1:8000" then client = client .. " --server " .. up.server_url end
   up.say("\nAPI and dashboard: %s\nTry next, in another terminal:", up.paint("bold", up.server_url .. "/"))
+  if up.cfg.http_auth_mode == "api_key" and not up.cfg.api_key then
+    up.say("  %s admin.lua --nats-url %s api-key create --tenant me", command_name(), config.public(up.nats_url))
+    up.say("  export PYOCO_API_KEY=the key that it shows")
+  end
   up.say("  %s submit --flow-name word-report --param limit=5", client)
   up.say("  %s workers", client)
   up.say("  curl %s/health", up.server_url)

@@ -8,6 +8,8 @@ local M = {}
 --- Exit codes, beside 0.
 M.FAILED, M.REFUSED = 1, 3
 
+local PRIORITY = 10 -- below the runs of its worker
+
 local commands = {}
 
 --- unpack FILE NAME DIR MAX_BYTES MAX_RATIO MAX_ENTRIES: checks the wheel, then unpacks it into DIR, which is made.
@@ -59,6 +61,7 @@ end
 ---@param ... string its arguments
 ---@return integer exit code
 function M.main(command, ...)
+  uv.os_setpriority(math.tointeger(uv.os_getpid()), PRIORITY)
   return commands[command](...)
 end
 

@@ -68,6 +68,7 @@ local function fetch(self, one, path)
   local max = self.cfg.wheel_max_bytes
   local wheel, message, code = self.store.wheels:get_file(one.wheel.name, path, { max_bytes = max > 0 and max or nil })
   if wheel then return wheel end
+  if self.stopped then return nil end
   self:note_failure(one, ("wheel fetch failed: %s: %s"):format(one.wheel.name, message), code == "too_large")
 end
 
@@ -168,7 +169,13 @@ end
 --- Removes what nobody uses any more.
 local function clean(self)
   local paths = self.folder:rubbish(self.used())
-  if #paths > 0 then run_child(self, { "remove", table.unpack(paths) }) end
+  if #paths == 0 then return end
+  local result, message = run_child(self, { "remove", table.unpack(paths) })
+  local fault = not result and message or result.code ~= 0 and result.stderr or nil
+  if fault and fault ~= self.told_rest and not self.stopped then
+    self.log:warning("what is left of wheels cannot be removed", { reason = fault })
+  end
+  self.told_rest = fault
 end
 
 local function failures_of(self)

@@ -1,0 +1,24 @@
+// The view and its settings are in the URL, as #/runs?status=FAILED&q=etl: a link shows another person the same.
+
+// { path: ["runs", "ID"], query: { status: "FAILED" } } of the current URL.
+export function here() {
+  const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
+  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: Object.fromEntries(new URLSearchParams(search ?? "")) };
+}
+
+export function href(path, query) {
+  const values = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return `#/${path.map(encodeURIComponent).join("/")}${values.length ? `?${new URLSearchParams(values)}` : ""}`;
+}
+
+// Goes to a view; with `replace` the current one leaves no trace in the history (typing in a filter).
+export function go(path, query, replace) {
+  const target = href(path, query);
+  if (target === location.hash) return;
+  if (replace) {
+    history.replaceState(null, "", target);
+    dispatchEvent(new HashChangeEvent("hashchange"));
+  } else {
+    location.hash = target;
+  }
+}

@@ -1,0 +1,91 @@
+// Server-sent events read with fetch: EventSource can send no key. Comes back by itself after a break, from where it was.
+import { ApiError, headers } from "./api.js";
+
+const RETRY_MS = [300, 1000, 2000, 4000];
+const SILENCE_MS = 7000; // heartbeats come every 2 s: after so long without one the connection is dead
+const HIDDEN_MS = 20000; // a tab that nobody sees gives its connection back: a browser has six for one gateway
+
+// Feeds text; calls on({ event, data, id }) for each event.
+function parser(on) {
+  let buffer = "", event = "", data = [], id;
+  return (chunk) => {
+    buffer += chunk;
+    const lines = buffer.split("\n");
+    buffer = lines.pop();
+    for (const raw of lines) {
+      const one = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
+      if (one === "") {
+        if (data.length) on({ event: event || "message", data: data.join("\n"), id });
+        event = "";
+        data = [];
+      } else if (one.startsWith("event:")) event = one.slice(6).trim();
+      else if (one.startsWith("data:")) data.push(one.slice(5).replace(/^ /, ""));
+      else if (one.startsWith("id:")) id = one.slice(3).trim();
+    }
+  };
+}
+
+// Follows path() until close(). on(event, data) gets each event but heartbeats, its data decoded; onState("open" | "lost",
+// error) tells how the connection stands. An answer of 4xx ends it (but 429): trying again would not help.
+export function follow(path, on, onState = () => {}) {
+  let closed = false, asleep = false, last, tries = 0, controller, timer, hiding;
+
+  async function once() {
+    controller = new AbortController();
+    let alive = setTimeout(() => controller.abort(), SILENCE_MS);
+    try {
+      const answer = await fetch(path(), { signal: controller.signal,
+        headers: headers({ accept: "text/event-stream", ...(last ? { "last-event-id": last } : {}) }) });
+      if (!answer.ok) throw new ApiError(answer.status, await answer.json().catch(() => null));
+      tries = 0;
+      onState("open");
+      const feed = parser((message) => {
+        if (message.id) last = message.id;
+        if (message.event !== "heartbeat") on(message.event, JSON.parse(message.data));
+      });
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done || closed) return;
+        clearTimeout(alive);
+        alive = setTimeout(() => controller.abort(), SILENCE_MS);
+        feed(value);
+      }
+    } finally {
+      clearTimeout(alive);
+    }
+  }
+
+  async function run() {
+    let error;
+    await once().catch((failure) => { error = failure; });
+    if (closed || asleep) return;
+    if (error) {
+      onState("lost", error instanceof ApiError ? error : new ApiError(0));
+      if (error.status >= 400 && error.status < 500 && error.status !== 429) return;
+    }
+    timer = setTimeout(run, error ? RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)] : 0);
+  }
+
+  function seen() {
+    clearTimeout(hiding);
+    if (document.hidden) {
+      hiding = setTimeout(() => { asleep = true; clearTimeout(timer); controller?.abort(); }, HIDDEN_MS);
+    } else if (asleep) {
+      asleep = false;
+      run();
+    }
+  }
+  document.addEventListener("visibilitychange", seen);
+
+  run();
+  return {
+    close() {
+      closed = true;
+      document.removeEventListener("visibilitychange", seen);
+      clearTimeout(hiding);
+      clearTimeout(timer);
+      controller?.abort();
+    },
+  };
+}

@@ -1,0 +1,343 @@
+// All runs, live: the list keeps itself up to date by the stream of events, and keeps its place while a person reads.
+import { get, post, query as search, runPage, runPath } from "../lib/api.js";
+import { dialog, h, put } from "../lib/dom.js";
+import { away, count, shortId, time } from "../lib/format.js";
+import { frog } from "../lib/frog.js";
+import { texts } from "../lib/i18n.js";
+import { go } from "../lib/router.js";
+import { RUN_STATES, isTerminal, stateIcon, stateName } from "../lib/status.js";
+import { follow } from "../lib/stream.js";
+import { VirtualList } from "../lib/virtual.js";
+
+const t = texts({
+  en: {
+    title: "Runs", search: "Search id, flow, worker, error", flow: "Flow", tag: "Tag", all: "All", state: "State", worker: "Worker", updated: "Changed",
+    select: "Select", cancel_n: "Cancel {n}", sure: "Cancel {n} runs?", sure_text: "Their tasks are stopped. Runs that have ended stay as they are.",
+    yes: "Cancel them", no: "Leave them", cancelled: "{n} asked to stop.", not_all: "{n} could not be cancelled: {first}",
+    newer: "{n} newer: show", none: "No run fits these filters.", clear: "Clear filters", first: "Nothing has run yet.",
+    first_text: "Submit a flow here, or from a terminal:", submit: "Submit a flow", lost: "Connection lost; trying again …", more: "Loading …",
+    move: "next / previous run", open: "open the run", mark: "select the run", to_search: "search", clear_selection: "Clear selection",
+  },
+  ja: {
+    title: "実行", search: "ID・フロー・ワーカー・エラーを検索", flow: "フロー", tag: "タグ", all: "すべて", state: "状態", worker: "ワーカー", updated: "更新",
+    select: "選択", cancel_n: "{n} 件をキャンセル", sure: "{n} 件をキャンセルしますか?", sure_text: "タスクを止めます。終わった実行はそのままです。",
+    yes: "キャンセルする", no: "やめる", cancelled: "{n} 件に停止を求めました。", not_all: "{n} 件はキャンセルできませんでした: {first}",
+    newer: "新しい {n} 件を表示", none: "この条件に合う実行はありません。", clear: "条件を消す", first: "まだ何も実行していません。",
+    first_text: "ここから、またはターミナルから投入できます:", submit: "フローを投入", lost: "接続が切れました。再接続しています…", more: "読み込み中…",
+    move: "次 / 前の実行", open: "実行を開く", mark: "実行を選ぶ", to_search: "検索", clear_selection: "選択を消す",
+  },
+});
+
+const ROW_HEIGHT = 44;
+const PAGE = 100;
+const COUNTS_MS = 1000;   // counts are read at most so often
+const TICK_MS = 5000;     // "3 min ago" goes on
+const TYPING_MS = 250;
+const DRAW_MS = 60;       // changes that come close together are drawn together
+
+const FILTERS = ["status", "flow", "tag", "q"];
+
+// What the list shows of a run: newest change first, as the gateway orders it.
+const isBefore = (a, b) => a.updated_at > b.updated_at || (a.updated_at === b.updated_at && a.run_id > b.run_id);
+
+class Runs {
+  constructor(filters) {
+    this.filters = filters;
+    this.items = [];        // in the order in which they are shown
+    this.byId = new Map();
+    this.fresh = new Map(); // have come or moved up while the reader was further down
+    this.selected = new Set();
+    this.at = -1;           // row of the keyboard
+    this.cursor = "";       // "" before the first page, null after the last
+  }
+
+  fits(run) { return !this.filters.status || run.status === this.filters.status; }
+
+  replace(items) {
+    this.items = items;
+    this.byId = new Map(items.map((run) => [run.run_id, run]));
+    this.fresh.clear();
+  }
+
+  add(items) {
+    for (const run of items) {
+      if (this.byId.has(run.run_id)) continue;
+      this.byId.set(run.run_id, run);
+      this.items.push(run);
+    }
+  }
+
+  // A change from the stream. hold: the order is kept, what is new waits.
+  change(run, hold) {
+    const known = this.byId.get(run.run_id);
+    if (known) Object.assign(known, run);
+    if (hold) {
+      if (!known && this.fits(run)) this.fresh.set(run.run_id, run);
+      return;
+    }
+    this.fresh.set(run.run_id, known ?? run);
+  }
+
+  // Puts what waits into its place.
+  settle() {
+    if (!this.fresh.size) return;
+    const moved = [...this.fresh.values()].filter((run) => this.fits(run)).sort((a, b) => (isBefore(a, b) ? -1 : 1));
+    const rest = this.items.filter((run) => !this.fresh.has(run.run_id) && this.fits(run));
+    const next = [];
+    let at = 0;
+    for (const run of moved) {
+      while (at < rest.length && isBefore(rest[at], run)) next.push(rest[at++]);
+      next.push(run);
+    }
+    this.replace(next.concat(rest.slice(at)));
+  }
+
+  remove(id) {
+    this.fresh.delete(id);
+    this.selected.delete(id);
+    if (!this.byId.delete(id)) return;
+    this.items = this.items.filter((run) => run.run_id !== id);
+  }
+}
+
+function rowOf(runs, onSelect) {
+  return (run) => {
+    const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": `${t("select")} ${run.run_id}`,
+      on: { change: () => onSelect(run.run_id, box.checked) } });
+    const row = h("div", { class: "row run-row", role: "row" });
+    row.parts = { box, icon: h("span", { class: "state", role: "cell" }), flow: h("a", { class: "flow", role: "cell" }),
+      id: h("code", { class: "id", role: "cell" }), tag: h("span", { class: "tag", role: "cell" }), note: h("span", { class: "note", role: "cell" }),
+      when: h("time", { class: "when", role: "cell" }) };
+    row.append(...Object.values(row.parts));
+    row.addEventListener("click", (event) => { if (!event.target.closest("a, input")) location.hash = runPage(run.run_id); });
+    return row;
+  };
+}
+
+function updateRow(runs) {
+  return (row, run, index) => {
+    const { box, icon, flow, id, tag, note, when } = row.parts;
+    box.checked = runs.selected.has(run.run_id);
+    row.classList.toggle("at", index === runs.at);
+    if (row.dataset.state !== run.status) {
+      row.dataset.state = run.status;
+      put(icon, stateIcon(run.status), h("span", null, stateName(run.status)));
+    }
+    flow.textContent = run.flow_name ?? "";
+    flow.href = runPage(run.run_id);
+    id.textContent = shortId(run.run_id);
+    id.title = run.run_id;
+    tag.textContent = run.tag ?? "";
+    note.textContent = run.error ?? run.worker_id ?? "";
+    note.title = note.textContent;
+    note.classList.toggle("bad", Boolean(run.error));
+    when.textContent = away(run.updated_at);
+    when.title = time(run.updated_at);
+  };
+}
+
+// One button for each state, with how many runs are in it; pressed: only those.
+function chips(filters, counts) {
+  const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
+  const chip = (state, label, n) => h("button", { class: "chip", type: "button", data: { state: state || "ALL" }, "aria-pressed": String((filters.status ?? "") === state),
+    on: { click: () => go(["runs"], { ...filters, status: filters.status === state ? "" : state }) } }, state && stateIcon(state), h("span", null, label), h("b", null, count(n)));
+  return [chip("", t("all"), total), ...RUN_STATES.filter((state) => counts[state] || filters.status === state)
+    .map((state) => chip(state, stateName(state), counts[state] ?? 0))];
+}
+
+function empty(filters) {
+  const filtered = FILTERS.some((name) => filters[name]);
+  return h("div", { class: "empty" }, frog("asleep", 88), filtered
+    ? [h("p", null, t("none")), h("p", null, h("a", { href: "#/runs" }, t("clear")))]
+    : [h("p", null, t("first")), h("p", null, h("a", { class: "button primary", href: "#/submit" }, t("submit"))), h("p", null, t("first_text")),
+      h("pre", null, "pyoco-host client.lua submit --flow-name word-report --param limit=5")]);
+}
+
+export function show(_, first) {
+  let filters = first;
+  const runs = new Runs(filters);
+  const timers = new Set();
+  let closed = false, loading = false, reading = false, countsAt = 0, countsTimer, drawTimer;
+  let asked = 0; // counts the questions: an answer to an earlier one is not wanted any more
+
+  const notice = h("p", { class: "notice", role: "status", hidden: true });
+  const bar = h("div", { class: "selection", hidden: true });
+  const newer = h("button", { class: "newer", type: "button", hidden: true, on: { click: () => { list.node.scrollTop = 0; settle(); } } });
+  const states = h("div", { class: "chips", role: "group", "aria-label": t("state") });
+  const nothing = h("div");
+  const list = new VirtualList({ label: t("title"), rowHeight: ROW_HEIGHT, keyOf: (run) => run.run_id, make: rowOf(runs, select),
+    update: updateRow(runs), onEnd: () => loadMore() });
+  list.node.addEventListener("pointerenter", () => { reading = true; });
+  list.node.addEventListener("pointerleave", () => { reading = false; later(settle, 0); });
+
+  function later(fn, ms) {
+    const timer = setTimeout(() => { timers.delete(timer); if (!closed) fn(); }, ms);
+    timers.add(timer);
+    return timer;
+  }
+
+  function say(text, bad) {
+    notice.textContent = text;
+    notice.hidden = !text;
+    notice.classList.toggle("bad", Boolean(bad));
+  }
+
+  function draw() {
+    list.set(runs.items);
+    const isEmpty = !runs.items.length && runs.cursor === null;
+    list.node.hidden = isEmpty;
+    if (isEmpty !== Boolean(nothing.firstChild)) put(nothing, isEmpty && empty(filters));
+    const waiting = [...runs.fresh.values()].filter((run) => !runs.byId.has(run.run_id)).length;
+    newer.hidden = !waiting;
+    newer.textContent = t("newer", { n: count(waiting) });
+  }
+
+  // While a person reads (further down, with the pointer on the list, or rows selected) nothing moves away.
+  const holds = () => !list.atTop || reading || runs.selected.size > 0 || runs.at >= 0;
+
+  function settle() {
+    if (!holds() || newer.matches(":focus, :active")) runs.settle();
+    draw();
+  }
+
+  function select(id, on) {
+    if (on) runs.selected.add(id);
+    else runs.selected.delete(id);
+    drawSelection();
+  }
+
+  function drawSelection() {
+    const ids = [...runs.selected].filter((id) => !isTerminal(runs.byId.get(id)?.status));
+    bar.hidden = runs.selected.size === 0;
+    put(bar, h("button", { class: "danger", type: "button", disabled: !ids.length, on: { click: () => cancel(ids) } }, t("cancel_n", { n: ids.length })),
+      h("button", { class: "quiet", type: "button", on: { click: () => { runs.selected.clear(); drawSelection(); settle(); } } }, t("clear_selection")));
+    list.draw();
+  }
+
+  async function cancel(ids) {
+    const answer = await dialog(t("sure", { n: ids.length }), h("p", null, t("sure_text")), [["yes", t("yes"), "danger"], ["", t("no")]]);
+    if (answer !== "yes") return;
+    const results = await Promise.allSettled(ids.map((id) => post(runPath(id, "/cancel"))));
+    const failed = results.filter((one) => one.status === "rejected");
+    say(failed.length ? t("not_all", { n: failed.length, first: failed[0].reason.message }) : t("cancelled", { n: ids.length }), failed.length > 0);
+    runs.selected.clear();
+    drawSelection();
+  }
+
+  async function readCounts() {
+    clearTimeout(countsTimer);
+    countsTimer = undefined;
+    countsAt = Date.now();
+    const mine = filters;
+    const answer = await get("/runs/counts", { flow: filters.flow, tag: filters.tag }).catch(() => null);
+    if (answer && !closed && mine === filters) put(states, chips(filters, answer.counts));
+  }
+
+  function countsSoon() {
+    if (!countsTimer) countsTimer = later(readCounts, Math.max(0, countsAt + COUNTS_MS - Date.now()));
+  }
+
+  async function loadMore() {
+    if (loading || runs.cursor === null || closed) return;
+    loading = true;
+    const mine = asked;
+    try {
+      const answer = await fetchPage(filters, runs.cursor);
+      if (closed || mine !== asked) return;
+      if (runs.cursor === "") runs.replace(answer.items);
+      else runs.add(answer.items);
+      runs.cursor = answer.next_cursor;
+      say("");
+    } catch (error) {
+      if (closed || mine !== asked) return;
+      say(error.message, true);
+      if (error.status !== 401 && error.status !== 403) later(() => { if (mine === asked) { loading = false; loadMore(); } }, 2000);
+      return;
+    }
+    loading = false;
+    draw();
+  }
+
+  // Reads everything anew.
+  function reload() {
+    asked++;
+    loading = false;
+    runs.cursor = "";
+    loadMore();
+    countsSoon();
+  }
+
+  function open() {
+    const { flow, tag, q } = filters; // all states: a run that leaves the one asked for has to be seen leaving
+    return follow(() => `/events${search({ flow, tag, q, timeout_sec: 3600 })}`, (event, data) => {
+      if (event === "run") runs.change(data, holds());
+      else if (event === "deleted" || event === "left") runs.remove(data.run_id);
+      else if (event === "reset") reload(); // also the first one: what comes after it is told from here on
+      else return;
+      countsSoon();
+      drawTimer ??= later(() => { drawTimer = undefined; settle(); }, DRAW_MS);
+    }, (state, error) => {
+      say(state === "lost" ? error?.message ?? t("lost") : "", state === "lost");
+      if (state === "lost" && runs.cursor === "") loadMore(); // no stream: the list at least
+    });
+  }
+  let stream = open();
+
+  function move(step) {
+    if (!runs.items.length) return;
+    runs.at = Math.max(0, Math.min(runs.items.length - 1, runs.at + step));
+    list.show(runs.at);
+  }
+
+  const field = (name, label, kind) => {
+    let timer;
+    return h("label", { class: "field" }, h("span", null, label), h("input", { type: kind ?? "text", value: filters[name] ?? "", name, spellcheck: "false",
+      on: { input: (event) => {
+        clearTimeout(timer);
+        timer = setTimeout(() => go(["runs"], { ...filters, [name]: event.target.value.trim() }, true), TYPING_MS);
+      } } }));
+  };
+  const filterBar = h("form", { class: "filters", role: "search", on: { submit: (event) => event.preventDefault() } },
+    field("q", t("search"), "search"), field("flow", t("flow")), field("tag", t("tag")));
+
+  const tick = setInterval(() => list.draw(), TICK_MS);
+  readCounts();
+
+  return {
+    node: h("section", { class: "runs-view", "aria-label": t("title") }, filterBar, states, bar, notice, h("div", { class: "list-box" }, newer, list.node, nothing)),
+    title: t("title"),
+    // Other filters: the fields stay as they are, with what is being typed.
+    update(next) {
+      filters = runs.filters = next;
+      for (const name of ["q", "flow", "tag"]) {
+        const input = filterBar.elements[name];
+        if (input !== document.activeElement) input.value = next[name] ?? "";
+      }
+      runs.at = -1;
+      list.node.scrollTop = 0;
+      stream.close();
+      stream = open();
+      readCounts();
+    },
+    keys: [
+      { key: "j", text: () => t("move"), run: () => move(1) },
+      { key: "k", text: () => t("move"), run: () => move(-1) },
+      { key: "Enter", text: () => t("open"), run: () => { if (runs.items[runs.at]) location.hash = runPage(runs.items[runs.at].run_id); } },
+      { key: "x", text: () => t("mark"), run: () => { const run = runs.items[runs.at]; if (run) select(run.run_id, !runs.selected.has(run.run_id)); } },
+      { key: "/", text: () => t("to_search"), run: () => filterBar.elements.q.focus() },
+      { key: "Escape", text: () => t("clear_selection"), run: () => { runs.at = -1; runs.selected.clear(); drawSelection(); settle(); } },
+    ],
+    close() {
+      closed = true;
+      stream.close();
+      clearInterval(tick);
+      for (const timer of timers) clearTimeout(timer);
+    },
+  };
+}
+
+// A page of the list: an empty cursor asks for the form with items and next_cursor.
+async function fetchPage({ status, flow, tag, q }, cursor) {
+  const values = search({ status, flow, tag, q, limit: PAGE });
+  return get(`/runs${values}&cursor=${encodeURIComponent(cursor)}`);
+}
