@@ -1,5 +1,5 @@
 --- Lists, searches and counts of a gateway over 1,000, 10,000 and 100,000 stored runs, and the time from exec to the
---- first list. As one client sees it on a kept connection; snapshots of 1.5 KB, and once of 10 KB.
+--- first list. As one client sees it on a kept connection; snapshots of 1.5 KB and of 10 KB.
 local clock = require "host.clock"
 local http = require "host.http"
 local json = require "host.json"
@@ -10,6 +10,7 @@ local gateways = require "spec.support.gateway"
 local runs = require "spec.support.runs"
 
 local REQUESTS <const> = 500
+local COUNTS <const> = { 1000, 10000, 100000 }
 local AIM_MS <const>, AIM_START_SEC <const> = 3, 3
 local STATUSES <const> = { "COMPLETED", "COMPLETED", "COMPLETED", "COMPLETED", "COMPLETED", "COMPLETED", "FAILED",
   "CANCELLED", "RUNNING", "PENDING" }
@@ -65,6 +66,15 @@ local function start(it)
   return clock.monotonic() - before, listening
 end
 
+--- Waits until the index of texts is whole: a search for what is nowhere takes the time of a list then.
+local function wait_for_index(it)
+  process.wait_for(function()
+    local before = clock.monotonic()
+    it.gateway:fetch "/runs?q=nothing-has-this"
+    return clock.monotonic() - before < 0.004
+  end, 60000, "the index of texts")
+end
+
 --- p50 and p99 in milliseconds of REQUESTS requests.
 local function time(it, path_of)
   local _, cursor = it:ids "?cursor="
@@ -80,36 +90,61 @@ local function time(it, path_of)
   return times[REQUESTS // 2], times[math.ceil(REQUESTS * 0.99)]
 end
 
-local function measure(it, out, count, size)
-  local seconds, listening = start(it)
-  out.say("\n%d runs of %.1f KB", count, size / 1000)
-  local is_large = count >= 100000
-  out.row("from exec to the first list", ("%.2f s"):format(seconds), is_large and ("< %d s"):format(AIM_START_SEC),
-    seconds < AIM_START_SEC)
-  out.say("    it listened after %.2f s", listening)
-  for _, question in ipairs(QUESTIONS) do
-    local p50, p99 = time(it, question[2])
-    out.row(question[1] .. ": p99", ("%.2f ms"):format(p99), is_large and ("< %d ms"):format(AIM_MS), p99 < AIM_MS)
-    out.say("    p50 %.2f ms", p50)
-  end
-  out.row("gateway, Pss", ("%.1f MB"):format(proc.memory(it.gateway.process.pid) / 1048576))
+--- Starts a gateway over what is stored: its figures by question.
+local function measure(it)
+  local figures = {}
+  figures.start, figures.listening = start(it)
+  it.gateway:wait("/runs?q=nothing-has-this", function(answer) return answer.status == 200 end, "a search")
+  wait_for_index(it)
+  for i, question in ipairs(QUESTIONS) do figures[i] = { time(it, question[2]) } end
+  figures.memory = proc.memory(it.gateway.process.pid)
   it.gateway:stop()
   it.gateway = nil
+  return figures
+end
+
+local function line(out, name, cells)
+  out.say("  %-26s" .. ("%22s"):rep(#cells), name, table.unpack(cells))
+end
+
+--- Prints the figures of one size of snapshot, the numbers of runs side by side.
+local function show(out, size, counts, all)
+  local cells = {}
+  local function row(name, cell)
+    for i, figures in ipairs(all) do cells[i] = cell(figures) end
+    line(out, name, cells)
+  end
+  out.say("\nsnapshots of %.1f KB; p50 / p99 of %d requests each", size / 1000, REQUESTS)
+  for i, count in ipairs(counts) do cells[i] = ("%d runs"):format(count) end
+  line(out, "", cells)
+  for i, question in ipairs(QUESTIONS) do
+    row(question[1], function(figures) return ("%.2f / %.2f ms"):format(figures[i][1], figures[i][2]) end)
+  end
+  row("exec to the first list", function(figures) return ("%.2f s"):format(figures.start) end)
+  row("exec to listening", function(figures) return ("%.2f s"):format(figures.listening) end)
+  row("gateway, Pss", function(figures) return ("%.1f MB"):format(figures.memory / 1048576) end)
+  local last, worst = all[#all], 0
+  for i in ipairs(QUESTIONS) do worst = math.max(worst, last[i][2]) end
+  out.row(("slowest p99 at %d runs"):format(counts[#counts]), ("%.2f ms"):format(worst), ("< %d ms"):format(AIM_MS),
+    worst < AIM_MS)
+  out.row("exec to the first list", ("%.2f s"):format(last.start), ("< %d s"):format(AIM_START_SEC),
+    last.start < AIM_START_SEC)
 end
 
 --- Runs the part.
 ---@param out table say, row
 return function(out)
-  for _, case in ipairs { { 1500, 1000, 10000, 100000 }, { 10000, 10000 } } do
+  for _, size in ipairs { 1500, 10000 } do
     local it = runs.start { bare = true }
     it:connect()
     local ok, problem = xpcall(function()
-      local stored = 0
-      for i = 2, #case do
-        it.some = fill(it, stored + 1, case[i], case[1])
-        stored = case[i]
-        measure(it, out, stored, case[1])
+      local stored, all = 0, {}
+      for i, count in ipairs(COUNTS) do
+        it.some = fill(it, stored + 1, count, size)
+        stored = count
+        all[i] = measure(it)
       end
+      show(out, size, COUNTS, all)
     end, debug.traceback)
     it:stop()
     if not ok then error(problem, 0) end

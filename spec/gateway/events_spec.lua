@@ -10,11 +10,11 @@ local Stream = {}
 Stream.__index = Stream
 
 --- Opens GET /events and reads its events.
-local function open(gateway, query, headers)
+local function open(gateway, query, headers, path)
   local self = setmetatable({ events = {}, fed = 0 }, Stream)
   self.feed = sse.reader(function(event) self.events[#self.events + 1] = event end)
-  self.c = web.connect(tonumber(gateway.url:match ":(%d+)$"), ("GET /events%s HTTP/1.0\r\nHost: a\r\n%s\r\n"):format(
-    query or "", headers or ""))
+  self.c = web.connect(tonumber(gateway.url:match ":(%d+)$"), ("GET %s%s HTTP/1.0\r\nHost: a\r\n%s\r\n"):format(
+    path or "/events", query or "", headers or ""))
   return self
 end
 
@@ -162,13 +162,21 @@ describe("GET /events", function()
     s:close()
   end)
 
-  it("sends heartbeats with an id, and ends after timeout_sec", function()
+  it("sends a heartbeat after 2 quiet seconds, as the watch of a run does, and ends after timeout_sec", function()
+    local id = new_id()
+    it_has:put(id, {})
+    it_has:settle({ id }, "?limit=1&q=" .. id)
     local s = open(it_has.gateway, "?timeout_sec=3&flow=none")
-    local id = s:event(1).id
+    local watch = open(it_has.gateway, "?timeout_sec=3", "", "/runs/" .. id .. "/watch")
+    local last = s:event(1).id
     assert.is_true(s.c:wait())
-    local list = s:list(true)
-    assert.same({ "heartbeat", id, 2 }, { list[2].event, list[2].id, #list })
+    assert.is_true(watch.c:wait())
+    local list, watched = s:list(true), watch:list(true)
+    assert.same({ "heartbeat", last, 2 }, { list[2].event, list[2].id, #list })
+    assert.same({ "snapshot", "heartbeat", 2 }, { watched[1].event, watched[2].event, #watched })
+    assert.equal(id, watched[2].data.run_id)
     s:close()
+    watch:close()
   end)
 
   it("refuses bad values", function()

@@ -3,6 +3,7 @@ local json = require "host.json"
 local crypto = require "host.crypto"
 local uv = require "luv"
 local metas = require "pyoco.nats.object_meta"
+local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
 local support = require "spec.support.worker"
 local tmp = require "spec.support.tmp"
@@ -228,24 +229,19 @@ end))]] } }
     assert.equal("1.0", answer())
   end)
 
-  it("kills an install that takes too long; others go on, and it is tried again", function()
+  it("kills an install that takes too long, and tries it again", function()
     local worker = world:worker({ "--wheel-sync", "--wheel-sync-dir", dir .. "/wheels", "--wheel-install-timeout-sec",
       "1" }, { PYOCO_WHEEL_MAX_RATIO = "2000", PYOCO_WHEEL_SYNC_INTERVAL_SEC = INTERVAL })
-    local name = put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(60000000) } }
-    local function hold_up()
+    local name = put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(40000000) } }
+    process.wait_for(function()
       for _, pid in ipairs(world:slots(worker)) do
         local is_it = (tmp.read(("/proc/%d/cmdline"):format(pid)) or ""):find("a_slow", 1, true)
         if is_it and uv.kill(pid, "sigstop") == 0 then return true end
       end
-    end
-    process.wait_for(hold_up, 10000, "the process that unpacks")
+    end, 10000, "the process that unpacks")
     put_hello "1.0"
-    local block = sync(function(found)
-      hold_up() -- the next attempt as well
-      return installed(found) == "hello 1.0"
-    end, "the other wheel")
-    assert.same({ "error", "wheel install timed out: " .. name }, { block.last_result, block.last_error })
     wait_installed "a-slow 1, hello 1.0"
+    assert.truthy(worker.stdout:find("wheel install timed out: " .. name, 1, true), worker.stdout)
   end)
 
   it("finishes what a restart of NATS has cut off", function()
@@ -273,7 +269,7 @@ end))]] } }
       local worker = start()
       wait_installed "hello 1.0"
       local files = {}
-      local count, size = 3000, 16
+      local count, size = 1500, 16
       if what == "fetch" then count, size = 12, 1048576 end
       for i = 1, count do files["f" .. i] = crypto.random(size) end
       put { name = "hello", version = "2.0", files = files, recorded = {
@@ -311,6 +307,26 @@ end))]] } }
     assert.equal("1.0", answer())
     assert(world.store:ensure())
     wait_installed "" -- it is there, and empty
+  end)
+
+  it("are written, built and uploaded by our command lines, and then run", function()
+    local gateway = gateways.start { nats_url = world.server.url }
+    local function run(...)
+      local got = process.run({ ... }, { cwd = dir, env = { PYOCO_SERVER_URL = gateway.url } })
+      assert.equal(0, got.code, got.stdout .. got.stderr)
+      return got.stdout
+    end
+    run("client.lua", "new", "wheel", "my-flows")
+    run("admin.lua", "wheel", "build", "my-flows", "--version", "3.1")
+    run("client.lua", "wheel-upload", "--wheel-file", "my_flows-3.1-lua54-none-any.whl")
+    start()
+    wait_installed "my-flows 3.1"
+    local run_id = run("client.lua", "submit", "--flow-name", "my-flows", "--param", "count=4")
+      :match('"run_id": "(.-)"')
+    assert.equal(30, world:wait(run_id, "COMPLETED").task_records.sum.output)
+    local listed = run("client.lua", "workers", "--output", "plugins")
+    assert.truthy(listed:find("my%-flows +3.1 +my_flows%-3.1%-lua54%-none%-any.whl"), listed)
+    gateway:stop()
   end)
 
   it("has a folder of its own when another worker uses the one that it was given", function()

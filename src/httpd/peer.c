@@ -2,10 +2,11 @@
  * connection's two ports and addresses tell which of our descriptors it is. */
 #include "httpd.h"
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <poll.h>
-#include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+
+#define FD_MAX 16384 /* descriptors that are looked at: more than there are threads for */
 
 static bool is_of(int fd, in_port_t local, in_port_t remote, struct in_addr addr) {
     struct sockaddr_in us, them;
@@ -17,16 +18,14 @@ static bool is_of(int fd, in_port_t local, in_port_t remote, struct in_addr addr
 
 int ph_httpd_socket(const ph_exchange *x) {
     struct in_addr addr;
-    int found = -1;
-    DIR *dir = inet_pton(AF_INET, x->info->remote_addr, &addr) == 1 ? opendir("/proc/self/fd") : NULL;
-    for (struct dirent *e; dir && found < 0 && (e = readdir(dir));) {
-        int fd = *e->d_name == '.' ? -1 : atoi(e->d_name);
-        if (fd >= 0 && is_of(fd, htons((uint16_t)x->server->port), htons((uint16_t)x->info->remote_port), addr))
-            found = fd;
-    }
-    if (dir)
-        closedir(dir);
-    return found;
+    struct rlimit limit;
+    if (inet_pton(AF_INET, x->info->remote_addr, &addr) != 1 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return -1;
+    int last = limit.rlim_cur < FD_MAX ? (int)limit.rlim_cur : FD_MAX;
+    for (int fd = 0; fd < last; fd++)
+        if (is_of(fd, htons((uint16_t)x->server->port), htons((uint16_t)x->info->remote_port), addr))
+            return fd;
+    return -1;
 }
 
 bool ph_httpd_has_hung_up(int socket) {

@@ -21,7 +21,7 @@
 #define LIVE_MS 5000           /* a tail without a sign of life for longer may miss changes */
 #define PROGRESS_SEC 1.0
 #define OURS_SEC 2.0           /* so long after a write of ours a list waits for it */
-#define INDEX_ROWS 256         /* the search index lags behind by more only for moments */
+#define INDEX_ROWS 1024        /* the search index lags behind by more only for moments */
 #define IDLE_SEC 0.5           /* after so long it catches up whole */
 #define FOREVER_SEC 3600.0
 

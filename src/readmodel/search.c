@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_ROWS 256 /* some milliseconds */
+#define STEP_ROWS 1024 /* ten milliseconds; many rows at once cost half of what they cost in small steps */
 
 enum { ADD, REMOVE, NEXT, MARK, STATEMENTS };
 
@@ -32,7 +32,7 @@ rm_search *rm_search_open(sqlite3 *db, ph_error *err) {
         return NULL;
     }
     s->db = db;
-    bool ok = sqlite3_exec(db, "CREATE VIRTUAL TABLE texts USING fts5(t, content='', tokenize='trigram')", NULL, NULL,
+    bool ok = sqlite3_exec(db, "CREATE VIRTUAL TABLE texts USING fts5(t, content='', columnsize=0, tokenize='trigram')", NULL, NULL,
                            NULL) == SQLITE_OK;
     for (int i = 0; ok && i < STATEMENTS; i++)
         ok = sqlite3_prepare_v3(db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL) == SQLITE_OK;

@@ -11,9 +11,10 @@ local WAIT_MS = 1000  -- for the tail to bring what this process has written
 local PAST_MAX = 100000 -- as in src/readmodel/writer.c
 local ESTIMATE_SEC = 2
 local RARE = 1000     -- runs with a text: up to so many come out of the index of texts, the newest of more are soon met
-local PROBE = 300     -- newest runs that are looked at before the index of texts is
-local LAG_MAX = 1000  -- runs that the index of texts lags behind; with more it is still being filled
-local PART_MAX = 16   -- characters of a text that are looked up; the rest is compared
+local PROBE = 200     -- newest runs that are looked at before the index of texts is,
+local FREQUENT = 3    -- and how many of them have a text that is soon met often enough
+local LAG_MAX = 3000  -- runs that the index of texts lags behind; with more it is still being filled
+local PART_MAX = 12   -- characters of a text that are looked up; the rest is compared
 
 local Model = {}
 Model.__index = Model
@@ -122,15 +123,19 @@ local function indexed_part(text)
   return '"' .. text:gsub('"', '""') .. '"'
 end
 
---- What to look up of a search in the index of texts; nil when the runs themselves are gone through, newest first.
-local function rare_part(self, text)
-  local part = text and indexed_part(text)
+--- Runs with a rare text: { ids = JSON list, indexed = the last id that the index of texts knew }. Nil when the text
+--- is not rare, or not in the index: the runs themselves are gone through then, newest first.
+local function look_up(self, text)
+  local part = indexed_part(text)
   if not part then return nil end
-  local rows, message, code = select(self, ("SELECT count(*), (SELECT max(id) FROM runs)-(SELECT indexed FROM meta)"
-    .. " FROM (SELECT 1 FROM texts WHERE texts MATCH ?1 LIMIT %d)"):format(RARE + 1), part)
+  local rows, message, code = select(self, ("SELECT t.rowid, m.indexed, (SELECT max(id) FROM runs) FROM meta m"
+    .. " LEFT JOIN (SELECT rowid FROM texts WHERE texts MATCH ?1 LIMIT %d) t"):format(RARE + 1), part)
   if not rows then return nil, message, code end
-  if rows[1][1] > RARE or (rows[1][2] or 0) > LAG_MAX then return nil end
-  return part
+  local indexed, newest = rows[1][2], rows[1][3] or 0
+  if #rows > RARE or newest - indexed > LAG_MAX then return nil end
+  local ids = {}
+  for i, row in ipairs(rows) do ids[i] = row[1] end -- one row without an id when there is none
+  return { ids = "[" .. table.concat(ids, ",") .. "]", indexed = indexed }
 end
 
 local function joined(...)
@@ -139,12 +144,12 @@ local function joined(...)
   return #all > 0 and "WHERE " .. table.concat(all, " AND ") or ""
 end
 
---- Where runs are taken from: `how` = { index = an index of them, walked whole or only to the `probe`-th run } or
---- { rare = a text's indexed part }: those with the text and those too new for the index of texts.
+--- Where runs are taken from: `how` = { index = an index of them, walked whole or to the `probe`-th run } or
+--- { rare = what look_up gives }: those with the text and those too new for the index of texts.
 local function source(how, order, set, query, param)
   if how.rare then
-    return ("(SELECT rowid AS id FROM texts WHERE texts MATCH %s UNION SELECT id FROM runs WHERE id>(SELECT indexed"
-      .. " FROM meta)) c CROSS JOIN runs r ON r.id=c.id"):format(param(how.rare))
+    return ("(SELECT value AS id FROM json_each(%s) UNION SELECT id FROM runs WHERE id>%s) c"
+      .. " CROSS JOIN runs r ON r.id=c.id"):format(param(how.rare.ids), param(how.rare.indexed))
   end
   local walk = "runs r INDEXED BY " .. how.index
   if not how.probe then return walk end
@@ -187,8 +192,9 @@ local function find(self, query)
   if not query.cursor then -- a text that is met often fills the page out of the newest runs
     local found, message, code = run { index = index, probe = PROBE }
     if not found or #found > query.limit then return found, message, code end
+    if #found >= FREQUENT then return run { index = index } end
   end
-  local rare, message, code = rare_part(self, query.q)
+  local rare, message, code = look_up(self, query.q)
   if message then return nil, message, code end
   return run { index = index, rare = rare }
 end
