@@ -6,7 +6,6 @@ local uv = require "luv"
 local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
 local support = require "spec.support.worker"
-local tmp = require "spec.support.tmp"
 
 local INSTALL_MS <const>, FILE_MS <const> = 240000, 120000
 
