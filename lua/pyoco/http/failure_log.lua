@@ -18,8 +18,8 @@ local OPERATIONS = {
 --- Routes whose input faults carry no ids in the contract.
 local WITHOUT_IDS = { ["runs.submit_bundle"] = true, ["schedules.create"] = true }
 
---- Routes of which a failure is no news: whoever asks /ready wants to know just that.
-local SILENT = { ready = true }
+--- What is no news: whoever asks /ready wants to know just that, and a graph is asked for until it is known.
+local SILENT = { ready = true, ["not known yet"] = true }
 
 local function size_of(part) return part and (part.size or #part.data) end
 
@@ -113,7 +113,7 @@ end
 ---@param detail table|nil
 function M.write(app, req, message, code, detail)
   local row = req.row
-  if SILENT[row.name] then return end
+  if SILENT[row.name] or SILENT[message] then return end
   local event, said, context, exception = line_of(app, req, message, code, detail)
   context.reason = context.reason or (event == nil and code or nil)
   local level = err.status(code) >= 500 and (code == "unavailable" and "WARNING" or "ERROR") or "INFO"
