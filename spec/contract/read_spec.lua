@@ -9,8 +9,6 @@ local fixture = require "spec.support.fixture"
 local fleets = require "spec.support.fleet"
 local process = require "spec.support.process"
 
-local HAS_REASSERTION = false
-
 local function copy(value)
   return assert(json.decode(assert(json.encode(value))))
 end
@@ -309,7 +307,6 @@ describe("a mixed fleet:", function()
   end)
 
   it("a cancel of ours that the reference's worker overwrites is asked for again", function()
-    if not HAS_REASSERTION then return pending "DUTIES" end
     local run_id, worker = theirs_to_run()
     worker.write { status = "RUNNING", start_time = clock.wall() }
     assert.equal("CANCELLING", fleet.client:cancel_run(run_id).status)
@@ -323,7 +320,6 @@ describe("a mixed fleet:", function()
   end)
 
   it("a terminal run that a reference's gateway turns CANCELLING gets its end back", function()
-    if not HAS_REASSERTION then return pending "DUTIES" end
     local run_id, worker = theirs_to_run()
     worker.write { status = "COMPLETED", end_time = clock.wall() }
     fleet:see("/runs?tag=python&status=COMPLETED", function(list)

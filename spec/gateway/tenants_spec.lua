@@ -77,7 +77,7 @@ describe("tenants", function()
   local world, ours, theirs, run_id, schedule_id, secrets
   local rows = gateway_module.app().router.rows
 
-  --- What a path's parameter is the id of: prefix of the path -> { id, message when it is somebody else's }.
+  --- What a path's parameter names: prefix of the path -> { name, id, message when it is somebody else's }.
   local owned = {}
 
   --- Lists of such things: name of the route -> what ours shows.
@@ -92,7 +92,7 @@ describe("tenants", function()
   local function call(row, key)
     local opts, thing = request_of(row), owner_of(row)
     opts.headers["X-API-Key"] = key
-    local path = row.path:gsub(":(%w+)", function(name) return name == "id" and thing and thing.id or "x" end)
+    local path = row.path:gsub(":(%w+)", function(name) return thing and name == thing.name and thing.id or "x" end)
     return assert(world.gateway:fetch(path .. query_of(row), opts)), row.method .. " " .. path
   end
 
@@ -115,9 +115,12 @@ describe("tenants", function()
     assert.equal(200, answer.status, answer.body)
     schedule_id = answer.json.schedule_id
     secrets = { run_id, schedule_id, "acme", our_id }
-    owned["/runs/:id"] = { id = run_id, absent = "run not found" }
-    owned["/schedules/:id"] = { id = schedule_id, absent = "schedule not found" }
-    lists["runs.list"], lists["schedules.list"] = run_id, schedule_id
+    local letter = assert(world.store.dlq:publish("default", { reason = "execution_error", error = "acme's own",
+      run_id = "acme-run", flow_name = "f", tag = "default", tenant_id = "acme", api_key_id = our_id }))
+    owned["/runs/:id"] = { name = "id", id = run_id, absent = "run not found" }
+    owned["/schedules/:id"] = { name = "id", id = schedule_id, absent = "schedule not found" }
+    owned["/dlq/:seq"] = { name = "seq", id = tostring(letter.seq), absent = "dead letter not found" }
+    lists["runs.list"], lists["schedules.list"], lists["dlq.list"] = run_id, schedule_id, "acme-run"
   end)
   teardown(function() world:stop() end)
 

@@ -29,10 +29,8 @@ static bool option_text(lua_State *L, const char *key, char *out, size_t room) {
     lua_getfield(L, -1, key);
     size_t n = 0;
     const char *text = luaL_optlstring(L, -1, NULL, &n);
-    if (text && n >= room)
-        luaL_error(L, "%s of a stream is too long", key);
-    if (text) /* none of ours holds a NUL: such a one is like nothing */
-        strcpy(out, strlen(text) == n ? text : "\1");
+    if (text) /* none of ours holds a NUL or is so long: such a one is like nothing */
+        strcpy(out, strlen(text) == n && n < room ? text : "\1");
     lua_pop(L, 1);
     return text != NULL;
 }

@@ -18,8 +18,8 @@ local OPERATIONS = {
 --- Routes whose input faults carry no ids in the contract.
 local WITHOUT_IDS = { ["runs.submit_bundle"] = true, ["schedules.create"] = true }
 
---- Routes of which a failure is no news: whoever asks /ready wants to know just that.
-local SILENT = { ready = true }
+--- What is no news: whoever asks /ready wants to know just that, and a graph is asked for until it is known.
+local SILENT = { ready = true, ["not known yet"] = true }
 
 local function size_of(part) return part and (part.size or #part.data) end
 
@@ -61,7 +61,7 @@ local ABSENT = { ["run not found"] = "run_not_found", ["worker not found"] = "wo
 local SUFFIXES = { ["runs.cancel"] = " (cancel)", ["runs.tasks"] = " (tasks)", ["runs.watch"] = " (watch)" }
 
 --- Parameters of paths -> context keys, by the path's first segment.
-local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name" }
+local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name", dlq = "seq" }
 
 local function known(value) return (type(value) == "string" or type(value) == "table") and value or nil end
 
@@ -69,7 +69,7 @@ local function known(value) return (type(value) == "string" or type(value) == "t
 local function context_of(req)
   local context = { request_id = req.id }
   local id_key = IDS[req.path:match("^/([^/]*)")]
-  if id_key then context[id_key] = req.params.id or req.params.name end
+  if id_key then context[id_key] = req.params.id or req.params.name or req.params.seq end
   for _, source in ipairs { req.query or {}, req.body or {} } do
     if type(source) == "table" then
       for _, name in ipairs { "flow_name", "tag", "tags", "wheel_name" } do
@@ -113,7 +113,7 @@ end
 ---@param detail table|nil
 function M.write(app, req, message, code, detail)
   local row = req.row
-  if SILENT[row.name] then return end
+  if SILENT[row.name] or SILENT[message] then return end
   local event, said, context, exception = line_of(app, req, message, code, detail)
   context.reason = context.reason or (event == nil and code or nil)
   local level = err.status(code) >= 500 and (code == "unavailable" and "WARNING" or "ERROR") or "INFO"

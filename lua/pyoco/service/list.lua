@@ -93,6 +93,8 @@ end
 ---@return string|nil message
 ---@return string|nil code "unavailable"
 function M.counts(app, caller, request)
+  local status = app.store:status()
+  if status ~= "connected" then return fault.of_store("NATS is " .. status, "unavailable") end
   local rows, message, code = app.store.model:status_counts { flow = given(request.flow), tag = given(request.tag),
     tenant_id = caller.tenant_id }
   if not rows then return nil, message, code end
