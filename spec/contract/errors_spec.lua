@@ -207,7 +207,8 @@ describe("without NATS", function()
       if answer and (answer.status ~= wanted or took >= 2) then
         faults[#faults + 1] = ("%s %s: %d %s after %.1f s"):format(route.method, route.path, answer.status,
           answer.body:sub(1, 100), took)
-      elseif answer and wanted == 503 and (type(answer.json.detail) ~= "string" or not answer.headers["retry-after"]) then
+      elseif answer and wanted == 503
+        and (type(answer.json.detail) ~= "string" or not answer.headers["retry-after"]) then
         faults[#faults + 1] = ("%s %s: %s, retry-after %s"):format(route.method, route.path, answer.body:sub(1, 100),
           tostring(answer.headers["retry-after"]))
       end

@@ -129,6 +129,8 @@ static ph_form_status head(ph_form *f, char c) {
     f->held[f->held_len++] = c;
     size_t n = f->held_len;
     if (n >= 4 && memcmp(f->held + n - 4, "\r\n\r\n", 4) == 0) {
+        if (memmem(f->held, n, f->delimiter, f->delimiter_len))
+            return bad(f, "multipart body: a part has no blank line after its headers");
         f->state = DATA;
         f->held_len = 0;
         return f->sink.head(f->sink.ctx, f->held, n - 4) ? PH_FORM_MORE : PH_FORM_STOPPED;

@@ -18,8 +18,8 @@ local OPERATIONS = {
 --- Routes whose input faults carry no ids in the contract.
 local WITHOUT_IDS = { ["runs.submit_bundle"] = true, ["schedules.create"] = true }
 
---- Routes of which a failure is no news: whoever asks /ready wants to know just that.
-local SILENT = { ready = true }
+--- What is no news: whoever asks /ready wants to know just that, and a graph is asked for until it is known.
+local SILENT = { ready = true, ["not known yet"] = true }
 
 local function size_of(part) return part and (part.size or #part.data) end
 
@@ -66,7 +66,6 @@ local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id",
 local TEXT_MAX_BYTES = 256 -- of what a request says: a line is no place for a megabyte
 
 local function known(value)
-  if type(value) == "table" then return #value <= 16 and value or nil end
   if type(value) ~= "string" or #value <= TEXT_MAX_BYTES then return type(value) == "string" and value or nil end
   return value:sub(1, utf8.offset(value, 0, TEXT_MAX_BYTES) - 1) .. "..."
 end
@@ -119,7 +118,8 @@ end
 ---@param detail table|nil
 function M.write(app, req, message, code, detail)
   local row = req.row
-  if SILENT[row.name] then return end
+  message = tostring(message)
+  if SILENT[row.name] or SILENT[message] then return end
   local event, said, context, exception = line_of(app, req, message, code, detail)
   context.reason = context.reason or (event == nil and code or nil)
   local level = err.status(code) >= 500 and (code == "unavailable" and "WARNING" or "ERROR") or "INFO"
