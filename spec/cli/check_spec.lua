@@ -203,6 +203,7 @@ return pyoco.flow("in", pyoco.task("a", function(b) end, { inputs = { total = 1 
     local got = check "pack.yaml"
     assert.equal(0, got.code, got.stdout .. got.stderr)
     holds(got.stdout, "pack.yaml  flow main: 2 tasks", "flow trial: 1 task", "spawns trial", "params: x=1",
+      "it spawns runs: a submit of it waits for approval",
       "pack.yaml:7:42: warning: task 'c': its function has no parameter 'y'")
     write("pack.yaml", (BUNDLE:gsub("spawn: trial", "spawn: trail"):gsub("m:f', inputs", "m:g', inputs")))
     got = check "pack.yaml"

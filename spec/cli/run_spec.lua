@@ -60,6 +60,22 @@ describe("client.lua run", function()
   end)
   after_each(function() tmp.remove(dir) end)
 
+  it("runs a workflow of a bundle, the entry one unless told otherwise; none whose tasks spawn", function()
+    write("tasks/m.lua", "return { f = function(x) return x end }")
+    local BUNDLE = "workflows:\n  main: {flow: {graph: a}, tasks: {a: {%s}}}\n"
+      .. "  trial: {flow: {graph: b}, tasks: {b: {callable: 'm:f'}}}\n"
+      .. "submit: {entry_workflow: main, inputs: {x: 7}}\n"
+    write("plain.yaml", BUNDLE:format "callable: 'm:f'")
+    local got = run "plain.yaml"
+    assert.equal(0, got.code, got.stderr)
+    holds(got.stdout, '"output": 7')
+    write("spawns.yaml", BUNDLE:format "spawn: trial")
+    got = run "spawns.yaml"
+    assert.equal(1, got.code)
+    holds(got.stderr, "task 'a' of main spawns a run, which needs a worker", "submit-bundle")
+    assert.equal(0, run("spawns.yaml", "--flow", "trial", "--param", "x=1").code)
+  end)
+
   it("runs a Lua flow; --output plain says what happens, then the outputs", function()
     write("sum.lua", SUM)
     local got = run("sum.lua", "--param", "a=5", "--output", "plain")

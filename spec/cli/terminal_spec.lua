@@ -145,6 +145,33 @@ describe("client.lua on a terminal", function()
     assert.equal('{"run_id": "r1", "status": "PENDING", "bundle_hash": null}\r\n', plain.stdout)
   end)
 
+  it("says of a bundle that somebody must approve it, and who belongs to whom", function()
+    serve(function(request)
+      if request.path == "/runs/bundle" then
+        return { body = '{"run_id":"r1","status":"PENDING_APPROVAL","bundle_hash":"ab","entry_workflow":"study"}' }
+      elseif request.path == "/runs/r1/approve" then
+        return { body = '{"run_id":"r1","status":"PENDING","approval_status":"approved"}' }
+      end
+      return { body = json.encode { run_id = "c1", parent = { run_id = "r1" },
+        root = { run_id = "r1", status = "RUNNING", flow_name = "study",
+          spawned_from_task = json.null },
+        children = { { run_id = "g1", status = "PENDING",
+        flow_name = "trial", spawned_from_task = "run_child" } } } }
+    end)
+    local function shown(arguments)
+      local child = client(arguments, { NO_COLOR = "1" })
+      child:wait()
+      return (child.stdout:gsub("\r", ""))
+    end
+    assert.equal("study is PENDING_APPROVAL as run r1\n"
+      .. "it spawns runs, so somebody must:  pyoco-host client.lua approve r1\n",
+      shown("submit-bundle --bundle-file " .. host.home .. "/spec/cli/terminal_spec.lua"))
+    assert.equal("r1: PENDING (approved)\n", shown "approve r1")
+    local family = shown "relations c1"
+    assert.truthy(family:find("root   r1      RUNNING  study      -", 1, true), family)
+    assert.truthy(family:find("child  g1      PENDING  trial      run_child", 1, true), family)
+  end)
+
   it("remarks on loops, retries, what was skipped, and failures that did not end the run", function()
     serve(function()
       return { body = json.encode { run_id = "r1", flow_name = "f", status = "COMPLETED", failed_tasks = { "lame" },

@@ -11,6 +11,16 @@ describe("run.job", function()
     end)
   end
 
+  it("tells from the text whether a run may spawn others", function()
+    local root = fixture("job-bundle-root").body
+    assert.is_true(job.may_spawn((assert(json.encode(root)))))
+    assert.is_false(job.may_spawn((assert(json.encode(fixture("job-yaml").body)))))
+    root.workflow_bundle = 'x: \'"spawn_depth":1\''
+    assert.is_true(job.may_spawn((assert(json.encode(root)))))
+    root.spawn_depth = 1
+    assert.is_false(job.may_spawn((assert(json.encode(root)))))
+  end)
+
   it("fills in what is missing, null or empty", function()
     local read = assert(job.read '{"run_id":"r","flow_name":"f","tag":"","tags":null,"params":[],"submitted_at":null}')
     assert.equal("default", read.tag)

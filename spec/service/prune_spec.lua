@@ -134,6 +134,14 @@ describe("pruning", function()
     assert.equal(app.store.runs.kv.revision, told)
   end)
 
+  it("ends at Ctrl-C, at the next pause", function()
+    for i = 1, 3 do run("r" .. i, "FAILED", 31 * DAY) end
+    local admin_runs = require "pyoco.cli.admin_runs"
+    local result, _, code = admin_runs.prune(app, { older_than = 30 * DAY }, { interrupt = { seen = "sigint" } })
+    assert.same({ nil, "cancelled" }, { result, code })
+    assert.equal(3, #left())
+  end)
+
   describe("garbage:", function()
     local function collect(opts) return assert(garbage.collect(app, opts)) end
 

@@ -278,9 +278,10 @@ submit: {entry_workflow: main, inputs: {%s}}
   end)
 
   describe("limits", function()
-    local limited
+    local limited, narrow
 
     lazy_setup(function()
+      narrow = world:worker({ "--tags", "narrow", "--worker-id", "w3" }, { PYOCO_WORKER_MAX_WAITING = "1" })
       world.cfg.default_tag = "limited"
       limited = world:worker({ "--tags", "limited,kids", "--worker-id", "w2", "--slots", "2" }, {
         PYOCO_SPAWN_MAX_CHILD_RUNS = "3", PYOCO_SPAWN_MAX_PARALLEL_CHILD_RUNS = "2", PYOCO_SPAWN_CHILD_TAG = "kids",
@@ -292,6 +293,19 @@ submit: {entry_workflow: main, inputs: {%s}}
       local ended = world:wait(run_id, function(s) return s.status == "FAILED" or s.status == "COMPLETED" end)
       return ended.error, ended
     end
+
+    it("of waiting parents: they finish, however many stand in the queue before their children", function()
+      local ids = {}
+      narrow:kill "sigstop"
+      for i = 1, 4 do
+        ids[i] = submit(bundle { child = "      count: {callable: 'tasks:count'}\n", child_graph = "count",
+          inputs = "text: abc" }, { tag = "narrow", tags = json.array { "narrow" } })
+      end
+      narrow:kill "sigcont"
+      for _, id in ipairs(ids) do
+        assert.equal(3, world:wait(id, "COMPLETED").task_records.run_child.output.outputs.count)
+      end
+    end)
 
     it("of children in all", function()
       local message, ended = error_of { graph = "run_child[4]", child = "      count: {callable: 'tasks:count'}\n",

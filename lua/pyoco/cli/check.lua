@@ -101,6 +101,11 @@ local function print_notes(flow, paint, is_document)
   if is_document and #flow.commands > 0 then
     io.stdout:write(paint("dim", "  it runs programs: only workers started with --allow-commands take it"), "\n")
   end
+  if #flow.spawns > 0 then
+    io.stdout:write(paint("dim", "  it spawns runs: a submit of it waits for approval, unless the gateway asks for "
+      .. "none\n  of one tag at most 200 runs are in hand (PYOCO_CONSUMER_MAX_ACK_PENDING), those that wait included;\n"
+      .. "  PYOCO_SPAWN_CHILD_TAG gives child runs a tag of their own"), "\n")
+  end
 end
 
 --- Prints one file's line, problems, and (alone) its drawing.

@@ -62,6 +62,16 @@ M.program = {
         { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },
         { "--flow-name", required = true, doc = "Name of the run's flow." },
         { "--tag", required = true, doc = "Which workers may run it." }, KEY) },
+    { "submit-bundle", doc = "Run a bundle of workflows, whose tasks may spawn runs.", run = { "bundles", "submit" },
+      options = with_params(
+        { "--bundle-file", required = true, metavar = "<file>", doc = "The bundle." },
+        { "--tag", doc = "Which workers may run it; the gateway's default tag if not given." }, KEY) },
+    { "approve", doc = "Approve a run that waits for it (PENDING_APPROVAL).", run = { "bundles", "approve" },
+      options = { RUN_ID, { "--comment", metavar = "<text>", doc = "Why; kept in the run." }, JSON_OUTPUT } },
+    { "reject", doc = "Reject a run that waits for approval: it is cancelled.", run = { "bundles", "reject" },
+      options = { RUN_ID, { "--reason", metavar = "<text>", doc = "Why; kept in the run." }, JSON_OUTPUT } },
+    { "relations", doc = "Show whom a run was spawned by, and whom it has spawned.", run = { "bundles", "relations" },
+      options = { RUN_ID, JSON_OUTPUT } },
     { "schedule-yaml", doc = "Run a YAML document at a time, or again and again.", run = { "schedules", "create" },
       options = with_params(
         { "--workflow-file", required = true, metavar = "<file>", doc = "The document." },

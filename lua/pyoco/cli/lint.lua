@@ -41,16 +41,17 @@ end
 ---@param flow table flow object
 ---@return table found { warnings = { { task, option, message, hint, file, line } }, params = parameters of the run, by
 ---  name: { name, default = JSON text|nil, near = a name that may be meant|nil }, commands = names of tasks that run
----  programs }
+---  programs, spawns = names of tasks that spawn runs }
 function M.look(flow)
   local graph = flow.graph
-  local found, frames, known, params = { warnings = {}, params = {}, commands = {} }, {}, {}, {}
+  local found, frames, known, params = { warnings = {}, params = {}, commands = {}, spawns = {} }, {}, {}, {}
   for _, frame in ipairs(graph.frames or {}) do frames[frame.id] = frame end
   for _, node in ipairs(graph.nodes) do known[node.name] = true end
   for name, value in pairs(flow.defaults or {}) do params[name] = { name = name, default = json.encode(value) } end
   for _, node in ipairs(graph.nodes) do
     local aliases, parameters = aliases_of(node, frames), flow.params[node.name] or {}
     if node.command then found.commands[#found.commands + 1] = node.name end
+    if node.spawn then found.spawns[#found.spawns + 1] = node.name end
     check_inputs(found, node, parameters, flow.functions[node.name])
     for _, name in ipairs(parameters) do
       local is_wired = name == "ctx" or node.inputs[name] ~= nil or aliases[name] or known[name] or params[name]

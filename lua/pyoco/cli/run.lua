@@ -39,6 +39,14 @@ local function choose(found, name)
     or ("%s declares several flows"):format(found.path), "invalid", hint)
 end
 
+--- A run here has nobody to run its children.
+local function refuse_spawns(flow)
+  local task_name = flow.spawns[1]
+  if not task_name then return true end
+  return bad_input(("task '%s' of %s spawns a run, which needs a worker"):format(task_name, flow.name), "invalid",
+    "submit the bundle with submit-bundle; or run one of its workflows here, with --flow NAME")
+end
+
 --- Writes why a file cannot run.
 local function print_errors(found, context)
   local paint = context.paint_errors
@@ -100,7 +108,9 @@ local function once(values, given, cfg, context, on_read)
     return "INVALID", watch
   end
   local flow, why, how, failure = choose(found, values.flow)
-  if not flow then return nil, why, how, failure end
+  local fine = flow
+  if flow then fine, why, how, failure = refuse_spawns(flow) end
+  if not fine then return nil, why, how, failure end
   local status = execute(flow.flow, given, cfg, context, function(eng)
     local function cancel() eng:cancel() end
     context.interrupt.on_signal = cancel

@@ -71,12 +71,12 @@ end
 
 --- Adds a flow, and what there is to say about it.
 local function add_flow(found, name, graph, flow, place_of)
-  local entry = { name = name, graph = graph, flow = flow, params = {}, commands = {} }
+  local entry = { name = name, graph = graph, flow = flow, params = {}, commands = {}, spawns = {} }
   found.flows[#found.flows + 1] = entry
   if not flow then return end
   flow.file = found.path
   local seen = lint.look(flow)
-  entry.params, entry.commands = seen.params, seen.commands
+  entry.params, entry.commands, entry.spawns = seen.params, seen.commands, seen.spawns
   for _, warning in ipairs(seen.warnings) do
     local place = place_of and place_of(warning.task, warning.option)
     if place then warning.line, warning.column = place.line, place.column end
@@ -189,7 +189,7 @@ end
 ---@param path string
 ---@param opts table { roots = folders of modules, globals = more globals for user code }
 ---@return table|nil found { path, text, flows = { { name, graph, flow = flow object, nil after an error, params,
----  commands = see cli/lint.lua } }, entry = name of the workflow that a
+---  commands, spawns = see cli/lint.lua } }, entry = name of the workflow that a
 ---  bundle starts, functions = names when it is a module of tasks, errors, warnings = lists of
 ---  { file, line, column, message, caret, hint }, files = paths of all that was read }
 ---@return string|nil message the file cannot be read

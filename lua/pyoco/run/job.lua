@@ -34,6 +34,13 @@ local function misfit(job)
   end
 end
 
+--- Whether the run of a job may spawn others: a bundle's root. Told from its text, for whoever does not read jobs.
+---@param bytes string the message's body, compact JSON as all writers make it
+---@return boolean
+function M.may_spawn(bytes)
+  return bytes:find('"workflow_bundle":"', 1, true) ~= nil and not bytes:find('"spawn_depth":%s*[1-9]')
+end
+
 --- Reads a job.
 ---@param bytes string the message's body
 ---@return table|nil job with run_id, flow_name, tag, tags, params, submitted_at and whatever else it carries

@@ -1,6 +1,7 @@
 --- The duty of the gateway that holds the lease: prunes runs older than runs_retention_sec, and removes garbage. It
 --- works in slices, so that the other duties of the service VM are not kept waiting.
 local clock = require "host.clock"
+local shared = require "host.shared"
 local garbage = require "pyoco.service.garbage"
 local prune = require "pyoco.service.prune"
 
@@ -13,7 +14,7 @@ local SLICE_SEC, REST_SEC = 0.1, 0.3
 local LOOK_MAX_SEC = 300     -- between two prunes
 local GARBAGE_SEC = 86400    -- between two collections
 local GARBAGE_SOON_SEC = 3600 -- between two, when runs were pruned
-local FIRST_GARBAGE_SEC = 600 -- after a start
+local FIRST_GARBAGE_SEC = 600 -- after a start, and after one that broke off
 local AGAIN_SEC = 10          -- after a failure
 
 local state = { prune_at = 0, garbage_at = clock.monotonic() + FIRST_GARBAGE_SEC, collected_at = -math.huge }
@@ -27,6 +28,7 @@ end
 --- Prunes when it is time. The number of runs that went.
 local function prune_runs(app, retention, pause)
   if retention <= 0 or clock.monotonic() < state.prune_at then return 0 end
+  if shared.get "health.warming" == "true" then return 0 end -- the read model does not know the runs yet
   state.prune_at = clock.monotonic() + math.min(LOOK_MAX_SEC, math.max(1, retention / 10))
   local now, message, code = app.store.garbage:time()
   local counts
@@ -40,7 +42,10 @@ local function collect(app, retention, pause)
   state.collected_at = clock.monotonic()
   state.garbage_at = state.collected_at + GARBAGE_SEC
   local counts, message, code = garbage.collect(app, { uploads_only = retention <= 0, pause = pause })
-  if not counts then return nil, message, code end
+  if not counts then
+    state.garbage_at = clock.monotonic() + FIRST_GARBAGE_SEC
+    return nil, message, code
+  end
   if total(counts) > 0 then app.log:info("garbage removed", counts) end
   return true
 end
@@ -64,7 +69,7 @@ local function begin(app)
     end)
     if ok then return end
     state.prune_at = clock.monotonic() + AGAIN_SEC
-    local say = code == "unavailable" and app.log.info or app.log.warning -- NATS is away, or the lists are warming
+    local say = code == "unavailable" and app.log.info or app.log.warning -- NATS is away
     say(app.log, "pruning broke off; it goes on later: " .. message)
   end)
 end

@@ -6,7 +6,9 @@
 ---
 --- A run that only waits for its child runs gives its place back (`wait`, `resume`): there may be more slots than
 --- places, but no more runs than places that do something. One that goes on while others have taken its place is one
---- too many for a while; nothing new starts until that is over.
+--- too many for a while; nothing new starts until that is over. At most `max_waiting` give their places back. So that
+--- the others do not take all places from the very children that are waited for, a job that may spawn (`is_parent`)
+--- does not start while that many wait: it is held, and those behind it overtake it.
 local M = {}
 
 local board = {}
@@ -14,13 +16,14 @@ board.__index = board
 
 --- A board.
 ---@param limits integer|table slots in all, or { tag = number of runs at once }
+---@param max_waiting integer|nil runs that may give their places back at once; nil: any number
 ---@return table
-function M.new(limits)
+function M.new(limits, max_waiting)
   local by_tag = type(limits) == "table" and limits or nil
   local total = by_tag and 0 or limits
   for _, count in pairs(by_tag or {}) do total = total + count end
   return setmetatable({ total = total, by_tag = by_tag, slots = {}, order = {}, held = {}, by_seq = {}, active = {},
-    waiting = 0 }, board)
+    waiting = 0, max_waiting = max_waiting or math.huge }, board)
 end
 
 --- Adds a slot, not yet able to work.
@@ -85,31 +88,49 @@ end
 --- A slot's run has its place no more; one that waits has given it back already.
 function board:_leave(slot)
   if not slot.job or slot.state ~= "busy" then return end
+  slot.wants_wait = nil
   if slot.waits then
-    slot.waits, self.waiting = nil, self.waiting - 1
+    self:_end_wait(slot)
   else
     self:_count(slot.job.tag, -1)
   end
 end
 
---- A slot's run only waits for its child runs: its place is free.
+--- Lets runs that only wait give their places back, as long as there may be more of those.
+function board:_grant()
+  for _, key in ipairs(self.order) do
+    if self.waiting >= self.max_waiting then return end
+    local slot = self.slots[key]
+    if slot.wants_wait then
+      slot.wants_wait, slot.waits, self.waiting = nil, true, self.waiting + 1
+      self:_count(slot.job.tag, -1)
+    end
+  end
+end
+
+function board:_end_wait(slot)
+  slot.waits, self.waiting = nil, self.waiting - 1
+  self:_grant()
+end
+
+--- A slot's run only waits for its child runs: its place is free, now or when fewer runs wait.
 ---@param key any
----@return boolean done false when it has no place to give
 function board:wait(key)
   local slot = self.slots[key]
-  if not slot or not slot.job or slot.state ~= "busy" or slot.waits then return false end
-  self:_count(slot.job.tag, -1)
-  slot.waits, self.waiting = true, self.waiting + 1
-  return true
+  if not slot or not slot.job or slot.state ~= "busy" or slot.waits then return end
+  slot.wants_wait = true
+  self:_grant()
 end
 
 --- A slot's run has something to do again.
 ---@param key any
 function board:resume(key)
   local slot = self.slots[key]
-  if not slot or not slot.waits then return end
-  slot.waits, self.waiting = nil, self.waiting - 1
+  if not slot then return end
+  slot.wants_wait = nil
+  if not slot.waits then return end
   self:_count(slot.job.tag, 1)
+  self:_end_wait(slot)
 end
 
 --- How many slots it takes to use all places: those that wait have none.
@@ -196,8 +217,12 @@ function board:_open_slot()
   return ending
 end
 
-function board:_may_start(tag)
-  return not self.by_tag or (self.active[tag] or 0) < (self.by_tag[tag] or 0)
+--- Whether a job must not start, since as many runs wait for their children as may.
+function board:_is_blocked(job) return job.is_parent == true and self.waiting >= self.max_waiting end
+
+function board:_may_start(job)
+  if self:_is_blocked(job) then return false end
+  return not self.by_tag or (self.active[job.tag] or 0) < (self.by_tag[job.tag] or 0)
 end
 
 --- The next job to start and the slot for it; nil when nothing can start.
@@ -207,7 +232,7 @@ function board:take()
   local slot = self:_open_slot()
   if not slot then return nil end
   for i, job in ipairs(self.held) do
-    if self:_may_start(job.tag) then
+    if self:_may_start(job) then
       table.remove(self.held, i)
       if slot.state == "idle" then
         slot.job, slot.state = job, "busy"
@@ -225,14 +250,16 @@ end
 ---@param tag string
 ---@return integer
 function board:room(tag)
-  local open, held_of_tag = 0, 0
+  local open, held, held_of_tag = 0, 0, 0
   for _, slot in pairs(self.slots) do
     if is_open(slot) then open = open + 1 end
   end
   for _, job in ipairs(self.held) do
-    if job.tag == tag then held_of_tag = held_of_tag + 1 end
+    local counts = not self:_is_blocked(job) -- whoever waits for children must not keep these from coming
+    if counts then held = held + 1 end
+    if counts and job.tag == tag then held_of_tag = held_of_tag + 1 end
   end
-  local room = math.min(open, self:_free()) - #self.held
+  local room = math.min(open, self:_free()) - held
   if self.by_tag then
     room = math.min(room, (self.by_tag[tag] or 0) - (self.active[tag] or 0) - held_of_tag)
   end

@@ -81,7 +81,8 @@ function supervisor:take(message, info, tag)
   end
   if self.stopping or self.quota <= 0 then return self.conn:publish(message.reply, jetstream.NAK) end
   local job = { seq = info.stream_seq, delivery = info.delivered, reply = message.reply, data = message.data,
-    subject = message.subject, tag = tag, run_id = run_id_of(message), progress_at = clock.monotonic() }
+    subject = message.subject, tag = tag, run_id = run_id_of(message), progress_at = clock.monotonic(),
+    is_parent = jobs.may_spawn(message.data) }
   if self.quota ~= math.huge then self.quota = self.quota - 1 end
   self.board:hold(job)
   self:dispatch()
@@ -127,12 +128,9 @@ local FRAMES = {
     if job then self:start_grace(job) end
   end,
   S = function(self, key, head)
-    if not head.waits then
-      self.board:resume(key)
-    elseif self.board.waiting < self.cfg.worker_max_waiting and self.board:wait(key) then
-      self:dispatch()
-    end
+    if head.waits then self.board:wait(key) else self.board:resume(key) end
     self.pool:resize(self.board:needed())
+    self:dispatch()
   end,
   N = function(self, key)
     self.board:ending(key)
@@ -157,7 +155,7 @@ function supervisor:list_flows()
   if not key or not self.board:pause(key) then return end
   self.listed_at = clock.monotonic()
   self.listing = self:wheel_set()
-  self.pool:send(key, "R", { list = true, roots = self.listing.roots })
+  self.pool:send(key, "R", { list = true, roots = self.wheels and self.listing.roots })
 end
 
 --- The list has come: the registry shows it; each file that does not load is logged, once for each of its errors.
@@ -517,7 +515,7 @@ function M.new(deps)
     clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
     told_faults = {}, surplus = surpluses.new(), on_settled = deps.on_settled or function() end,
     is_eager = deps.is_eager ~= false,
-    board = boards.new(deps.slots) }, supervisor)
+    board = boards.new(deps.slots, deps.cfg.worker_max_waiting) }, supervisor)
   self.now = function() return clock.wall() + self.clock_offset end
   self.on_spent = deps.on_spent or function() self:stop(0) end
   self.pulls = pulls.new { now = clock.monotonic,
