@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one peer lint format asan tsan bench fuzz night install uninstall clean
+.PHONY: FORCE help deps build docs up test one peer browser lint format asan tsan bench fuzz night install uninstall clean
 
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -106,6 +106,15 @@ $(PEER):
 	@mkdir -p build/node
 	@npm install --silent --no-audit --no-fund --no-save --prefix build/node nats@2.29.3
 
+BROWSER := build/node/node_modules/playwright-core/package.json
+
+browser: $(BROWSER) # chromium and what drives it, for spec/e2e; development only
+	@sh .ci/deps.sh browser
+$(BROWSER):
+	@sh .ci/deps.sh browser
+	@mkdir -p build/node
+	@npm install --silent --no-audit --no-fund --no-save --prefix build/node playwright-core@1.64.1 axe-core@4.11.0 nats@2.29.3
+
 lint: ## luacheck on all Lua
 	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \
 	  lua5.4 /usr/bin/luacheck -q --no-color $(wildcard lua flows spec)
@@ -129,8 +138,9 @@ night: ## what is too long for CI: all specs plain and under both sanitizers, th
 	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
 	@$(MAKE) --no-print-directory bench
 
-fuzz: build ## random documents and runs, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
+fuzz: build ## random documents, runs and wheels, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
 	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
+	@$(HOST) spec/fuzz/wheels.lua $(or $(A),--seconds 30)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)

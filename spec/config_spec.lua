@@ -188,6 +188,23 @@ describe(".env", function()
   end)
 end)
 
+describe("what flows see of the environment", function()
+  it("has no secret, whatever a document exposes", function()
+    local given = { PYOCO_AUTH_PEPPER = "hidden", PYOCO_NATS_PASSWORD = "hidden", PYOCO_API_KEY = "hidden",
+      PYOCO_NATS_URL = "nats://u:hidden@h:4222,nats://u:hidden@i", SPEC_OWN = "mine" }
+    local names, before = { "NOT_SET" }, {}
+    for name, value in pairs(given) do
+      names[#names + 1], before[name] = name, os.getenv(name)
+      uv.os_setenv(name, value)
+    end
+    local seen = config.exposed(names)
+    for name in pairs(given) do
+      if before[name] then uv.os_setenv(name, before[name]) else uv.os_unsetenv(name) end
+    end
+    assert.same({ PYOCO_NATS_URL = "nats://h:4222,nats://i", SPEC_OWN = "mine" }, seen)
+  end)
+end)
+
 describe("the schema", function()
   it("has a unique name, a known type and a text for every row, and defaults that its own checks accept", function()
     local names, variables, types = {}, {}, require "pyoco.config_type"

@@ -1,6 +1,7 @@
 /* See guard.h. A hash table of the runs, and a list of them by age. */
 #include "guard.h"
 #include "snapshot.h"
+#include "wake.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@ typedef struct memo {
     struct memo *older, *newer; /* by when it was last seen */
     char *image;                /* NULL: the run is being cancelled; else it has ended so */
     size_t len;
-    double at; /* monotonic */
+    double at;         /* monotonic */
+    uint64_t revision; /* of what it says; 0 = unknown */
     bool is_broken;
     char cancel_at[40], cancel_by[160];
     char key[];
@@ -158,6 +160,10 @@ static bool is_fresh(const ph_entry *e) {
 static void judge(const ph_entry *e, const seen *s, char *text) {
     memo *m = *place_of(e->key);
     bool is_cancelled = s->is_cancelling || *s->cancel_at;
+    if (m && e->revision && e->revision <= m->revision) { /* the tail comes behind our own write */
+        free(text);
+        return;
+    }
     if (s->is_terminal) {
         m = m || is_fresh(e) ? remember(e->key) : NULL;
         if (m) {
@@ -177,6 +183,8 @@ static void judge(const ph_entry *e, const seen *s, char *text) {
     } else if (m) {
         set_broken(m, true);
     }
+    if (m)
+        m->revision = e->revision;
     free(text);
     make_room();
 }
@@ -202,7 +210,10 @@ void ph_guard_see(const ph_entry *e) {
     }
     pthread_mutex_lock(&guard.lock);
     judge(e, &s, text);
+    bool is_broken = guard.broken > 0;
     pthread_mutex_unlock(&guard.lock);
+    if (is_broken)
+        ph_wake();
 }
 
 void ph_guard_clear(void) {

@@ -27,7 +27,9 @@ typedef struct ph_guard_fault {
     size_t len;
 } ph_guard_fault;
 
-/* Takes in an entry of the bucket of runs, in their order. Any thread, but one at a time. */
+/* Takes in an entry of the bucket of runs; one that is older than what is known of its run is passed over. The tail
+ * does it for all entries, and whoever writes here for its own: KV keeps one version, so what is overwritten at once
+ * never reaches the tail. Any thread. */
 void ph_guard_see(const ph_entry *entry);
 /* The bucket was made anew: forgets everything. */
 void ph_guard_clear(void);

@@ -5,6 +5,7 @@
 #include "image.h"
 #include "log.h"
 #include "vm.h"
+#include "wake.h"
 #include <errno.h>
 #include <nats/nats.h>
 #include <poll.h>
@@ -50,6 +51,7 @@ typedef struct worker {
     enum { BUILDING, READY, FAILED } state;
     call *call;    /* in progress; borrowed */
     bool in_duty;  /* the service VM runs Lua */
+    bool is_woken; /* ph_wake: duties that asked for it are due */
     atomic_uint turn;    /* number of what runs now; odd while something runs */
     atomic_uint cut;     /* the turn that is to end */
     double limit;  /* while loading: monotonic deadline */
@@ -233,6 +235,7 @@ static void take(worker *w) {
     c->taken_at = c->limit > 0 ? now() : 0;
     w->call = c;
     atomic_fetch_add(&w->turn, 1);
+    pthread_cond_signal(&c->done); /* its time limit and its ticks begin now */
 }
 
 static void offer(worker *w) {
@@ -387,17 +390,52 @@ static void serve_calls(worker *w, lua_State *L) {
     }
 }
 
-/* run_duties(app, lightuserdata double *delay): runs what is due. */
+typedef struct duty_run {
+    bool is_woken; /* not only because it is time */
+    double delay;  /* until the next; below 0 = none */
+} duty_run;
+
+/* run_duties(app, lightuserdata duty_run): runs what is due. */
 static int run_duties(lua_State *L) {
-    double *delay = lua_touserdata(L, 2);
-    *delay = -1;
+    duty_run *r = lua_touserdata(L, 2);
+    r->delay = -1;
     if (lua_getfield(L, 1, "run_duties") != LUA_TFUNCTION)
         return 0;
     lua_pushvalue(L, 1);
-    lua_call(L, 1, 1);
+    lua_pushboolean(L, r->is_woken);
+    lua_call(L, 2, 1);
     if (lua_isnumber(L, -1))
-        *delay = lua_tonumber(L, -1);
+        r->delay = lua_tonumber(L, -1);
     return 0;
+}
+
+/* On the waker's thread. */
+static void wake_service(void *ctx) {
+    worker *w = ctx;
+    pthread_mutex_lock(&w->pool->lock);
+    w->is_woken = true;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->pool->lock);
+}
+
+/* Runs the duties once, without the lock. */
+static double run_once(worker *w, lua_State *L) {
+    ph_pool *pool = w->pool;
+    duty_run r = {w->is_woken, 5};
+    w->is_woken = false;
+    w->in_duty = true;
+    atomic_fetch_add(&w->turn, 1);
+    pthread_mutex_unlock(&pool->lock);
+    char *error = run(L, run_duties, &r);
+    if (error)
+        r.delay = 5;
+    pthread_mutex_lock(&pool->lock);
+    if (error && !w->quit) /* a stop cuts what runs: nothing to tell of */
+        ph_log_error("pyoco.http.service", error, "duties failed, next try in 5 s");
+    free(error);
+    w->in_duty = false;
+    atomic_fetch_add(&w->turn, 1);
+    return r.delay;
 }
 
 static void serve_duties(worker *w, lua_State *L) {
@@ -407,27 +445,21 @@ static void serve_duties(worker *w, lua_State *L) {
     if (w->quit)
         return;
     pool->service = w;
+    pthread_mutex_unlock(&pool->lock); /* a waker has its own lock first, then ours */
+    ph_wake_set(wake_service, w);
+    pthread_mutex_lock(&pool->lock);
     while (!w->quit) {
-        double delay = 5;
-        w->in_duty = true;
-        atomic_fetch_add(&w->turn, 1);
-        pthread_mutex_unlock(&pool->lock);
-        char *error = run(L, run_duties, &delay);
-        if (error)
-            delay = 5;
-        pthread_mutex_lock(&pool->lock);
-        if (error && !w->quit) /* a stop cuts what runs: nothing to tell of */
-            ph_log_error("pyoco.http.service", error, "duties failed, next try in 5 s");
-        free(error);
-        w->in_duty = false;
-        atomic_fetch_add(&w->turn, 1);
-        if (w->quit)
-            break;
+        double delay = run_once(w, L);
+        if (w->quit || w->is_woken)
+            continue;
         if (delay < 0)
             pthread_cond_wait(&w->wake, &pool->lock);
         else if (delay > 0)
             wait_until(&w->wake, &pool->lock, now() + (delay < 3600 ? delay : 3600));
     }
+    pthread_mutex_unlock(&pool->lock);
+    ph_wake_clear(w);
+    pthread_mutex_lock(&pool->lock);
     pool->service = NULL;
 }
 

@@ -3,7 +3,7 @@
  * replaces the old one only if it loads (DESIGN D1, D2). One more VM, the service VM, runs the app's duties.
  *
  * The script's result, its app, is a table with app:handle(request), and for the service VM
- * app:run_duties() -> seconds until the next one (nil: there are none).
+ * app:run_duties(is_woken) -> seconds until the next one (nil: there are none); is_woken: ph_wake was called.
  */
 #ifndef PH_VMPOOL_H
 #define PH_VMPOOL_H

@@ -180,12 +180,13 @@ function M.load(opts)
   return cfg, origins, warnings
 end
 
---- Variables of the environment that a flow may see (its `expose_env`).
+--- Variables of the environment that a flow may see (its `expose_env`): as its commands see them, so without what is
+--- secret, whoever wrote the document.
 ---@param names string[]
 ---@return table name -> text, for those that are set
 function M.exposed(names)
-  local values = {}
-  for _, name in ipairs(names) do values[name] = os.getenv(name) end
+  local values, environment = {}, require("pyoco.config_child").environment()
+  for _, name in ipairs(names) do values[name] = environment[name] end
   return values
 end
 

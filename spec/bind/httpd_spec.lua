@@ -352,6 +352,24 @@ describe("host.httpd", function()
     assert.is_nil(shared.get("spec.duty.b.http"))
   end)
 
+  serves("wakes the duties when what they wait for has happened", function()
+    local guard = require "host.guard"
+    assert(serve([[
+      local shared = require "host.shared"
+      return { handle = function() return { body = "" } end, run_duties = function(_, is_woken)
+        shared.incr(is_woken and "spec.duty.woken" or "spec.duty.timed")
+        return 1000
+      end }]], { service = true }))
+    web.wait_for(function() return shared.get("spec.duty.timed") end)
+    for i = 1, 3 do
+      guard.see("spec", '{"status":"CANCELLING"}')
+      guard.see("spec", '{"status":"RUNNING"}')
+      web.wait_for(function() return shared.get("spec.duty.woken") == i end)
+    end
+    guard.clear()
+    assert.equal(1, shared.get("spec.duty.timed"))
+  end)
+
   serves("says what to do when the port is in use or the address is not ours", function()
     assert(serve())
     local other, message, code = httpd.serve { script = script, port = server:port() }

@@ -222,5 +222,12 @@ describe("pyoco.http.app", function()
     assert.is_true(delay > 4 and delay <= 5)
     delay = app.duties[3].next_at - app.duties[2].next_at
     assert.is_true(delay > 990 and delay < 1000)
+    local woken = 0
+    app:every(1000, "woken", function() woken = woken + 1 end, { wakes = true })
+    app:run_duties()
+    app:run_duties()
+    assert.equal(1, woken)
+    app:run_duties(true)
+    assert.same({ 2, 2 }, { woken, n })
   end)
 end)

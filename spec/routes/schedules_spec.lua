@@ -51,6 +51,13 @@ describe("routes.schedules", function()
       .. "lease_until run_at interval_seconds start_at next_run_at", table.concat(order, " "))
   end)
 
+  it("takes the document as the body, too", function()
+    local answer = app:simulate { path = "/schedules/yaml?flow_name=a&interval_seconds=60", body = document,
+      headers = { ["content-type"] = "application/yaml" } }
+    assert.equal(200, answer.status, answer.body)
+    assert.same({ "a", 60.0 }, { answer.json.flow_name, answer.json.interval_seconds })
+  end)
+
   it("makes one that runs once exactly as recorded", function()
     local got = made { run_at = "2099-01-01T00:00:00+00:00" }
     local recorded = with_id(fixture "schedule-once", got.schedule_id)

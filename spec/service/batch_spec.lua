@@ -105,6 +105,13 @@ describe("POST /runs/batch", function()
     assert.same({ "acme", "k1" }, { run.tenant_id, run.api_key_id })
   end)
 
+  it("needs a key where keys are asked for, after its shape was checked", function()
+    app:authenticate(function() return nil, "api key required", "unauthorized" end)
+    assert.equal(401, post({ { flow_name = "f" } }).status)
+    assert.equal(422, app:simulate { path = "/runs/batch", json = {} }.status)
+    assert.equal(0, app.store.runs.kv.revision)
+  end)
+
   describe("with keys", function()
     local function item(key, fields)
       local it = { flow_name = "f", idempotency_key = key }
@@ -176,8 +183,13 @@ describe("POST /runs/batch", function()
         local results = real(self, { firsts[1] })
         return { results[1], { message = "no reply", code = "timeout" } }
       end)
+      local said
+      local quiet = app.log
+      app.log = { warning = function(_, message) said = message end }
       local results = submit { { flow_name = "a" }, { flow_name = "b" } }
       assert.same({ "PENDING", "unavailable" }, codes(results))
+      assert.equal("submit batch: 1 of 2 runs could not be started: nats unavailable", said)
+      app.log = quiet
       assert.equal("nats unavailable: no reply", results[2].error.detail)
       once(app.store.runs, "create_many", function()
         return { { message = "gone", code = "unavailable" }, { message = "gone", code = "unavailable" } }

@@ -4,6 +4,7 @@ local archive = require "pyoco.wheel.archive"
 local crypto = require "host.crypto"
 local headers = require "pyoco.wheel.headers"
 local paths = require "pyoco.wheel.paths"
+local unpack = require "pyoco.wheel.unpack"
 local tmp = require "spec.support.tmp"
 local wheels = require "spec.support.wheel"
 
@@ -50,13 +51,13 @@ describe("pyoco.wheel.archive", function()
       recorded = { { "run.sh", "#!/bin/sh\n", tonumber("0755", 8) } }, extra = { { "empty/", "", FOLDER } } }
     assert.same({}, report.problems)
     local to = dir .. "/site"
-    assert(archive.unpack(path, to))
+    assert(unpack.unpack(path, to))
     assert.equal("return 1\n", tmp.read(to .. "/a.lua"))
     assert.equal(200000, #tmp.read(to .. "/b/c/d.txt"))
     assert.equal("directory", uv.fs_stat(to .. "/empty").type)
     assert.truthy(uv.fs_stat(to .. "/run.sh").mode & 64 ~= 0)
     assert.equal(0, uv.fs_stat(to .. "/a.lua").mode & 73)
-    assert.equal("internal", select(3, archive.unpack(path, to))) -- never over what is there
+    assert.equal("internal", select(3, unpack.unpack(path, to))) -- never over what is there
   end)
 
   it("refuses names that leave the folder or are no names", function()

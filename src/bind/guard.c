@@ -1,7 +1,8 @@
 /* host.guard: what blind writers have destroyed in the bucket of runs; src/guard.h.
  *   take() -> nil | "cancel", run_id, cancel_at, cancel_by | "ended", run_id, image
  *        cancel_at, cancel_by: JSON text, "" when unknown; image: the snapshot as the run ended
- *   see(run_id, snapshot|nil [, created]), clear()      what a tail does; for specs
+ *   see(run_id, snapshot|nil [, revision [, created]])  a write of this process, that the tail may never see
+ *   clear()                                             forgets all; for specs
  *   stats() -> runs, bytes                              what is remembered
  * Threads: any. */
 #include "../guard.h"
@@ -43,11 +44,11 @@ static int l_take(lua_State *L) {
 static int l_see(lua_State *L) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    ph_entry entry = {.key = luaL_checkstring(L, 1), .value = "", .revision = 1};
+    ph_entry entry = {.key = luaL_checkstring(L, 1), .value = "", .revision = (uint64_t)luaL_optinteger(L, 3, 0)};
     entry.deleted = lua_isnoneornil(L, 2);
     if (!entry.deleted)
         entry.value = luaL_checklstring(L, 2, &entry.len);
-    entry.created_ns = (int64_t)(luaL_optnumber(L, 3, (double)t.tv_sec) * 1e9);
+    entry.created_ns = (int64_t)(luaL_optnumber(L, 4, (double)t.tv_sec) * 1e9);
     ph_guard_see(&entry);
     return 0;
 }

@@ -14,6 +14,7 @@
 #include "nats_bind.h"
 #include "nats_msg.h"
 #include "tail.h"
+#include "wake.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -69,6 +70,7 @@ static void push(queue *q, const char *kind, const ph_entry *entry) {
     q->count++;
     pthread_cond_broadcast(&q->changed);
     pthread_mutex_unlock(&q->lock);
+    ph_wake(); /* a duty may be the one that follows */
 }
 
 static void on_entry(void *ctx, const ph_entry *entry) {

@@ -12,11 +12,12 @@ local M = {}
 ---@return string? by cancel_requested_by as JSON text, of "cancel"
 function M.take() end
 
---- Takes in an entry of the bucket, as the read model does; for specs.
+--- Takes in a write of this process, which the tail may never see: KV keeps one version.
 ---@param run_id string
 ---@param snapshot string? nil: deleted
+---@param revision integer? one that is older than what is known of the run is passed over
 ---@param created number? the server's unix seconds; default now
-function M.see(run_id, snapshot, created) end
+function M.see(run_id, snapshot, revision, created) end
 
 --- Forgets everything.
 function M.clear() end

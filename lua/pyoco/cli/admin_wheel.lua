@@ -94,7 +94,7 @@ function M.inspect(app, values, context)
   local file, why = io.open(values.file, "rb")
   if not file then return refused("file", { why }, "name a wheel file") end
   file:close()
-  local report = archive.check(values.file, values.file:match("[^/]*$"), archive.limits(app.config))
+  local report = archive.check(values.file, values.file:match("[^/]*$"), fit.limits(app.config))
   local verdict, text = verdict_of(report)
   if (values.output or (context.terminal and "table")) == "table" then
     print_report(report, values, verdict, text)

@@ -2,6 +2,7 @@
 --- The same script runs in three roles: "script" reads the command line and serves; "http" and "service" VMs only
 --- hand their app to the host, with the configuration that the script role has read.
 local host = require "host"
+local guard = require "host.guard"
 local json = require "host.json"
 local shared = require "host.shared"
 local authenticate = require "pyoco.gateway.authenticate"
@@ -38,13 +39,16 @@ local function new_log(cfg)
   return logger.new { service = "pyoco-server:http", logger = "pyoco_server.http_api", config = cfg }
 end
 
---- The store of a VM: its writes are told to the read model, which answers its lists.
+--- The store of a VM: its writes are told to the read model, which answers its lists, and to the guard.
 ---@param cfg table
 ---@return table store (pyoco.store.jetstream) with model (pyoco.store.readmodel)
 function M.store(cfg)
   local opened = store.shared(cfg)
   opened.model = readmodel.new()
-  opened.runs.on_write = function(revision) opened.model:wrote(revision) end
+  opened.runs.on_write = function(revision, run_id, bytes)
+    opened.model:wrote(revision)
+    if bytes then guard.see(run_id, bytes, revision) end
+  end
   return opened
 end
 
@@ -59,8 +63,8 @@ function M.app()
   app:every(lease.TICK_SEC, "lease", lease.tick)
   app.on_handled = metrics.request
   app:every(queue.STEP_SEC, "queue_history", queue.sample)
-  app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty())
-  app:every(reassert.EVERY_SEC, "reassert", reassert.duty())
+  app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty(), { wakes = true })
+  app:every(reassert.EVERY_SEC, "reassert", reassert.duty(), { wakes = true })
   app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
   app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)

@@ -139,10 +139,12 @@ end
 ---@param sec number
 ---@param name string
 ---@param fn function(app) may return the seconds after which it wants to run again, when that is sooner
+---@param opts table|nil wakes = true: it runs also whenever the host wakes the duties (a followed bucket has changed)
 ---@return table app
-function App:every(sec, name, fn)
+function App:every(sec, name, fn, opts)
   if type(sec) ~= "number" or sec <= 0 then error("every: sec must be above 0", 2) end
-  self.duties[#self.duties + 1] = { name = name, every_sec = sec, fn = fn, next_at = 0 }
+  self.duties[#self.duties + 1] = { name = name, every_sec = sec, fn = fn, next_at = 0,
+    wakes = opts ~= nil and opts.wakes == true }
   return self
 end
 
@@ -166,11 +168,12 @@ local function run_duty(app, duty)
 end
 
 --- Runs the duties that are due. Called by the service VM.
+---@param is_woken boolean|nil those with `wakes` are
 ---@return number|nil delay_sec until the next one; nil when there are none
-function App:run_duties()
+function App:run_duties(is_woken)
   local delay
   for _, duty in ipairs(self.duties) do
-    if duty.next_at <= clock.monotonic() then
+    if duty.next_at <= clock.monotonic() or is_woken and duty.wakes then
       local delay_sec = run_duty(self, duty)
       duty.next_at = clock.monotonic() + delay_sec
     end

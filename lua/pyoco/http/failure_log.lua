@@ -18,8 +18,8 @@ local OPERATIONS = {
 --- Routes whose input faults carry no ids in the contract.
 local WITHOUT_IDS = { ["runs.submit_bundle"] = true, ["schedules.create"] = true }
 
---- Routes of which a failure is no news: whoever asks /ready wants to know just that.
-local SILENT = { ready = true }
+--- What is no news: whoever asks /ready wants to know just that, and a graph is asked for until it is known.
+local SILENT = { ready = true, ["not known yet"] = true }
 
 local function size_of(part) return part and (part.size or #part.data) end
 
@@ -63,7 +63,7 @@ local SUFFIXES = { ["runs.cancel"] = " (cancel)", ["runs.tasks"] = " (tasks)", [
 --- Parameters of paths -> context keys, by the path's first segment.
 local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name", dlq = "seq" }
 
-local function known(value) return (type(value) == "string" or type(value) == "table") and value or nil end
+local function known(value) return type(value) == "string" and value or nil end
 
 --- What is known of a request without asking anybody.
 local function context_of(req)
@@ -113,7 +113,8 @@ end
 ---@param detail table|nil
 function M.write(app, req, message, code, detail)
   local row = req.row
-  if SILENT[row.name] then return end
+  message = tostring(message)
+  if SILENT[row.name] or SILENT[message] then return end
   local event, said, context, exception = line_of(app, req, message, code, detail)
   context.reason = context.reason or (event == nil and code or nil)
   local level = err.status(code) >= 500 and (code == "unavailable" and "WARNING" or "ERROR") or "INFO"

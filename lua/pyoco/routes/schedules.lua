@@ -39,6 +39,7 @@ return {
       { "interval_seconds", "number", doc = "How often to run." },
       { "start_at", "string", doc = "With interval_seconds: the first time, ISO 8601 with offset; may be past." },
     },
+    raw = { part = "workflow", types = forms.YAML },
     run = create },
 
   { "GET", "/schedules", name = "schedules.list", doc = "All schedules, those that will run first.",

@@ -53,7 +53,7 @@ local function lose()
 end
 
 local function our_record(since)
-  return { holder = id(), host = uv.os_gethostname(), pid = uv.os_getpid(), since = since }
+  return { holder = id(), host = uv.os_gethostname(), pid = math.tointeger(uv.os_getpid()), since = since }
 end
 
 local function take(app, revision, since)

@@ -12,9 +12,8 @@ local lease = require "pyoco.service.lease"
 
 local M = {}
 
---- How often the duty runs at least.
+--- How often the duty runs at least; the guard wakes it.
 M.EVERY_SEC = 1
-local LOOK_SEC = 0.02
 local RETRY_SEC, RETRY_MAX = 0.5, 1000
 local ATTEMPTS = 5
 local TOLD_SEC = 60 -- one line for each run in so long: its writer may write many times a second
@@ -76,7 +75,7 @@ function M.turn(app, state)
     local is_done = MEND[fault[1]](app, fault[2], fault[3], fault[4])
     if not is_done and #state.retry < RETRY_MAX then state.retry[#state.retry + 1] = fault end
   end
-  return #state.retry > 0 and RETRY_SEC or LOOK_SEC
+  return #state.retry > 0 and RETRY_SEC or M.EVERY_SEC
 end
 
 --- The duty, for app:every.

@@ -15,9 +15,9 @@ local M = {}
 
 local null = json.null
 
---- How often the duty runs at least, and how long it may take before it lets others run.
+--- How often the duty runs at least (a change of the bucket wakes it), and how long it may take before it lets others
+--- run.
 M.EVERY_SEC = 1
-local FOLLOW_SEC = 0.05
 local TURN_SEC = 0.25
 local CONFLICT_SEC = 0.05
 local RETRY_FIRST_SEC, RETRY_MAX_SEC = 1, 60
@@ -252,15 +252,16 @@ end
 ---@return number seconds until it wants to run again
 function M.turn(app, state)
   follow(app, state)
+  if not app.store:knows_time() then return CONFLICT_SEC end
   local stop_at = clock.monotonic() + TURN_SEC
   while true do
     local first = state.agenda:first()
     local left = first and first.at - app.store:now() or math.huge
-    if left > 0 then return math.min(left, FOLLOW_SEC) end
+    if left > 0 then return math.min(left, M.EVERY_SEC) end
     if clock.monotonic() > stop_at then return 0 end
     if not lease.keep(app) then
       rest(state)
-      return FOLLOW_SEC
+      return M.EVERY_SEC
     end
     dispatch(app, state, first.id)
   end

@@ -266,6 +266,7 @@ function M.turn(app, state)
   state.running = nil
   local now = clock.monotonic()
   state.next_at = now + math.max(app.config.sweep_interval_sec, (now - state.began_at) * PART_OF_TIME)
+  if not ok then state.marks = {} end -- what we could not see may have been written
   if not ok and type(failure) ~= "table" then error(debug.traceback(co, failure), 0) end
   if not ok and failure.code ~= "unavailable" and failure.code ~= "timeout" then
     app.log:warning("the sweeper could not look at everything", { reason = failure.message })
@@ -278,7 +279,10 @@ end
 function M.duty()
   local state = M.new()
   return function(app)
-    if app.store:status() ~= "connected" then return 1 end
+    if app.store:status() ~= "connected" or not app.store:knows_time() then
+      state.running, state.marks = nil, {} -- nobody can write now: silence says nothing
+      return 1
+    end
     listen(app, state)
     if lease.keep(app) then return M.turn(app, state) end
     state.running, state.marks, state.cursors = nil, {}, {}

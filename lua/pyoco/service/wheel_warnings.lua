@@ -3,6 +3,7 @@
 local json = require "host.json"
 local uv = require "luv"
 local archive = require "pyoco.wheel.archive"
+local fit = require "pyoco.wheel.fit"
 
 local M = {}
 
@@ -39,7 +40,7 @@ function M.of(app, wheel, file)
       table.concat(wheel.tags, ", ", 1, math.min(#wheel.tags, 5))) }
   end
   local problems = with_path(app, file, function(path)
-    return archive.check(path, wheel.name, archive.limits(app.config)).problems
+    return archive.check(path, wheel.name, fit.limits(app.config)).problems
   end)
   local warnings = json.array {}
   for i, problem in ipairs(problems) do warnings[i] = "our workers refuse it: " .. problem end

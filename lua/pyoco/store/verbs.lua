@@ -23,7 +23,8 @@ local function decode(bytes, what)
   return value
 end
 
---- on_write, where it is set, is told of each write of this process: on_write(revision).
+--- on_write, where it is set, is told of each write of this process: on_write(revision), of an update
+--- on_write(revision, run_id, bytes).
 local runs = {}
 runs.__index = runs
 
@@ -72,7 +73,7 @@ end
 ---@return string|nil code "conflict" if another write came first
 function runs:update_raw(run_id, bytes, revision)
   local written, message, code, err_code = self.kv:update(run_id, bytes, revision)
-  if written and self.on_write then self.on_write(written) end
+  if written and self.on_write then self.on_write(written, run_id, bytes) end
   return written, message, code, err_code
 end
 

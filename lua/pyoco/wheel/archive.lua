@@ -1,8 +1,7 @@
---- Checks a wheel file whole before anything of it is written, and unpacks one that was found right. Everything that is
---- wrong is said at once, up to a limit; what could only be said by doing harm (unpacking a bomb) ends the check.
+--- Checks a wheel file whole before anything of it is written (pyoco.wheel.unpack). Everything that is wrong is said at
+--- once, up to a limit; what could only be said by doing harm (unpacking a bomb) ends the check.
 local archive = require "host.archive"
 local crypto = require "host.crypto"
-local uv = require "luv"
 local directory = require "pyoco.wheel.directory"
 local fit = require "pyoco.wheel.fit"
 local headers = require "pyoco.wheel.headers"
@@ -12,12 +11,10 @@ local versions = require "pyoco.wheel.version"
 
 local M = {}
 
-local FILE_MODE, PROGRAM_MODE, FOLDER_MODE = 420, 493, 493 -- 0644, 0755
 local TEXT_MAX_BYTES = 16777216 -- of a file of the dist-info folder that is read
 local RATIO_FROM_BYTES = 16777216 -- small wheels may shrink as much as they like
 local PROBLEMS_MAX = 20
 local KEPT = { METADATA = true, WHEEL = true, RECORD = true, ["entry_points.txt"] = true } -- read, not only hashed
-local UNSIGNED = { ["RECORD"] = true, ["RECORD.jws"] = true, ["RECORD.p7s"] = true }
 
 local Check = {}
 Check.__index = Check
@@ -184,21 +181,13 @@ local function check_wheel_file(self)
   end
 end
 
---- What differs between a file and its row of RECORD.
-local function row_fault(file, row)
-  if not row then return "it is not in RECORD" end
-  if row.algorithm ~= "sha256" then return "RECORD has no sha256 of it" end
-  if row.digest ~= crypto.base64url_encode(file.digest) then return "its bytes are not those of RECORD (sha256)" end
-  if row.size and row.size ~= file.size then return ("%d bytes, RECORD says %d"):format(file.size, row.size) end
-end
-
 local function check_record(self)
   local text = self.info.RECORD
   if not text then return self:say("it has no RECORD") end
   local rows, faults = headers.record(text)
   for _, fault in ipairs(faults) do self:say("%s", paths.shown(fault)) end
   for _, file in ipairs(self.files) do
-    local fault = not (file.info_name and UNSIGNED[file.info_name]) and row_fault(file, rows[file.name])
+    local fault = not headers.is_unsigned(file.name) and headers.row_fault(file, rows[file.name])
     if fault then self:say("%s: %s", paths.shown(file.name), fault) end
   end
   for path in pairs(rows) do
@@ -214,89 +203,6 @@ local function check_contents(self)
         fit.native_tag())
     end
   end
-end
-
--- unpacking ----------------------------------------------------------------------------------------------------
-
-local function make_folders(dir, path)
-  for above in path:gmatch("()/") do
-    local folder = dir .. "/" .. path:sub(1, above - 1)
-    local ok, message, code = uv.fs_mkdir(folder, FOLDER_MODE)
-    if not ok and code ~= "EEXIST" then return nil, message end
-  end
-  return true
-end
-
---- Copies the current entry into an open file.
-local function copy(reader, fd)
-  while true do
-    local piece, fault = reader:chunk()
-    if not piece then return not fault or nil, fault end
-    local written, message = uv.fs_write(fd, piece, -1)
-    if written ~= #piece then return nil, message or "the disk took a part of it only" end
-  end
-end
-
---- Writes the current entry. The file must be new: two entries are never one file, whatever the file system thinks.
-local function unpack_entry(reader, entry, dir)
-  if entry.type == "dir" then return make_folders(dir, entry.name .. "/") end
-  if entry.type ~= "file" then return nil, KINDS[entry.type] end
-  local ok, message = make_folders(dir, entry.name)
-  if not ok then return nil, message end
-  local is_program = entry.mode & 73 ~= 0 -- 0111
-  local fd
-  fd, message = uv.fs_open(dir .. "/" .. entry.name, "wx", is_program and PROGRAM_MODE or FILE_MODE)
-  if not fd then return nil, message end
-  ok, message = copy(reader, fd)
-  uv.fs_close(fd)
-  return ok, message
-end
-
-local function hash_file(path)
-  local file <close>, message = io.open(path, "rb")
-  if not file then return nil, message end
-  local hasher, size = crypto.hasher(), 0
-  while true do
-    local piece, fault = file:read(65536)
-    if not piece then
-      if fault then return nil, fault end
-      return { digest = hasher:bytes(), size = size }
-    end
-    hasher:update(piece)
-    size = size + #piece
-  end
-end
-
---- Checks that a folder that a wheel was unpacked into holds what its RECORD says still.
----@param dir string
----@return boolean|nil whole
----@return string|nil message
----@return string|nil code "invalid"
-function M.verify(dir)
-  local scan, info = uv.fs_scandir(dir), nil
-  if not scan then return nil, "it is no folder", "invalid" end
-  for name in uv.fs_scandir_next, scan do
-    if name:find("%.dist%-info$") then info = name end
-  end
-  local file <close> = info and io.open(("%s/%s/RECORD"):format(dir, info), "rb")
-  if not file then return nil, "it has no RECORD", "invalid" end
-  for path, row in pairs((headers.record(file:read("a") or ""))) do
-    local name = path:match("^[^/]*%.dist%-info/([^/]*)$")
-    if not (name and UNSIGNED[name]) then
-      local found, fault = hash_file(dir .. "/" .. path)
-      if found then fault = row_fault(found, row) end
-      if fault then return nil, ("%s: %s"):format(paths.shown(path), fault), "invalid" end
-    end
-  end
-  return true
-end
-
---- The limits that the configuration sets.
----@param cfg table
----@return table limits as check takes them
-function M.limits(cfg)
-  return { max_bytes = cfg.wheel_unpacked_max_bytes, max_ratio = cfg.wheel_max_ratio,
-    max_entries = cfg.wheel_max_entries }
 end
 
 --- Checks a wheel file.
@@ -328,28 +234,6 @@ function M.check(path, filename, limits)
   end
   return { problems = self.problems, wheel = self.wheel, metadata = self.metadata, size = self.size, files = self.files,
     entry_points = headers.entry_points(self.info["entry_points.txt"] or ""), unpacked_bytes = self.total }
-end
-
---- Unpacks a wheel that `check` found right, into a new folder. A failure leaves a part of it.
----@param path string
----@param dir string is made; must not be there
----@return boolean|nil done
----@return string|nil message
----@return string|nil code "internal" | "invalid"
-function M.unpack(path, dir)
-  local reader <close>, message, code = archive.open(path)
-  if not reader then return nil, message, code end
-  local ok
-  ok, message = uv.fs_mkdir(dir, FOLDER_MODE)
-  if not ok then return nil, message, "internal" end
-  for entry in reader:entries() do
-    local fault = paths.fault(entry.name)
-    if fault then return nil, ("%s: %s"):format(paths.shown(entry.name), fault), "invalid" end
-    ok, message = unpack_entry(reader, entry, dir)
-    if not ok then return nil, ("%s: %s"):format(paths.shown(entry.name), message), "internal" end
-  end
-  message = reader:fault()
-  return not message or nil, message, message and "invalid"
 end
 
 return M

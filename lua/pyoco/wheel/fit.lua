@@ -1,4 +1,4 @@
---- Which wheels our workers can use: Lua 5.4 for any machine, or with C modules for this one.
+--- Which wheels our workers can use: Lua 5.4 for any machine, or with C modules for this one; and of what size.
 local uv = require "luv"
 
 local M = {}
@@ -36,6 +36,14 @@ function M.is_portable(tags)
     if tag:find("-any$") then return true end
   end
   return false
+end
+
+--- How large a wheel may be, as the configuration says.
+---@param cfg table
+---@return table limits { max_bytes (unpacked), max_ratio (unpacked to packed), max_entries }
+function M.limits(cfg)
+  return { max_bytes = cfg.wheel_unpacked_max_bytes, max_ratio = cfg.wheel_max_ratio,
+    max_entries = cfg.wheel_max_entries }
 end
 
 return M

@@ -1,7 +1,10 @@
 --- The text files of a wheel's dist-info folder: `Name: value` lines with a body (METADATA, WHEEL), rows of RECORD,
 --- sections of entry_points.txt. Read leniently: what is wrong with them is their checker's to say.
+local crypto = require "host.crypto"
+
 local M = {}
 
+local UNSIGNED = { ["RECORD"] = true, ["RECORD.jws"] = true, ["RECORD.p7s"] = true }
 local DIGEST_MAX_BYTES = 200
 
 --- A text without the blanks around it. Whatever the text is, this takes time in proportion to its length.
@@ -81,6 +84,25 @@ function M.record(text)
     end
   end
   return rows, faults
+end
+
+--- Whether a file is RECORD itself or a signature of it, of which RECORD says nothing.
+---@param path string
+---@return boolean
+function M.is_unsigned(path)
+  local name = path:match("^[^/]*%.dist%-info/([^/]*)$")
+  return name ~= nil and UNSIGNED[name] == true
+end
+
+--- What differs between a file and its row of RECORD.
+---@param file table { digest (SHA-256, 32 bytes), size }
+---@param row table|nil of M.record
+---@return string|nil fault
+function M.row_fault(file, row)
+  if not row then return "it is not in RECORD" end
+  if row.algorithm ~= "sha256" then return "RECORD has no sha256 of it" end
+  if row.digest ~= crypto.base64url_encode(file.digest) then return "its bytes are not those of RECORD (sha256)" end
+  if row.size and row.size ~= file.size then return ("%d bytes, RECORD says %d"):format(file.size, row.size) end
 end
 
 --- A path as a field of RECORD.

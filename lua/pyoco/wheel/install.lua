@@ -1,7 +1,8 @@
 --- The process that checks and unpacks one wheel for a worker's supervisor: what is hostile in an archive meets nobody
 --- else, the supervisor's loop goes on, and a time limit is a kill. Its last words on standard error are the reason.
-local archive = require "pyoco.wheel.archive"
 local uv = require "luv"
+
+-- The other modules load where they are used: a supervisor, which needs only the codes, does not map libarchive.
 
 local M = {}
 
@@ -14,13 +15,13 @@ local commands = {}
 
 --- unpack FILE NAME DIR MAX_BYTES MAX_RATIO MAX_ENTRIES: checks the wheel, then unpacks it into DIR, which is made.
 function commands.unpack(path, name, dir, max_bytes, max_ratio, max_entries)
-  local report = archive.check(path, name, { max_bytes = tonumber(max_bytes), max_ratio = tonumber(max_ratio),
-    max_entries = tonumber(max_entries) })
+  local report = require("pyoco.wheel.archive").check(path, name, { max_bytes = tonumber(max_bytes),
+    max_ratio = tonumber(max_ratio), max_entries = tonumber(max_entries) })
   if #report.problems > 0 then
     io.stderr:write(table.concat(report.problems, "\n"), "\n")
     return M.REFUSED
   end
-  local ok, message, code = archive.unpack(path, dir)
+  local ok, message, code = require("pyoco.wheel.unpack").unpack(path, dir)
   if ok then return 0 end
   io.stderr:write(message, "\n")
   return code == "invalid" and M.REFUSED or M.FAILED
@@ -28,7 +29,7 @@ end
 
 --- verify DIR: checks that an unpacked wheel is whole still.
 function commands.verify(dir)
-  local ok, message = archive.verify(dir)
+  local ok, message = require("pyoco.wheel.unpack").verify(dir)
   if ok then return 0 end
   io.stderr:write(message, "\n")
   return M.REFUSED

@@ -2,9 +2,9 @@
 --- (CONTRACT 8.8, DESIGN D11). Each wheel is unpacked into a folder of its own that never changes; what the next run
 --- uses is a list of such folders, so a run that goes on keeps its code, and a wheel that cannot be installed stops
 --- nothing but itself. All waiting is in coroutines: the supervisor's loop goes on.
+local json = require "host.json"
 local fit = require "pyoco.wheel.fit"
 local install = require "pyoco.wheel.install"
-local archive = require "pyoco.wheel.archive"
 local async = require "pyoco.worker.async"
 local child = require "pyoco.worker.wheel_child"
 local choice = require "pyoco.worker.wheel_choice"
@@ -19,19 +19,19 @@ local RETRY_MAX_SEC = 600
 -- failures -----------------------------------------------------------------------------------------------------
 
 --- Whether an upload of a wheel was found to be wrong: it stays so, another upload is another one.
-function Wheels:is_refused(wheel)
+local function is_refused(self, wheel)
   local failure = self.failures[wheel.name]
   return failure ~= nil and failure.refused and failure.nuid == wheel.nuid
 end
 
 --- Notes that a wheel cannot be installed; it is tried again after a growing delay, unless it was refused.
-function Wheels:note_failure(one, text, is_refused)
+local function note_failure(self, one, text, is_wrong)
   local wheel, before = one.wheel, self.failures[one.wheel.name]
   local attempts = before and before.nuid == wheel.nuid and before.attempts + 1 or 1
   local delay = math.min(self.cfg.wheel_sync_interval_sec * 2 ^ math.min(attempts - 1, 30), RETRY_MAX_SEC)
   self.failures[wheel.name] = { nuid = wheel.nuid, wheel_name = wheel.name, package_name = one.parsed.package,
-    package_version = one.parsed.version, error = text, refused = is_refused or false, attempts = attempts,
-    retry_at = not is_refused and self.now() + delay or nil }
+    package_version = one.parsed.version, error = text, refused = is_wrong or false, attempts = attempts,
+    retry_at = not is_wrong and self.now() + delay or nil }
   if not before or before.error ~= text then
     self.log:error("wheel sync failed", { wheel_name = wheel.name }, { message = text })
   end
@@ -69,12 +69,12 @@ local function fetch(self, one, path)
   local wheel, message, code = self.store.wheels:get_file(one.wheel.name, path, { max_bytes = max > 0 and max or nil })
   if wheel then return wheel end
   if self.stopped then return nil end
-  self:note_failure(one, ("wheel fetch failed: %s: %s"):format(one.wheel.name, message), code == "too_large")
+  note_failure(self, one, ("wheel fetch failed: %s: %s"):format(one.wheel.name, message), code == "too_large")
 end
 
 --- Checks and unpacks a fetched file in a process of its own.
 local function unpack(self, one, path, dir)
-  local limits = archive.limits(self.cfg)
+  local limits = fit.limits(self.cfg)
   local result, message = run_child(self, { "unpack", path, one.wheel.name, dir, tostring(limits.max_bytes),
     tostring(limits.max_ratio), tostring(limits.max_entries) })
   if result and result.code == 0 and result.signal == 0 then return true end
@@ -88,8 +88,18 @@ local function unpack(self, one, path, dir)
     text = ("wheel install failed (code=%d): %s: %s"):format(result.signal ~= 0 and -result.signal or result.code,
       one.wheel.name, (result.stderr:gsub("%s+$", "")))
   end
-  self:note_failure(one, text, result ~= nil and result.code == install.REFUSED)
+  note_failure(self, one, text, result ~= nil and result.code == install.REFUSED)
   return false
+end
+
+--- Makes what is installed now what the next run gets. The table is never changed: a run in hand keeps its own.
+local function switch(self)
+  local set = { roots = {}, sites = {} }
+  for i, site in ipairs(self.folder:sites()) do
+    set.roots[i], set.sites[site] = self.folder:site(site), true
+  end
+  self.set = set
+  self.on_change()
 end
 
 --- Installs a wheel.
@@ -102,18 +112,18 @@ local function install_one(self, one)
   if not wheel or self.stopped then return false end
   if wheel.nuid ~= one.wheel.nuid then return false end -- replaced meanwhile: the next round sees it
   if not unpack(self, one, path, dir) then return false end
-  local tags = table.move(wheel.tags, 1, #wheel.tags, 1, require("host.json").array {})
+  local tags = table.move(wheel.tags, 1, #wheel.tags, 1, json.array {})
   table.sort(tags)
   local ok, message = folder:commit(wheel.name, { nuid = tostring(wheel.nuid), package_name = one.parsed.package,
     package_version = one.parsed.version, size_bytes = wheel.size, sha256_hex = wheel.sha256, tags = tags,
     installed_at = self.now(), site = site })
   if not ok then
-    self:note_failure(one, ("wheel install failed: %s: %s"):format(wheel.name, message))
+    note_failure(self, one, ("wheel install failed: %s: %s"):format(wheel.name, message))
     return false
   end
   self.failures[wheel.name] = nil
   self.log:info("wheel installed", { wheel_name = wheel.name })
-  self:switch()
+  switch(self)
   return true
 end
 
@@ -128,7 +138,7 @@ local function install_all(self, listed)
   local updated = {}
   while true do
     local chosen, skipped, usable = choice.pick(listed, self.cfg.worker_tags, function(wheel)
-      return self:is_refused(wheel)
+      return is_refused(self, wheel)
     end, self.supported)
     local is_new_choice = false
     for _, one in ipairs(chosen) do
@@ -136,7 +146,7 @@ local function install_all(self, listed)
         and not self.stopped then
         if install_one(self, one) then
           updated[#updated + 1] = one.wheel.name
-        elseif self:is_refused(one.wheel) then
+        elseif is_refused(self, one.wheel) then
           is_new_choice = true
         end
       end
@@ -162,7 +172,7 @@ local function remove_rest(self, chosen, usable)
   local ok, message = self.folder:drop(removed)
   if not ok then error("the manifest cannot be written: " .. message, 0) end
   for _, name in ipairs(removed) do self.log:info("wheel removed", { wheel_name = name }) end
-  self:switch()
+  switch(self)
   return removed
 end
 
@@ -208,8 +218,13 @@ local function open_folder(self)
         reason = result and result.stderr })
     end
   end
-  if #damaged > 0 then assert(folder:drop(damaged)) end
-  self:switch()
+  local ok = true
+  if #damaged > 0 then ok, message = folder:drop(damaged) end
+  if not ok then
+    self.folder = folder:close() -- nil: the next round begins with it
+    error("wheel folder: " .. message, 0)
+  end
+  switch(self)
   clean(self)
 end
 
@@ -230,7 +245,7 @@ local function round(self)
     failures = failures_of(self) })
 end
 
---- Makes a round, whatever comes of it. In a coroutine.
+--- Makes a round, whatever comes of it; nothing while one goes on. In a coroutine.
 function Wheels:sync()
   if self.is_busy or self.stopped then return end
   self.is_busy = true
@@ -247,17 +262,7 @@ function Wheels:sync()
   self.publish(self.report.block)
 end
 
--- what runs use ------------------------------------------------------------------------------------------------
-
---- Makes what is installed now what the next run gets. The table is never changed: a run in hand keeps its own.
-function Wheels:switch()
-  local set = { roots = {}, sites = {} }
-  for i, site in ipairs(self.folder:sites()) do
-    set.roots[i], set.sites[site] = self.folder:site(site), true
-  end
-  self.set = set
-  self.on_change()
-end
+-- life ---------------------------------------------------------------------------------------------------------
 
 --- Starts: the first round, then one at each interval.
 ---@param on_ready fun() called when the first round is over, however it ended
