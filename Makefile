@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one peer lint format asan tsan bench fuzz night install uninstall clean
+.PHONY: FORCE help deps build docs up test one peer browser lint format asan tsan bench fuzz night install uninstall clean
 
 docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -105,6 +105,15 @@ peer: $(PEER) # another NATS client (npm's), for spec/nats/objects_peer_spec.lua
 $(PEER):
 	@mkdir -p build/node
 	@npm install --silent --no-audit --no-fund --no-save --prefix build/node nats@2.29.3
+
+BROWSER := build/node/node_modules/playwright-core/package.json
+
+browser: $(BROWSER) # chromium and what drives it, for spec/e2e; development only
+	@sh .ci/deps.sh browser
+$(BROWSER):
+	@sh .ci/deps.sh browser
+	@mkdir -p build/node
+	@npm install --silent --no-audit --no-fund --no-save --prefix build/node playwright-core@1.64.1 axe-core@4.11.0 nats@2.29.3
 
 lint: ## luacheck on all Lua
 	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, saying which and why. Nothing happens when all are there.
+# usage: deps.sh [browser]   browser: what the dashboard's specs need, instead of what pyoco-host needs
 set -eu
 
 # package            why
@@ -24,6 +25,16 @@ lua-argparse         command lines
 lua-busted           test runner
 lua-check            linter
 "
+if [ "${1:-}" = browser ]; then
+  packages="
+chromium             the browser of the dashboard's specs
+fonts-noto-cjk       its Japanese
+"
+  command -v npm >/dev/null 2>&1 || packages="$packages
+nodejs               drives the browser
+npm                  brings playwright-core and axe-core
+"
+fi
 
 missing=
 for name in $(echo "$packages" | awk 'NF {print $1}'); do

@@ -29,6 +29,7 @@ const t = texts(table);
 const VIEWS = ["runs", "submit", "workers", "queues", "schedules", "wheels", "dlq"];
 const THEME = "pyoco.theme";
 const HEALTH_MS = 3000;
+const TROUBLE_MAX = 240; // characters; an error may carry a whole traceback
 
 let view; // what is shown: { node, close?, keys?, update?(path, query), title? }
 let shown; // its name and path, to know when only its settings have changed
@@ -78,8 +79,10 @@ function showHealth(health) {
   const flows = health?.flow_errors ?? [];
   const text = !health ? t("lost") : health.nats !== "connected" ? t("nats") : health.reload_error ? t("reload", { error: health.reload_error })
     : health.warming ? t("warming") : flows.length ? t("flow_errors", { n: flows.length, first: `${flows[0].file}: ${flows[0].message}` }) : "";
+  const short = text.length > TROUBLE_MAX ? `${text.slice(0, TROUBLE_MAX)} …` : text;
   trouble.hidden = !text;
-  if (trouble.textContent !== text) trouble.textContent = text;
+  trouble.title = text;
+  if (trouble.textContent !== short) trouble.textContent = short;
   const mood = text ? "worried" : "happy";
   if (brand.dataset.mood !== mood) {
     brand.dataset.mood = mood;

@@ -20,9 +20,9 @@ end
 
 return function(out)
   local it = runs.start()
-  local function post(path, body)
+  local function post(path, body, key)
     local answer = assert(it.gateway:fetch(path, { method = "POST", body = body,
-      headers = { ["content-type"] = "application/json" } }))
+      headers = { ["content-type"] = "application/json", ["idempotency-key"] = key } }))
     assert(answer.status == 200, answer.body)
     return answer.json
   end
@@ -36,6 +36,9 @@ return function(out)
   out.say("\nsubmits: %d runs of a flow by its name, one client", COUNT)
   measure("POST /runs, one after the other", function()
     for i = 1, COUNT do post("/runs", ('{"flow_name":"main","params":{"i":%d}}'):format(i)) end
+  end)
+  measure("the same, with keys", function()
+    for i = 1, COUNT do post("/runs", ('{"flow_name":"main","params":{"i":%d}}'):format(i), "single " .. i) end
   end)
   for _, size in ipairs { 10, 100, 1000 } do
     measure(("POST /runs/batch of %d"):format(size), function() send(post, size) end)

@@ -105,6 +105,13 @@ describe("POST /runs/batch", function()
     assert.same({ "acme", "k1" }, { run.tenant_id, run.api_key_id })
   end)
 
+  it("needs a key where keys are asked for, after its shape was checked", function()
+    app:authenticate(function() return nil, "api key required", "unauthorized" end)
+    assert.equal(401, post({ { flow_name = "f" } }).status)
+    assert.equal(422, app:simulate { path = "/runs/batch", json = {} }.status)
+    assert.equal(0, app.store.runs.kv.revision)
+  end)
+
   describe("with keys", function()
     local function item(key, fields)
       local it = { flow_name = "f", idempotency_key = key }

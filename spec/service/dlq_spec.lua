@@ -141,6 +141,15 @@ describe("dead letters", function()
   end)
 
   describe("of another tenant, or of none", function()
+    it("need a key where keys are asked for", function()
+      local seq = run_that_failed(submit.flow(app, {}, { flow_name = "main" }))
+      local revision = app.store.runs.kv.revision
+      app:authenticate(function() return nil, "api key required", "unauthorized" end)
+      assert.same({ 401, 401, 401 }, { get("/dlq").status, get("/dlq/" .. seq).status, requeue(seq).status })
+      assert.equal(422, get("/dlq?limit=0").status)
+      assert.equal(revision, app.store.runs.kv.revision)
+    end)
+
     it("are as if they were not there", function()
       failed("r1", { tenant_id = "acme" })
       failed("r2", { tenant_id = "other" })

@@ -2,21 +2,22 @@
 import { h, put } from "./dom.js";
 
 // show({ title, every (ms), read() -> data, draw(data) -> nodes, before: nodes that stay }) as a view. What draw gives
-// replaces what was there, unless a person is at it (a field or a menu of it has the focus).
+// replaces what was there, unless a person is at it (something of it has the focus). refresh() after an action replaces it
+// in any case.
 export function panel({ title, every, read, draw, before, className }) {
   let closed = false, timer, failed;
   const fault = h("p", { class: "notice bad", role: "status", hidden: true });
   const body = h("div", { class: "panel-body" });
 
-  async function refresh() {
+  async function readAndDraw(always) {
     clearTimeout(timer);
     try {
       const data = await read();
       if (closed) return;
       failed = false;
       fault.hidden = true;
-      if (!body.contains(document.activeElement) || document.activeElement === document.body) put(body, draw(data, refresh));
-      else body.stale = true;
+      body.stale = !always && body.contains(document.activeElement);
+      if (!body.stale) put(body, draw(data, refresh));
     } catch (error) {
       if (closed) return;
       failed = true;
@@ -24,11 +25,12 @@ export function panel({ title, every, read, draw, before, className }) {
       fault.textContent = error.message;
       if (error.status === 401 || error.status === 403) return;
     }
-    timer = setTimeout(refresh, document.hidden ? 5 * every : every);
+    timer = setTimeout(readAndDraw, document.hidden ? 5 * every : every);
   }
+  const refresh = () => readAndDraw(true);
 
-  body.addEventListener("focusout", () => { if (body.stale) { body.stale = false; setTimeout(refresh, 50); } });
-  refresh();
+  body.addEventListener("focusout", () => { if (body.stale) { body.stale = false; setTimeout(readAndDraw, 50); } });
+  readAndDraw();
   return {
     node: h("section", { class: `panel ${className ?? ""}`, "aria-label": title }, before, fault, body),
     title, refresh, say(text, bad) {

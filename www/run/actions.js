@@ -100,10 +100,12 @@ export function actionsView(say) {
     curl: button(t("curl"), "quiet", () => copy(asCommand(snapshot, "curl"), say)),
     cli: button(t("cli"), "quiet", () => copy(asCommand(snapshot, "cli"), say)),
   };
+  const node = h("div", { class: "actions", hidden: true }, Object.values(buttons));
   return {
-    node: h("div", { class: "actions" }, Object.values(buttons)),
+    node,
     update(next) {
       snapshot = next;
+      node.hidden = false;
       buttons.approve.hidden = buttons.reject.hidden = next.status !== "PENDING_APPROVAL";
       buttons.cancel.hidden = isTerminal(next.status);
       buttons.cancel.disabled = next.status === "CANCELLING";

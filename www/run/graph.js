@@ -52,8 +52,9 @@ function nodeShape({ node, x, y, w, h: height }, onPick) {
 
 function frameShape({ frame, x, y, w, h: height }) {
   const title = s("text", { x: 12, y: 19, class: "graph-title" });
-  const shape = s("g", { class: `graph-frame ${frame.kind}`, transform: `translate(${x} ${y})` }, s("rect", { width: w, height, rx: 12 }), title);
-  shape.parts = { title, room: Math.floor((w - 20) / 7.2) };
+  const counted = s("text", { x: w - 12, y: 19, class: "graph-title", "text-anchor": "end" });
+  const shape = s("g", { class: `graph-frame ${frame.kind}`, transform: `translate(${x} ${y})` }, s("rect", { width: w, height, rx: 12 }), title, counted);
+  shape.parts = { title, counted, room: Math.floor((w - 24) / 6.8) };
   return shape;
 }
 
@@ -88,10 +89,11 @@ export function graphView(graph, onPick) {
     const record = snapshot.frame_records?.[frame.id] ?? {};
     const n = record.iterations;
     const counted = n == null ? "" : frame.kind === "until" ? t("of", { n, max: frame.max ?? 100 }) : t("times", { n });
-    const full = [frameTitle(frame), counted].filter(Boolean).join(" · ");
+    const title = frameTitle(frame);
     shape.dataset.state = stateOf(record, record.state);
-    shape.parts.title.textContent = cut(full, Math.max(8, shape.parts.room));
-    shape.setAttribute("aria-label", full);
+    shape.parts.counted.textContent = counted;
+    shape.parts.title.textContent = cut(title, Math.max(6, shape.parts.room - counted.length - 1));
+    shape.setAttribute("aria-label", [title, counted].filter(Boolean).join(", "));
   }
 
   return {

@@ -106,7 +106,7 @@ export function show([runId], first) {
     const text = JSON.stringify(snapshot.params ?? {}, null, 2);
     if (params.textContent !== text) params.textContent = text;
     put(related, relations(snapshot));
-    relatedTitle.hidden = !related.firstChild.firstChild;
+    relatedTitle.hidden = related.hidden = !related.firstChild.firstChild;
     drawHint();
   }
 

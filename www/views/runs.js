@@ -105,10 +105,11 @@ function rowOf(runs, onSelect) {
     const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": `${t("select")} ${run.run_id}`,
       on: { change: () => onSelect(run.run_id, box.checked) } });
     const row = h("div", { class: "row run-row", role: "row" });
-    row.parts = { box, icon: h("span", { class: "state", role: "cell" }), flow: h("a", { class: "flow", role: "cell" }),
+    row.parts = { box, icon: h("span", { class: "state", role: "cell" }), flow: h("a", { class: "flow" }),
       id: h("code", { class: "id", role: "cell" }), tag: h("span", { class: "tag", role: "cell" }), note: h("span", { class: "note", role: "cell" }),
       when: h("time", { class: "when", role: "cell" }) };
-    row.append(...Object.values(row.parts));
+    const { flow, ...others } = row.parts;
+    row.append(h("span", { role: "cell" }, box), others.icon, h("span", { role: "cell" }, flow), others.id, others.tag, others.note, others.when);
     row.addEventListener("click", (event) => { if (!event.target.closest("a, input")) location.hash = runPage(run.run_id); });
     return row;
   };

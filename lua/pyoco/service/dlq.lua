@@ -49,8 +49,10 @@ end
 ---@return string|nil code "unavailable"
 function M.list(app, caller, query)
   local items, before, looked_at = json.array {}, query.before, 0
+  local picks = query.reason or query.flow or query.tag or present(caller.tenant_id)
+  local chunk = picks and CHUNK or query.limit + 1
   repeat
-    local letters, older, code = app.store.dlq:page(before, CHUNK)
+    local letters, older, code = app.store.dlq:page(before, chunk)
     if not letters then
       if code ~= "not_found" then return fault.of_store(older, code) end
       letters, older = {}, nil -- nobody has made the stream yet
@@ -62,7 +64,7 @@ function M.list(app, caller, query)
         items[#items + 1] = shown(letter)
       end
     end
-    looked_at = looked_at + CHUNK
+    looked_at = looked_at + chunk
   until not before or looked_at >= LOOKED_AT_MAX
   return { items = items, next_before = before or json.null }
 end

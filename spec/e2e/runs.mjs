@@ -1,0 +1,205 @@
+// The list of runs, and one run, as a person uses them.
+import assert from "node:assert/strict";
+
+const zoo = (api, tag = "default") => {
+  const body = new FormData();
+  body.append("flow_name", "zoo");
+  body.append("tag", tag);
+  body.append("workflow", new Blob([ZOO]), "flow.yaml");
+  return api("POST", "/runs/yaml", body);
+};
+
+const ZOO = `version: 1
+flow:
+  graph: prep >> (each1["$ctx.items as item"] & (fast | slow)) >> switch("$ctx.mode")["A" >> a1, "*" >> b1] >> done
+  defaults: { items: [1, 2, 3], mode: A }
+tasks:
+  prep: { callable: "zoo_tasks:nap" }
+  each1: { callable: "zoo_tasks:nap" }
+  fast: { callable: "zoo_tasks:nap" }
+  slow: { callable: "zoo_tasks:nap" }
+  a1: { callable: "zoo_tasks:flaky", retries: 2, retry_delay_sec: 0.01 }
+  b1: { callable: "zoo_tasks:nap" }
+  done: { callable: "zoo_tasks:nap" }
+`;
+
+const submit = (api, fields) => api("POST", "/runs", { flow_name: "nap", params: { sec: 0 }, ...fields });
+const row = (page, id) => page.locator(".run-row", { hasText: id.slice(0, 8) });
+
+export const scenarios = [
+  { name: "shows a run as it comes and as it ends, without a reload", async run({ page, open, api, shot }) {
+    await open("#/runs");
+    await page.getByText("Runs", { exact: true }).first().waitFor();
+    const { run_id: id } = await submit(api, { params: { sec: 0.4 } });
+    await row(page, id).getByText("Running").waitFor();
+    await row(page, id).getByText("Completed").waitFor();
+    await shot("runs");
+  } },
+
+  { name: "keeps its place while a person reads, and offers what is newer", async run({ page, open, api }) {
+    const ids = [];
+    for (let i = 0; i < 60; i++) ids.push((await submit(api, { tag: "nobody", flow_name: "still" })).run_id);
+    await open("#/runs?flow=still");
+    await row(page, ids[59]).waitFor();
+    const list = page.locator(".virtual");
+    await list.evaluate((node) => { node.scrollTop = 800; });
+    await page.waitForFunction(() => document.querySelector(".virtual").scrollTop === 800);
+    const before = await page.locator(".run-row .id").allTextContents();
+    const { run_id: id } = await submit(api, { tag: "nobody", flow_name: "still" });
+    const newer = page.getByRole("button", { name: /1 newer/ });
+    await newer.waitFor();
+    assert.deepEqual(await page.locator(".run-row .id").allTextContents(), before);
+    await newer.click();
+    await row(page, id).waitFor();
+    assert.equal(await list.evaluate((node) => node.scrollTop), 0);
+  } },
+
+  { name: "has its filters and its search in the URL", async run({ page, open, api }) {
+    const { run_id: failed } = await submit(api, { flow_name: "nosuch-flow" });
+    await open("#/runs");
+    await row(page, failed).getByText("Failed").waitFor();
+    await page.getByRole("button", { name: /^Failed/ }).click();
+    await page.waitForURL(/status=FAILED/);
+    await page.locator(".run-row", { hasText: "Completed" }).waitFor({ state: "detached" });
+    await page.keyboard.press("/");
+    await page.keyboard.type("nosuch-flow");
+    await page.waitForURL(/q=nosuch-flow/);
+    await row(page, failed).waitFor();
+    const url = page.url();
+    await page.reload();
+    assert.equal(page.url(), url);
+    await row(page, failed).waitFor();
+    assert.equal(await page.getByRole("searchbox").inputValue(), "nosuch-flow");
+  } },
+
+  { name: "goes by keyboard: j, k, Enter, u, ?", async run({ page, open, api }) {
+    const { run_id: first } = await submit(api, { tag: "nobody", flow_name: "keys" });
+    const { run_id: second } = await submit(api, { tag: "nobody", flow_name: "keys" });
+    await open("#/runs?flow=keys");
+    await row(page, first).waitFor();
+    await page.keyboard.press("j");
+    await page.locator(".run-row.at", { hasText: second.slice(0, 8) }).waitFor();
+    await page.keyboard.press("j");
+    await page.locator(".run-row.at", { hasText: first.slice(0, 8) }).waitFor();
+    await page.keyboard.press("k");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(new RegExp(`/runs/${second}`));
+    await page.getByText("No worker with the tag nobody is here").waitFor();
+    await page.keyboard.press("u");
+    await page.waitForURL(/#\/runs$/);
+    await page.locator(".run-row").first().waitFor();
+    await page.keyboard.press("?");
+    await page.getByRole("dialog").getByText("next / previous run").first().waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+  } },
+
+  { name: "cancels several at once", async run({ page, open, api }) {
+    const ids = [];
+    for (let i = 0; i < 3; i++) ids.push((await submit(api, { tag: "nobody", flow_name: "many" })).run_id);
+    await open("#/runs?flow=many");
+    for (const id of ids.slice(0, 2)) await row(page, id).getByRole("checkbox").check();
+    await page.getByRole("button", { name: "Cancel 2" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Cancel them" }).click();
+    for (const id of ids.slice(0, 2)) await row(page, id).getByText("Cancelled").waitFor();
+    await row(page, ids[2]).getByText("Waiting").waitFor();
+  } },
+
+  { name: "scrolls through 1,000 runs with few rows in the page", async run({ page, open, api }) {
+    for (let i = 0; i < 2; i++) await api("POST", "/runs/batch", { runs: Array.from({ length: 500 }, () => ({ flow_name: "crowd", tag: "nobody", params: {} })) });
+    await open("#/runs?flow=crowd");
+    await page.locator(".run-row").first().waitFor();
+    const list = page.locator(".virtual");
+    for (let i = 0; i < 60; i++) {
+      const done = await list.evaluate((node) => { node.scrollTop = node.scrollHeight; return Number(node.getAttribute("aria-rowcount")) >= 1000; });
+      if (done) break;
+      await page.waitForTimeout(30);
+    }
+    await page.waitForFunction(() => Number(document.querySelector(".virtual").getAttribute("aria-rowcount")) >= 1000);
+    assert.ok(await page.locator(".run-row").count() < 60);
+  } },
+
+  { name: "says what to do first when there is nothing", async run({ page, open }) {
+    await open("#/runs?flow=never-heard-of");
+    await page.getByText("No run fits these filters.").waitFor();
+    await page.getByRole("link", { name: "Clear filters" }).click();
+    await page.locator(".run-row").first().waitFor();
+  } },
+
+  { name: "draws a run as a graph, with loops and switches as frames, live, and its timeline", async run({ page, open, api, shot }) {
+    const { run_id: id } = await zoo(api);
+    await open(`#/runs/${id}`);
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    assert.equal(await page.locator(".graph-node").count(), 7);
+    await page.getByLabel("for each item of $ctx.items, 3 times").getByText("3 times").waitFor();
+    await page.locator('.graph-node[data-state="SKIPPED"]', { hasText: "b1" }).waitFor();
+    assert.equal(await page.locator(".time-row").count(), 7);
+    await page.locator(".time-row", { hasText: "a1" }).locator(".bar.retry").waitFor();
+    await page.locator(".graph-node", { hasText: "a1" }).click();
+    await page.waitForURL(/task=a1/);
+    await page.locator(".task").getByText("not yet").waitFor();
+    await page.locator(".task summary", { hasText: "Source" }).click();
+    await page.locator(".task .source .marked", { hasText: "zoo_tasks:flaky" }).waitFor();
+    await shot("run");
+  } },
+
+  { name: "shows an error with its traceback and the line of the source", async run({ page, open, api, shot }) {
+    const { run_id: id } = await submit(api, { flow_name: "broken" });
+    await open(`#/runs/${id}`);
+    await page.locator(".run-state").getByText("Failed").waitFor();
+    await page.locator(".task pre.error").getByText("went wrong on purpose").waitFor();
+    await page.locator(".task .source .marked", { hasText: "went wrong on purpose" }).waitFor();
+    await page.locator(".task summary", { hasText: "Traceback" }).click();
+    await shot("failed-run");
+  } },
+
+  { name: "cancels, runs again, and runs with other params", async run({ page, open, api }) {
+    const { run_id: id } = await submit(api, { params: { sec: 1000 } });
+    await open(`#/runs/${id}`);
+    await page.getByRole("button", { name: "Cancel", exact: true }).click();
+    await page.locator(".run-state").getByText("Cancelled").waitFor();
+    await page.getByRole("button", { name: "Edit params and run" }).click();
+    const area = page.getByRole("dialog").getByRole("textbox");
+    await area.fill("{ sec: ");
+    await page.getByRole("dialog").getByRole("button", { name: "Run" }).click();
+    await page.getByRole("dialog").getByText("This is no JSON object").waitFor();
+    await area.fill('{ "sec": 0.01 }');
+    await page.getByRole("dialog").getByRole("button", { name: "Run" }).click();
+    await page.waitForURL((url) => url.hash.startsWith("#/runs/") && !url.hash.includes(id));
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    const second = page.url();
+    await page.getByRole("button", { name: "Run again" }).click();
+    await page.waitForURL((url) => url.href !== second);
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    await page.locator("pre", { hasText: '"sec": 0.01' }).waitFor();
+  } },
+
+  { name: "copies a run as curl and as a command", context: { permissions: ["clipboard-read", "clipboard-write"] }, async run({ page, open, api, url }) {
+    const { run_id: id } = await submit(api, { params: { sec: 0, note: "it's" } });
+    await open(`#/runs/${id}`);
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    await page.getByRole("button", { name: "Copy as curl" }).click();
+    await page.getByText("Copied.").waitFor();
+    const text = await page.evaluate(() => navigator.clipboard.readText());
+    assert.ok(text.startsWith(`curl -s ${url}/runs -H`), text);
+    const { execSync } = await import("node:child_process");
+    const answer = JSON.parse(execSync(text, { shell: "/bin/bash" }));
+    assert.equal((await api("GET", `/runs/${answer.run_id}`)).params.note, "it's");
+  } },
+
+  { name: "keeps markup in names as text", async run({ page, open, api }) {
+    const evil = "<img src=x onerror=document.title='owned'>";
+    const { run_id: id } = await submit(api, { flow_name: evil, tag: "nobody", params: { "<b>": evil } });
+    await open(`#/runs?flow=${encodeURIComponent(evil)}`);
+    await row(page, id).getByText(evil).waitFor();
+    await row(page, id).getByText(evil).click();
+    await page.getByRole("heading", { name: evil }).waitFor();
+    assert.ok(!(await page.title()).startsWith("owned"));
+    assert.equal(await page.locator("main img").count(), 0);
+  } },
+
+  { name: "says plainly that a run is not there", async run({ page, open }) {
+    await open("#/runs/00000000-0000-4000-8000-000000000000");
+    await page.getByText("There is no such run.").waitFor();
+  } },
+];
