@@ -199,6 +199,7 @@ describe("the sweeper", function()
     end
     local letters = #world:letters()
     -- a worker that lives: it says so, and asks for more, by which the server notices what is used up
+    assert(world.store.workers:put { worker_id = "lively", state = "RUNNING", current_run_id = alive })
     local beats = 0
     local function beat()
       assert(world.store.conn:publish(reply, "+WPI"))

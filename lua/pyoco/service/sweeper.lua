@@ -223,7 +223,9 @@ function M.pass(app, state, breathe)
   if info.messages > 0 and (has_old or next(pass.silent)) then read_queue(app, state, pass, info) end
   if is_all then count_exhausted(app, pass) end
   for _, it in ipairs(pass.exhausted) do
-    mend.exhausted(app, it.message, it.run_id, it.limits, after_sec)
+    if not (it.run_id and runs_in_hand(app, pass)[it.run_id]) then
+      mend.exhausted(app, it.message, it.run_id, it.limits, after_sec)
+    end
     breathe()
   end
   mend_runs(app, pass)
