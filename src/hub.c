@@ -1,5 +1,5 @@
-/* Only watched keys have a topic; entries of other keys cost the tail one lookup. One lock; a watcher sleeps on its
- * topic's condition. */
+/* Only watched keys have a topic; entries of other keys cost the tail one lookup. One lock over topics; a watcher has a
+ * lock and a condition of its own: a thousand who sleep on one would all be woken to wait for one lock. */
 #include "hub.h"
 #include "jsontext.h"
 #include "snapshot.h"
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#define READ_TIMEOUT_MS 1500
 #define BUCKETS 1024 /* of the hash table; streams are hundreds at most */
 
 typedef struct counted { /* a change with its references and texts behind it */
@@ -20,11 +21,9 @@ typedef struct counted { /* a change with its references and texts behind it */
 
 typedef struct topic {
     struct topic *next;
-    int watchers;
-    unsigned epoch;     /* grows when the bucket was recreated: revisions begin anew */
-    bool unsure;        /* recreated, and this key not seen since */
-    ph_change *latest;  /* since the topic exists; holds a reference; NULL at first */
-    pthread_cond_t changed;
+    ph_watcher *watchers;
+    unsigned epoch; /* grows when the bucket was recreated: revisions begin anew */
+    bool unsure;    /* recreated, and this key not seen since */
     char key[];
 } topic;
 
@@ -34,14 +33,21 @@ struct ph_hub {
     ph_tail *tail;
     pthread_mutex_t lock;
     pthread_condattr_t monotonic;
-    bool closed;
+    bool closed, was_live;
     topic *topics[BUCKETS];
 };
 
 struct ph_watcher {
     ph_hub *hub;
     topic *topic;
-    uint64_t seen; /* revision */
+    ph_watcher *next;     /* of the topic; hub's lock */
+    pthread_mutex_t lock; /* over what follows; taken within the hub's */
+    pthread_cond_t changed;
+    ph_change *latest;    /* not taken yet; holds a reference; NULL = nothing */
+    unsigned latest_epoch;
+    bool closed;
+    bool must_read;       /* the tail began after this watcher: what came between is in the bucket only */
+    uint64_t seen;        /* revision */
     unsigned epoch;
 };
 
@@ -95,11 +101,18 @@ static topic **place_of(ph_hub *hub, const char *key) {
     return at;
 }
 
+/* Takes the change. */
 static void publish(topic *t, ph_change *change) {
-    ph_change_release(t->latest);
-    t->latest = change;
     t->unsure = false;
-    pthread_cond_broadcast(&t->changed);
+    for (ph_watcher *w = t->watchers; w; w = w->next) {
+        pthread_mutex_lock(&w->lock);
+        ph_change_release(w->latest);
+        w->latest = retain(change);
+        w->latest_epoch = t->epoch;
+        pthread_cond_signal(&w->changed);
+        pthread_mutex_unlock(&w->lock);
+    }
+    ph_change_release(change);
 }
 
 /* ---- what the tail tells ---- */
@@ -126,12 +139,19 @@ static void on_reset(void *ctx) {
     pthread_mutex_lock(&hub->lock);
     for (int i = 0; i < BUCKETS; i++)
         for (topic *t = hub->topics[i]; t; t = t->next) {
-            ph_change_release(t->latest);
-            t->latest = NULL;
             t->unsure = true;
             t->epoch++;
         }
     pthread_mutex_unlock(&hub->lock);
+}
+
+static void ask_to_read(topic *t) {
+    for (ph_watcher *w = t->watchers; w; w = w->next) {
+        pthread_mutex_lock(&w->lock);
+        w->must_read = true;
+        pthread_cond_signal(&w->changed);
+        pthread_mutex_unlock(&w->lock);
+    }
 }
 
 /* All entries of the new stream have come: a key that did not come with them is gone. */
@@ -139,6 +159,10 @@ static void on_live(void *ctx, int64_t life) {
     ph_hub *hub = ctx;
     (void)life;
     pthread_mutex_lock(&hub->lock);
+    for (int i = 0; i < BUCKETS && !hub->was_live; i++)
+        for (topic *t = hub->topics[i]; t; t = t->next)
+            ask_to_read(t);
+    hub->was_live = true;
     for (int i = 0; i < BUCKETS; i++)
         for (topic *t = hub->topics[i]; t; t = t->next) {
             ph_change *gone = t->unsure ? make_change(&(ph_entry){.key = t->key, .value = "", .deleted = true}) : NULL;
@@ -174,7 +198,12 @@ void ph_hub_close(ph_hub *hub) {
     hub->closed = true;
     for (int i = 0; i < BUCKETS; i++)
         for (topic *t = hub->topics[i]; t; t = t->next)
-            pthread_cond_broadcast(&t->changed);
+            for (ph_watcher *w = t->watchers; w; w = w->next) {
+                pthread_mutex_lock(&w->lock);
+                w->closed = true;
+                pthread_cond_signal(&w->changed);
+                pthread_mutex_unlock(&w->lock);
+            }
     pthread_mutex_unlock(&hub->lock);
 }
 
@@ -193,12 +222,10 @@ bool ph_hub_is_live(ph_hub *hub) {
 
 /* ---- watchers ---- */
 
-static topic *make_topic(ph_hub *hub, const char *key) {
+static topic *make_topic(const char *key) {
     topic *t = calloc(1, sizeof *t + strlen(key) + 1);
-    if (!t)
-        return NULL;
-    strcpy(t->key, key);
-    pthread_cond_init(&t->changed, &hub->monotonic);
+    if (t)
+        strcpy(t->key, key);
     return t;
 }
 
@@ -207,18 +234,24 @@ ph_watcher *ph_hub_watch(ph_hub *hub, const char *key) {
     if (!w)
         return NULL;
     w->hub = hub;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->changed, &hub->monotonic);
     pthread_mutex_lock(&hub->lock);
     topic **at = place_of(hub, key);
     if (!*at)
-        *at = make_topic(hub, key);
+        *at = make_topic(key);
     w->topic = *at;
     if (w->topic) {
-        w->topic->watchers++;
+        w->next = w->topic->watchers;
+        w->topic->watchers = w;
         w->epoch = w->topic->epoch;
+        w->closed = hub->closed;
     }
     pthread_mutex_unlock(&hub->lock);
     if (w->topic)
         return w;
+    pthread_cond_destroy(&w->changed);
+    pthread_mutex_destroy(&w->lock);
     free(w);
     return NULL;
 }
@@ -228,13 +261,18 @@ void ph_watcher_close(ph_watcher *w) {
         return;
     pthread_mutex_lock(&w->hub->lock);
     topic *t = w->topic;
-    if (--t->watchers == 0) {
+    ph_watcher **at = &t->watchers;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    if (!t->watchers) {
         *place_of(w->hub, t->key) = t->next;
-        ph_change_release(t->latest);
-        pthread_cond_destroy(&t->changed);
         free(t);
     }
     pthread_mutex_unlock(&w->hub->lock);
+    ph_change_release(w->latest);
+    pthread_cond_destroy(&w->changed);
+    pthread_mutex_destroy(&w->lock);
     free(w);
 }
 
@@ -253,29 +291,49 @@ const char *ph_watcher_read(ph_watcher *w, int64_t timeout_ms, ph_change **out, 
     return NULL;
 }
 
-static bool is_new(const ph_watcher *w) {
-    const topic *t = w->topic;
-    return t->latest && (t->latest->revision > w->seen || t->epoch != w->epoch);
+/* The newest change that has not been seen, or NULL; a reference. With the watcher's lock. */
+static ph_change *take_new(ph_watcher *w) {
+    ph_change *change = w->latest;
+    w->latest = NULL;
+    if (change && change->revision <= w->seen && w->latest_epoch == w->epoch) {
+        ph_change_release(change); /* it was read before it came here */
+        change = NULL;
+    }
+    if (change) {
+        w->seen = change->revision;
+        w->epoch = w->latest_epoch;
+    }
+    return change;
+}
+
+/* The key's value as it is now, unless it is what was seen. With the watcher's lock, which it gives up meanwhile. */
+static ph_change *read_again(ph_watcher *w) {
+    uint64_t seen = w->seen;
+    ph_change *change = NULL;
+    ph_error err;
+    w->must_read = false;
+    pthread_mutex_unlock(&w->lock);
+    const char *code = ph_watcher_read(w, READ_TIMEOUT_MS, &change, &err);
+    pthread_mutex_lock(&w->lock);
+    if (!code && change->revision != seen)
+        return change;
+    w->must_read = code && strcmp(code, PH_NOT_FOUND) != 0; /* the next call tries again */
+    ph_change_release(change);
+    return NULL;
 }
 
 ph_hub_result ph_watcher_next(ph_watcher *w, double until, ph_change **out) {
-    ph_hub *hub = w->hub;
     struct timespec ts = {.tv_sec = (time_t)until, .tv_nsec = (long)((until - (double)(time_t)until) * 1e9)};
-    ph_hub_result result = PH_HUB_CHANGE;
-    pthread_mutex_lock(&hub->lock);
-    while (!hub->closed && !is_new(w))
-        if (pthread_cond_timedwait(&w->topic->changed, &hub->lock, &ts) != 0) {
-            result = PH_HUB_TIMEOUT;
-            break;
-        }
-    if (hub->closed) {
-        result = PH_HUB_CLOSED;
-    } else if (is_new(w)) {
-        result = PH_HUB_CHANGE;
-        *out = retain(w->topic->latest);
-        w->seen = (*out)->revision;
-        w->epoch = w->topic->epoch;
-    }
-    pthread_mutex_unlock(&hub->lock);
+    ph_hub_result result = PH_HUB_TIMEOUT;
+    pthread_mutex_lock(&w->lock);
+    int rc = 0;
+    do {
+        if (w->closed)
+            result = PH_HUB_CLOSED;
+        else if ((w->must_read && (*out = read_again(w))) || (*out = take_new(w)))
+            result = PH_HUB_CHANGE;
+    } while (result == PH_HUB_TIMEOUT && rc == 0 &&
+             ((rc = pthread_cond_timedwait(&w->changed, &w->lock, &ts)) == 0 || w->latest || w->closed || w->must_read));
+    pthread_mutex_unlock(&w->lock);
     return result;
 }

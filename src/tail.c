@@ -30,6 +30,7 @@ struct ph_tail {
     bool stopping;
     /* the thread's own */
     uint64_t next;         /* the revision to go on with; 0 = whatever comes new */
+    int64_t last_ns;       /* time of the revision before it, when that was delivered; 0 = it was not */
     uint64_t consumer_seq; /* of the last message of this consumer */
     char created[40];      /* when the stream was made: its identity */
     bool has_started, is_live;
@@ -102,6 +103,7 @@ static uint64_t reconnects(natsConnection *nc) {
 
 static void start_over(ph_tail *tail) {
     tail->next = 1;
+    tail->last_ns = 0;
     tail->is_live = false;
     atomic_store(&tail->seen_ms, 0);
     if (tail->on.on_reset)
@@ -127,6 +129,7 @@ static void deliver(ph_tail *tail, natsMsg *msg, const ph_js_meta *meta) {
     if (tail->on.on_entry && strncmp(subject, tail->prefix, strlen(tail->prefix)) == 0)
         tail->on.on_entry(tail->ctx, &entry);
     tail->next = meta->stream_seq + 1;
+    tail->last_ns = meta->time_ns;
 }
 
 /* --- one consumer --- */
@@ -141,6 +144,24 @@ static void take_clock(ph_tail *tail, const cJSON *consumer, double sent) {
     tail->clock_at_ms = now_ms();
 }
 
+/* Whether the last revision that was delivered is another message now: a server that was killed may have lost its newest
+ * ones, and new ones have got their revisions since. One that is there no more tells nothing, a newer one of its key has
+ * replaced it. False in *ok when that cannot be asked. */
+static bool is_rewritten(ph_tail *tail, bool *ok, ph_error *err) {
+    char subject[120], body[60];
+    cJSON *answer = NULL;
+    if (!tail->last_ns)
+        return false;
+    snprintf(subject, sizeof subject, "STREAM.MSG.GET.%s", tail->stream);
+    snprintf(body, sizeof body, "{\"seq\":%llu}", (unsigned long long)tail->next - 1);
+    const char *code = ph_js_call(tail->nc, subject, body, REQUEST_MS, &answer, err);
+    *ok = !code || strcmp(code, PH_TIMEOUT) != 0;
+    bool is_other = !code && ph_js_time(ph_js_string(cJSON_GetObjectItemCaseSensitive(answer, "message"), "time")) !=
+                                 tail->last_ns;
+    cJSON_Delete(answer);
+    return is_other;
+}
+
 /* True when the stream still is the one that was followed; tells the follower otherwise. */
 static bool check_stream(ph_tail *tail, ph_error *err) {
     char subject[120];
@@ -152,6 +173,12 @@ static bool check_stream(ph_tail *tail, ph_error *err) {
     const char *created = ph_js_string(info, "created");
     uint64_t first = ph_js_number(state, "first_seq"), last = ph_js_number(state, "last_seq");
     bool is_other = strcmp(created, tail->created) != 0 || last + 1 < tail->next || first > tail->next;
+    bool ok = true;
+    is_other = is_other || is_rewritten(tail, &ok, err);
+    if (!ok) {
+        cJSON_Delete(info);
+        return false;
+    }
     if (tail->has_started && is_other)
         start_over(tail);
     else if (!tail->has_started && tail->next == 0)

@@ -1,8 +1,9 @@
 /* Following one KV bucket from a revision, on a thread of its own (D8).
  *
  * An ephemeral pull consumer without acknowledgements, with heartbeats. After silence, a reconnect or an error it is
- * made anew from the revision after the last one delivered. When the stream was recreated, or what follows the last
- * revision is gone, the follower is told to start over. One tail serves all followers of a process.
+ * made anew from the revision after the last one delivered. When the stream was recreated, has lost its newest messages
+ * (a server that was killed), or what follows the last revision is gone, the follower is told to start over. One tail
+ * serves all followers of a process.
  */
 #ifndef PH_TAIL_H
 #define PH_TAIL_H

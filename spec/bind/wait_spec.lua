@@ -128,6 +128,16 @@ describe("response.wait", function()
     c:close()
   end)
 
+  waits("misses no change before the server follows the bucket", function()
+    local c = ask "/wait/r1"
+    streams(1)
+    bucket = assert(kv.new(jetstream.new(rpc.blocking(conn)), "later"))
+    assert(bucket:ensure {})
+    put "COMPLETED"
+    assert.equal(200, (answered(c)))
+    c:close()
+  end, { runs_bucket = "later" })
+
   waits("is free of a client that has gone", function()
     put "RUNNING"
     local c = ask "/wait/r1?sec=600"
@@ -165,7 +175,7 @@ describe("response.wait", function()
     put "RUNNING"
     local c = ask "/wait/r1"
     streams(1)
-    bus:kill()
+    bus:halt()
     bus:restart()
     web.wait_for(function() return bucket:put("r1", '{"status":"COMPLETED"}') end)
     assert.is_true(c:wait(function() return c.text:find "COMPLETED" end, 20000))

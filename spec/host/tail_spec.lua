@@ -6,6 +6,7 @@ local kv = require "pyoco.nats.kv"
 local rpc = require "pyoco.nats.rpc"
 local process = require "spec.support.process"
 local support = require "spec.support.nats"
+local tmp = require "spec.support.tmp"
 
 describe("host.tail", function()
   local server, conn, js, bucket, follower
@@ -150,9 +151,10 @@ describe("host.tail", function()
     assert.are.equal("fresh=2@2", event())
   end)
 
-  --- Runs `fn(bucket, js)` on the same store while the follower's server is away.
-  local function behind_its_back(fn)
+  --- Runs `fn(bucket, js)` on the same store while the follower's server is away; `before` with no server on it.
+  local function behind_its_back(fn, before)
     server:halt()
+    if before then before() end
     local other = support.start { dir = server.dir }
     local other_conn = assert(nats.connect { url = other.url })
     local other_js = jetstream.new(rpc.blocking(other_conn))
@@ -200,6 +202,26 @@ describe("host.tail", function()
       same:put("b", "1")
     end)
     assert.are.same({ "reset", "b=1@1", "live" }, events(3))
+  end)
+
+  it("starts over when a killed server has lost what was delivered, even when it has as much again", function()
+    bucket:ensure()
+    bucket:put("a", "1")
+    server:halt()
+    local saved = tmp.dir()
+    finally(function() tmp.remove(saved) end)
+    local function copy(from, to) assert(os.execute(("cp -a %s/. %s"):format(from, to))) end
+    copy(server.dir, saved)
+    server:restart()
+    follow()
+    assert.are.same({ "a=1@1", "live" }, events(2))
+    process.wait_for(function() return bucket:put("b", "2") end)
+    assert.are.equal("b=2@2", event())
+    behind_its_back(function(same) same:put("c", "3") end, function()
+      tmp.remove(server.dir .. "/jetstream")
+      copy(saved, server.dir)
+    end)
+    assert.are.same({ "reset", "a=1@1", "c=3@2", "live" }, events(4))
   end)
 
   it("notices a frozen server by the missing heartbeats and goes on", function()

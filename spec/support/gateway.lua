@@ -13,6 +13,7 @@ Gateway.__index = Gateway
 ---@return table|nil answer { status, headers, body, json }
 ---@return string|nil message
 function Gateway:fetch(path, opts)
+  process.settle() -- reads what it has logged: a full pipe would hold it up
   local request = { url = self.url .. path, timeout_sec = 10 }
   for key, value in pairs(opts or {}) do request[key] = value end
   if request.json ~= nil then

@@ -362,6 +362,16 @@ int luaopen_fast(lua_State *L) { lua_pushinteger(L, 42); return 1; }]])
     assert.same({ 42, "the folder" }, { run.task_records.a.output, run.task_records.b.output })
   end)
 
+  it("needs no folder of flows", function()
+    put_hello "1.0"
+    local got = process.run({ "worker.lua", "--nats-url", world.server.url, "--wheel-sync", "--run-once",
+      "--poll-timeout", "0.2" }, { cwd = dir })
+    assert.equal(0, got.code, got.stderr)
+    assert.truthy(got.stdout:find("wheel installed", 1, true), got.stdout)
+    assert.is_nil(got.stdout:find("no such folder", 1, true), got.stdout)
+    assert.truthy(uv.fs_stat(dir .. "/.pyoco/wheels/.installed.json"))
+  end)
+
   it("keeps none when it is told not to, and says so", function()
     put_hello "1.0"
     world:worker({ "--no-wheel-sync" }, { PYOCO_WHEEL_SYNC_ENABLED = "1" })

@@ -63,7 +63,7 @@ local SUFFIXES = { ["runs.cancel"] = " (cancel)", ["runs.tasks"] = " (tasks)", [
 --- Parameters of paths -> context keys, by the path's first segment.
 local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name", dlq = "seq" }
 
-local function known(value) return (type(value) == "string" or type(value) == "table") and value or nil end
+local function known(value) return type(value) == "string" and value or nil end
 
 --- What is known of a request without asking anybody.
 local function context_of(req)
@@ -113,6 +113,7 @@ end
 ---@param detail table|nil
 function M.write(app, req, message, code, detail)
   local row = req.row
+  message = tostring(message)
   if SILENT[row.name] or SILENT[message] then return end
   local event, said, context, exception = line_of(app, req, message, code, detail)
   context.reason = context.reason or (event == nil and code or nil)
