@@ -54,7 +54,7 @@ local function key_of(world)
   return assert(json.decode(made.stdout), made.stderr).api_key
 end
 
---- What a file's gateway and browser need beside the usual: file -> fn(world) -> the gateway's variables, the browser's.
+--- What a file's gateway and browser need beside the usual: fn(world) -> the gateway's variables, the browser's.
 local NEEDS = {
   ["auth.mjs"] = function(world)
     return { PYOCO_HTTP_AUTH_MODE = "api_key" }, { E2E_KEY = key_of(world) }
