@@ -138,8 +138,9 @@ night: ## what is too long for CI: all specs plain and under both sanitizers, th
 	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
 	@$(MAKE) --no-print-directory bench
 
-fuzz: build ## random documents and runs, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
+fuzz: build ## random documents, runs and wheels, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
 	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
+	@$(HOST) spec/fuzz/wheels.lua $(or $(A),--seconds 30)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)

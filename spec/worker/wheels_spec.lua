@@ -81,6 +81,16 @@ describe("a worker with wheels", function()
     return list
   end
 
+  --- Waits for the process that installs a wheel, and stops it.
+  local function hold_up(worker, name)
+    process.wait_for(function()
+      for _, pid in ipairs(world:slots(worker)) do
+        local is_it = (tmp.read(("/proc/%d/cmdline"):format(pid)) or ""):find(name, 1, true)
+        if is_it and uv.kill(pid, "sigstop") == 0 then return true end
+      end
+    end, 10000, "the process that unpacks")
+  end
+
   it("installs at its start, before its first job, and says so as the contract has it", function()
     local name = put_hello("1.0", { "gpu", "default" })
     put_hello("0.9")
@@ -233,15 +243,24 @@ end))]] } }
     local worker = world:worker({ "--wheel-sync", "--wheel-sync-dir", dir .. "/wheels", "--wheel-install-timeout-sec",
       "1" }, { PYOCO_WHEEL_MAX_RATIO = "2000", PYOCO_WHEEL_SYNC_INTERVAL_SEC = INTERVAL })
     local name = put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(40000000) } }
-    process.wait_for(function()
-      for _, pid in ipairs(world:slots(worker)) do
-        local is_it = (tmp.read(("/proc/%d/cmdline"):format(pid)) or ""):find("a_slow", 1, true)
-        if is_it and uv.kill(pid, "sigstop") == 0 then return true end
-      end
-    end, 10000, "the process that unpacks")
+    hold_up(worker, "a_slow")
     put_hello "1.0"
     wait_installed "a-slow 1, hello 1.0"
     assert.truthy(worker.stdout:find("wheel install timed out: " .. name, 1, true), worker.stdout)
+  end)
+
+  it("can be stopped while its first round goes on; until that is over it shows as idle and takes no job", function()
+    put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(40000000) } }
+    local worker = process.host({ "worker.lua", "--nats-url", world.server.url, "--wheel-sync", "--task-path",
+      world.flows, "--worker-id", "w1" }, { env = { PYOCO_WHEEL_MAX_RATIO = "2000" }, cwd = dir })
+    hold_up(worker, "a_slow")
+    world:submit { flow_name = "none" }
+    assert.equal("IDLE", world.store.workers:get("w1").state)
+    worker:kill()
+    assert.equal(0, worker:wait())
+    assert.is_nil(worker.stdout:find("worker ready", 1, true))
+    assert.equal(1, world:queued())
+    world.store.js:purge(world.cfg.work_stream)
   end)
 
   it("finishes what a restart of NATS has cut off", function()
