@@ -183,6 +183,19 @@ describe("wheels", function()
     assert.same({ tenant_id = "acme", api_key_id = key_id }, event.actor)
   end)
 
+  it("that do not fit into the bucket are 503 and leave nothing behind", function()
+    local config = assert(store.js:stream_info("OBJ_pyoco_wheels")).config
+    config.max_bytes = 300000
+    assert(store.js:stream_update(config))
+    local answer = upload(NAME, crypto.random(500000))
+    config.max_bytes = -1
+    assert(store.js:stream_update(config))
+    assert.equal(503, answer.status)
+    assert.truthy(answer.json.detail:find("maximum bytes exceeded", 1, true), answer.body)
+    assert.equal(0, chunks())
+    assert.same({}, names())
+  end)
+
   it("are gone after DELETE, and say who did it", function()
     upload(NAME, ("x"):rep(200000))
     local answer = gateway:fetch("/wheels/" .. NAME, { method = "DELETE", headers = { ["user-agent"] = "spec/2" } })
