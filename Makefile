@@ -54,6 +54,8 @@ docs: build ## write what is generated: docs/reference/, the pictures and record
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
 	@$(HOST) -e 'io.write(require("pyoco.flow.schema").text())' > docs/reference/flow.schema.json
 	@$(HOST) -e 'io.write(require("pyoco.flow.options_doc").markdown())' > docs/reference/flow-options.md
+	@mkdir -p docs/protocol
+	@$(HOST) -e 'io.write(require("pyoco.gateway").openapi())' > docs/protocol/openapi.json
 	@$(HOST) spec/support/write_guides.lua
 
 help: ## this list
@@ -138,8 +140,9 @@ night: ## what is too long for CI: all specs plain and under both sanitizers, th
 	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
 	@$(MAKE) --no-print-directory bench
 
-fuzz: build ## random documents and runs, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
+fuzz: build ## random documents, runs and wheels, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
 	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
+	@$(HOST) spec/fuzz/wheels.lua $(or $(A),--seconds 30)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)

@@ -63,12 +63,29 @@ describe("log", function()
       lines[1])
   end)
 
+  it("lets nobody forge a line of text", function()
+    local l, lines = logger { log_format = "text" }
+    l:info("a\nERROR b", { tag = "x\r\nERROR y" })
+    assert.equal(1, select(2, lines[1]:gsub("\n", "")))
+    assert.truthy(lines[1]:find("a ERROR b (tag=x  ERROR y)\n", 1, true), lines[1])
+  end)
+
   it("adds the context of `with`, and keeps the line when a value is no JSON", function()
     local l, lines = logger()
     l:with({ run_id = "r" }):info("x", { odd = function() end })
     local record = assert(json.decode(lines[1]))
     assert.equal("r", record.run_id)
     assert.truthy(record.odd:find("^function"))
+  end)
+
+  it("cuts what is long, between two characters", function()
+    local l, lines = logger()
+    l:error(("é"):rep(5000), { flow_name = "x" .. ("é"):rep(5000) }, { message = ("m"):rep(5000),
+      traceback = ("t"):rep(40000) })
+    local record = assert(json.decode(lines[1]))
+    assert.equal(("é"):rep(2048) .. "...", record.message)
+    assert.equal("x" .. ("é"):rep(2047) .. "...", record.flow_name)
+    assert.same({ 4099, 32771 }, { #record.exc_message, #record.exc_traceback })
   end)
 
   it("shows local time with its offset when not UTC", function()

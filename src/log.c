@@ -119,11 +119,23 @@ static void write_json(FILE *out, const ph_log_line *l, const char *message) {
     fputs("}\n", out);
 }
 
+/* Writes text so that it stays on its line: nobody forges a line by what he sends. */
+static void write_flat(FILE *out, const char *text) {
+    for (; *text; text++)
+        fputc((unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text, out);
+}
+
 static void write_text(FILE *out, const ph_log_line *l, const char *message) {
-    fprintf(out, "%s " SERVICE " %s %s:%d %s - %s", l->level, l->logger, l->file, l->line, l->func, message);
-    if (l->id)
-        fprintf(out, " (err_id=ERR-PYOCO-%04d, msg_id=MSG-PYOCO-%04d%s%s)", l->id, l->id, l->run_id ? ", run_id=" : "",
-                l->run_id ? l->run_id : "");
+    fprintf(out, "%s " SERVICE " %s %s:%d %s - ", l->level, l->logger, l->file, l->line, l->func);
+    write_flat(out, message);
+    if (l->id) {
+        fprintf(out, " (err_id=ERR-PYOCO-%04d, msg_id=MSG-PYOCO-%04d", l->id, l->id);
+        if (l->run_id) {
+            fputs(", run_id=", out);
+            write_flat(out, l->run_id);
+        }
+        fputc(')', out);
+    }
     if (l->error)
         fprintf(out, "\n%.*s", is_on("PYOCO_LOG_INCLUDE_TRACEBACK") ? 1 << 16 : (int)strcspn(l->error, "\n"), l->error);
     fputc('\n', out);

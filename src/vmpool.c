@@ -235,6 +235,7 @@ static void take(worker *w) {
     c->taken_at = c->limit > 0 ? now() : 0;
     w->call = c;
     atomic_fetch_add(&w->turn, 1);
+    pthread_cond_signal(&c->done); /* its time limit and its ticks begin now */
 }
 
 static void offer(worker *w) {

@@ -16,6 +16,8 @@ local LEVELS = { DEBUG = 10, INFO = 20, WARNING = 30, ERROR = 40, CRITICAL = 50 
 local ORDER = { "ts", "service", "level", "logger", "message", "pathname", "lineno", "func", "process", "thread" }
 local TEXT_CONTEXT = { "err_id", "msg_id", "run_id", "flow_name", "tag", "worker_id", "reason" }
 
+local TEXT_MAX_BYTES, TRACE_MAX_BYTES = 4096, 32768 -- what clients send may be long, and ends in lines
+
 local Logger = {}
 Logger.__index = Logger
 
@@ -32,6 +34,22 @@ local function timestamp(seconds, utc)
   return utc and os.date("!%Y-%m-%dT%H:%M:%SZ", seconds) or os.date("%Y-%m-%dT%H:%M:%S%z", seconds)
 end
 
+--- A text of a line; a long one is cut between two characters.
+local function cut(text, max_bytes)
+  if type(text) ~= "string" or #text <= max_bytes then return text end
+  return text:sub(1, utf8.offset(text, 0, max_bytes + 1) - 1) .. "..."
+end
+
+--- The first place "file:line:" of a text, with the function that stands behind it. A file has a dot or a slash.
+local function origin_of(text)
+  for at, line in text:gmatch "():(%d+):" do
+    local file = text:sub(math.max(1, at - 300), at - 1):match "[^%s:'\"]*$"
+    if file:find "[./]" then
+      return { file = file, line = math.tointeger(tonumber(line)), func = text:match("in [%w ]*'([^']+)'") or "?" }
+    end
+  end
+end
+
 --- Fields of an error: type, message and, when wanted, traceback and the first place that it names. A message that
 --- carries its traceback, as xpcall(..., debug.traceback) gives it, is taken apart.
 local function exception_fields(record, exception, with_traceback)
@@ -40,24 +58,22 @@ local function exception_fields(record, exception, with_traceback)
     message, trace = message:match("^(.-)\nstack traceback:"), trace or message
   end
   record.exc_type = exception.type or exception.code or "error"
-  record.exc_message = message
+  record.exc_message = cut(message, TEXT_MAX_BYTES)
   if not with_traceback then return end
-  record.exc_traceback = trace
-  local from = trace or message or ""
-  local file, line = from:match("([^%s:'\"]*[./][^%s:'\"]*):(%d+):")
-  if file then
-    local name = from:match("in [%w ]*'([^']+)'") or "?"
-    record.exc_origin = { file = file, line = math.tointeger(tonumber(line)), func = name }
-  end
+  record.exc_traceback = cut(trace, TRACE_MAX_BYTES)
+  record.exc_origin = origin_of((trace or message or ""):sub(1, TEXT_MAX_BYTES))
 end
+
+--- A text that stays on its line: nobody forges a line by what he sends.
+local function flat(text) return (text:gsub("%c", " ")) end
 
 local function as_text(record)
   local context = {}
   for _, key in ipairs(TEXT_CONTEXT) do
-    if record[key] ~= nil then context[#context + 1] = key .. "=" .. tostring(record[key]) end
+    if record[key] ~= nil then context[#context + 1] = key .. "=" .. flat(tostring(record[key])) end
   end
   local line = ("%s %s %s %s:%d %s - %s"):format(record.level, record.service, record.logger, record.pathname,
-    record.lineno, record.func, record.message)
+    record.lineno, record.func, flat(record.message))
   if #context > 0 then line = line .. " (" .. table.concat(context, ", ") .. ")" end
   local trace = record.exc_traceback or record.exc_message
   return trace and line .. "\n" .. trace or line
@@ -90,12 +106,12 @@ function Logger:write(level, message, context, exception, place)
   if type(place) ~= "table" then place = place_of(place or 2) end
   local record = {}
   for _, source in ipairs { self.context, context or {} } do
-    for key, value in pairs(source) do record[key] = value end
+    for key, value in pairs(source) do record[key] = cut(value, TEXT_MAX_BYTES) end
   end
   if exception then exception_fields(record, exception, self.traceback) end
   record.ts, record.level = timestamp(self.now(), self.utc), level
   record.service, record.logger = self.service, self.name
-  record.message, record.pathname, record.lineno = message, place.pathname, place.lineno
+  record.message, record.pathname, record.lineno = cut(message, TEXT_MAX_BYTES), place.pathname, place.lineno
   record.func, record.process, record.thread = place.func, self.process, self.thread
   self.sink((self.format == "text" and as_text(record) or as_json(record)) .. "\n")
 end

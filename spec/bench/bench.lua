@@ -19,6 +19,7 @@ local ALONE = {
   { name = "batch", module = "spec.bench.batch" },
   { name = "objects", module = "spec.bench.objects" },
   { name = "watch", module = "spec.bench.watch" },
+  { name = "bundles", module = "spec.bench.bundles" },
   { name = "wheels", module = "spec.bench.wheels" },
 }
 

@@ -1,9 +1,11 @@
 --- Bundles end to end: the client, two gateways, a worker of one slot, and what happens when parts of it are gone.
+local host = require "host"
 local http = require "host.http"
 local json = require "host.json"
 local fixture = require "spec.support.fixture"
 local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
+local tmp = require "spec.support.tmp"
 local workers = require "spec.support.worker"
 
 local TASKS = [[
@@ -89,6 +91,16 @@ describe("bundles", function()
     assert.truthy(answer:find("run is not pending approval", 1, true), answer)
   end)
 
+  it("run the example: a training run for each learning rate, and the best of them", function()
+    local text = assert(tmp.read(host.home .. "/flows/study.yaml"))
+    world:write("study_tasks.lua", assert(tmp.read(host.home .. "/flows/study_tasks.lua")))
+    local run_id = submit(text)
+    assert.equal(200, approve(one, run_id).status)
+    local best = world:wait(run_id, "COMPLETED").task_records.best.output
+    assert.equal(0.4, best.rate)
+    assert.equal(0.4, world:run(best.run_id).params.rate)
+  end)
+
   it("are rejected from the client, with the reason; a broken one is told by its lines", function()
     local run_id = submit(STUDY)
     local _, answer = client(one, "reject", run_id, "--reason", "too dear")
@@ -134,6 +146,9 @@ describe("bundles", function()
     open()
     world.server:restart()
     world:connect()
+    for _, gateway in ipairs { one, two } do
+      gateway:wait("/ready", function(a) return a.status == 200 end, "a gateway to be ready again")
+    end
     world:wait(child_id, "COMPLETED")
     assert.equal("seen", world:wait(run_id, "COMPLETED").task_records.run_child.output.outputs.wait)
   end)
@@ -143,9 +158,7 @@ describe("bundles", function()
     local worker = world.workers[1]
     worker:kill "sigkill"
     worker:wait()
-    local answer = one:wait("/health", function(a) return a.status == 200 end, "the gateway")
-    assert.equal(200, answer.status)
-    answer = one:fetch("/runs/" .. run_id .. "/cancel", { method = "POST" })
+    local answer = one:fetch("/runs/" .. run_id .. "/cancel", { method = "POST" })
     assert.equal(200, answer.status, answer.body)
     assert.equal("CANCELLING", world:run(child_id).status)
   end)

@@ -231,7 +231,9 @@ describe("the gateway's log", function()
       start { PYOCO_LOG_FORMAT = "TEXT" }
       gateway:fetch "/runs/none"
       gateway:fetch "/runs/none/watch"
-      process.wait_for(function() return gateway.process.stdout:find("(watch)", 1, true) end, 10000, "the lines")
+      gateway:fetch "/runs/a%0AERROR%20b/watch"
+      process.wait_for(function() return gateway.process.stdout:find("run_id=a ERROR b)", 1, true) end, 10000,
+        "the lines in\n" .. gateway.process.stdout)
       local out = gateway.process.stdout
       local ids = " %(err_id=ERR%-PYOCO%-0005, msg_id=MSG%-PYOCO%-0005, run_id=none%)\n"
       local start_of = "\nINFO pyoco%-server:http pyoco_server.http_api "

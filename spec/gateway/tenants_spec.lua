@@ -8,7 +8,8 @@ local runs = require "spec.support.runs"
 local web = require "spec.support.web"
 
 --- No key needed.
-local PUBLIC = { page = true, ready = true, version = true, ["schemas.flow"] = true }
+local PUBLIC = { page = true, ready = true, version = true, ["schemas.flow"] = true, openapi = true, docs = true,
+  redoc = true }
 
 --- A key needed, and the same for all tenants.
 local SHARED = {

@@ -1,31 +1,20 @@
 --- Objects written by us and read by another NATS client, and the other way round (npm's `nats`, development only).
 --- Where npm cannot install it, these are pending; the wire format itself is checked in objects_spec.lua.
 local crypto = require "host.crypto"
-local host = require "host"
 local json = require "host.json"
 local nats = require "host.nats"
 local jetstream = require "pyoco.nats.jetstream"
 local objects = require "pyoco.nats.objects"
 local rpc = require "pyoco.nats.rpc"
-local process = require "spec.support.process"
+local other_client = require "spec.support.object_peer"
 local support = require "spec.support.nats"
 local tmp = require "spec.support.tmp"
-
-local INSTALL_MS <const>, PEER_MS <const> = 120000, 30000
-
---- Why the other client is not there; nil when it is.
-local function missing_peer()
-  local started, make = pcall(process.spawn, "make", { "-s", "-C", host.home, "peer" })
-  if not started then return "make: " .. make end
-  make:wait(INSTALL_MS)
-  if make.code ~= 0 then return "npm's nats cannot be installed: " .. make.stderr:sub(1, 300) end
-end
 
 describe("pyoco.nats.objects and npm's nats", function()
   local server, dir, conn, store, fault
 
   setup(function()
-    fault = missing_peer()
+    fault = other_client.missing()
     server, dir = support.start(), tmp.dir()
     conn = assert(nats.connect { url = server.url })
     store = assert(objects.new(jetstream.new(rpc.blocking(conn)), "b"))
@@ -38,13 +27,7 @@ describe("pyoco.nats.objects and npm's nats", function()
   end)
 
   --- Runs a verb of object_peer.js and gives what it printed.
-  local function peer(...)
-    local node = process.spawn("node", { host.home .. "/spec/support/object_peer.js", host.home .. "/build/node",
-      server.url, "b", ... })
-    node:wait(PEER_MS)
-    assert.are.equal(0, node.code, node.stderr)
-    return json.decode(node.stdout)
-  end
+  local function peer(...) return other_client.run(server.url, "b", ...) end
 
   local function both_ways(name, body)
     it(name, function()

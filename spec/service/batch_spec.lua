@@ -183,8 +183,13 @@ describe("POST /runs/batch", function()
         local results = real(self, { firsts[1] })
         return { results[1], { message = "no reply", code = "timeout" } }
       end)
+      local said
+      local quiet = app.log
+      app.log = { warning = function(_, message) said = message end }
       local results = submit { { flow_name = "a" }, { flow_name = "b" } }
       assert.same({ "PENDING", "unavailable" }, codes(results))
+      assert.equal("submit batch: 1 of 2 runs could not be started: nats unavailable", said)
+      app.log = quiet
       assert.equal("nats unavailable: no reply", results[2].error.detail)
       once(app.store.runs, "create_many", function()
         return { { message = "gone", code = "unavailable" }, { message = "gone", code = "unavailable" } }

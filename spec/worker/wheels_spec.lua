@@ -81,6 +81,16 @@ describe("a worker with wheels", function()
     return list
   end
 
+  --- Waits for the process that installs a wheel, and stops it.
+  local function hold_up(worker, name)
+    process.wait_for(function()
+      for _, pid in ipairs(world:slots(worker)) do
+        local is_it = (tmp.read(("/proc/%d/cmdline"):format(pid)) or ""):find(name, 1, true)
+        if is_it and uv.kill(pid, "sigstop") == 0 then return true end
+      end
+    end, 10000, "the process that unpacks")
+  end
+
   it("installs at its start, before its first job, and says so as the contract has it", function()
     local name = put_hello("1.0", { "gpu", "default" })
     put_hello("0.9")
@@ -233,15 +243,24 @@ end))]] } }
     local worker = world:worker({ "--wheel-sync", "--wheel-sync-dir", dir .. "/wheels", "--wheel-install-timeout-sec",
       "1" }, { PYOCO_WHEEL_MAX_RATIO = "2000", PYOCO_WHEEL_SYNC_INTERVAL_SEC = INTERVAL })
     local name = put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(40000000) } }
-    process.wait_for(function()
-      for _, pid in ipairs(world:slots(worker)) do
-        local is_it = (tmp.read(("/proc/%d/cmdline"):format(pid)) or ""):find("a_slow", 1, true)
-        if is_it and uv.kill(pid, "sigstop") == 0 then return true end
-      end
-    end, 10000, "the process that unpacks")
+    hold_up(worker, "a_slow")
     put_hello "1.0"
     wait_installed "a-slow 1, hello 1.0"
     assert.truthy(worker.stdout:find("wheel install timed out: " .. name, 1, true), worker.stdout)
+  end)
+
+  it("can be stopped while its first round goes on; until that is over it shows as idle and takes no job", function()
+    put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(40000000) } }
+    local worker = process.host({ "worker.lua", "--nats-url", world.server.url, "--wheel-sync", "--task-path",
+      world.flows, "--worker-id", "w1" }, { env = { PYOCO_WHEEL_MAX_RATIO = "2000" }, cwd = dir })
+    hold_up(worker, "a_slow")
+    world:submit { flow_name = "none" }
+    assert.equal("IDLE", world.store.workers:get("w1").state)
+    worker:kill()
+    assert.equal(0, worker:wait())
+    assert.is_nil(worker.stdout:find("worker ready", 1, true))
+    assert.equal(1, world:queued())
+    world.store.js:purge(world.cfg.work_stream)
   end)
 
   it("finishes what a restart of NATS has cut off", function()
@@ -339,7 +358,7 @@ end))]] } }
     assert.equal("1.0", answer())
   end)
 
-  it("runs documents, Lua and C modules of wheels; its own folders come first", function()
+  it("runs documents with Lua, C modules and data of wheels; its own folders come first", function()
     local source, so = dir .. "/fast.c", dir .. "/fast.so"
     tmp.write(source, [[#include <lua.h>
 int luaopen_fast(lua_State *L);
@@ -348,18 +367,33 @@ int luaopen_fast(lua_State *L) { lua_pushinteger(L, 42); return 1; }]])
     cc:wait()
     assert.equal(0, cc.code, cc.stderr)
     put { name = "fast", version = "1", tag = require("pyoco.wheel.fit").native_tag(), files = {
-      ["fast.so"] = tmp.read(so), ["lib/quick.lua"] = "return { run = function() return require('fast') end }",
+      ["fast.so"] = tmp.read(so), ["lib/data.txt"] = "data beside it",
+      ["lib/quick.lua"] = [[
+local _, path = ...
+local file = io.open((path:gsub("[^/]*$", "data.txt")))
+return { run = function() return require("fast") end, data = function() return file:read("a") end }]],
       ["both.lua"] = "return { run = function() return 'the wheel' end }" } }
     world:write("both.lua", "return { run = function() return 'the folder' end }")
     start()
     wait_installed "fast 1"
-    local document = support.yaml("a >> b", { a = "lib.quick:run", b = "both:run" })
+    local document = support.yaml("a >> b >> c", { a = "lib.quick:run", b = "both:run", c = "lib.quick:data" })
     local run = world:wait(world:submit { workflow_yaml = document }, function(run)
       return run.status ~= "PENDING" and run.status ~= "RUNNING"
     end)
     uv.fs_unlink(world.flows .. "/both.lua")
     assert.equal("COMPLETED", run.status, run.error)
-    assert.same({ 42, "the folder" }, { run.task_records.a.output, run.task_records.b.output })
+    assert.same({ 42, "the folder", "data beside it" }, { run.task_records.a.output, run.task_records.b.output,
+      run.task_records.c.output })
+  end)
+
+  it("needs no folder of flows", function()
+    put_hello "1.0"
+    local got = process.run({ "worker.lua", "--nats-url", world.server.url, "--wheel-sync", "--run-once",
+      "--poll-timeout", "0.2" }, { cwd = dir })
+    assert.equal(0, got.code, got.stderr)
+    assert.truthy(got.stdout:find("wheel installed", 1, true), got.stdout)
+    assert.is_nil(got.stdout:find("no such folder", 1, true), got.stdout)
+    assert.truthy(uv.fs_stat(dir .. "/.pyoco/wheels/.installed.json"))
   end)
 
   it("keeps none when it is told not to, and says so", function()

@@ -10,6 +10,7 @@
  *       handler_timeout_ms   default 30000: a handler that runs longer is cut, 500
  *       max_uploads     large uploads at once, default 4; more are 503
  *       spool_dir       where they are kept while they arrive, default "/var/tmp"
+ *       continue_ms     default 4000: an upload that is being handled gets an interim answer that often, 4 times at most
  *       service         false: no service VM in this process; default true
  *       static_dir      folder under /static/
  *       runs_bucket     KV bucket whose changes { stream = "watch" } follows
@@ -32,7 +33,7 @@ typedef struct handle {
 } handle;
 
 static const char *const option_names[] = {"script", "boot", "host", "port", "threads", "vms", "max_body_bytes",
-                                           "request_timeout_ms", "heartbeat_ms", "handler_timeout_ms", "max_uploads",
+                                           "request_timeout_ms", "heartbeat_ms", "handler_timeout_ms", "max_uploads", "continue_ms",
                                            "spool_dir", "service", "static_dir",
                                            "runs_bucket", NULL};
 
@@ -92,6 +93,7 @@ static int l_httpd_serve(lua_State *L) {
     o.heartbeat_ms = (int)integer(L, "heartbeat_ms", 2000, 10, 60000);
     o.handler_timeout_ms = (int)integer(L, "handler_timeout_ms", 30000, 100, 3600000);
     o.max_uploads = (int)integer(L, "max_uploads", 4, 1, 64);
+    o.continue_ms = (int)integer(L, "continue_ms", 4000, 10, 60000);
     o.spool_dir = text(L, "spool_dir", "/var/tmp", NULL);
     lua_getfield(L, 1, "service");
     o.service = lua_isnil(L, -1) || lua_toboolean(L, -1);

@@ -24,6 +24,7 @@ typedef struct ph_httpd_options {
     int heartbeat_ms;        /* of quiet event streams */
     int handler_timeout_ms;  /* a handler that runs longer is cut: 500 */
     int max_uploads;         /* large uploads at once */
+    int continue_ms;         /* how often the client of an upload that is being handled hears from us */
     const char *spool_dir;   /* where they are kept while they arrive; copied */
     bool service;            /* whether this server runs the duties */
     const char *script;      /* borrowed, copied by the pool */

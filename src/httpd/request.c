@@ -19,7 +19,6 @@
  * starts that time anew. 100 is the one that every client skips; some bear only five. */
 #define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
 #define CONTINUES 4
-#define CONTINUE_MS 4000
 #define UPLOAD_VM_WAIT_MS 10000 /* the file is here already */
 #define UPLOAD_LIMIT_MS 1800000 /* what is stuck ends by itself, NATS having time limits of its own */
 
@@ -179,7 +178,7 @@ static int call_vm(ph_exchange *x, lua_CFunction fn) {
     ph_httpd *server = x->server;
     char *error = NULL;
     patience p = {.x = x, .left = CONTINUES};
-    ph_pool_long o = {.limit_ms = UPLOAD_LIMIT_MS, .tick_ms = CONTINUE_MS, .tick = say_continue, .tick_ctx = &p};
+    ph_pool_long o = {.limit_ms = UPLOAD_LIMIT_MS, .tick_ms = server->options.continue_ms, .tick = say_continue, .tick_ctx = &p};
     switch (x->upload ? ph_pool_call_long(server->pool, fn, x, UPLOAD_VM_WAIT_MS, &o, &error)
                       : ph_pool_call(server->pool, fn, x, VM_WAIT_MS, &error)) {
     case PH_POOL_OK:

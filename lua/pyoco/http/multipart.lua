@@ -55,6 +55,7 @@ end
 --- One part from its text, head and data.
 local function part_of(text)
   local head_end, data_start = text:find("\r\n\r\n", 1, true)
+  if text:find("^\r\n") then return M.part("") end -- it begins with the blank line: there are no headers
   if not head_end then return nil, "a part has no blank line after its headers" end
   local part, message = M.part(text:sub(1, head_end - 1))
   if part then part.data = text:sub(data_start + 1) end
@@ -85,6 +86,14 @@ function M.received(received)
   return parts
 end
 
+--- The end of a part that begins behind `at`. The blank line after its headers is no part of a boundary.
+local function next_boundary(body, delimiter, at)
+  local from, to = body:find(delimiter, at, true)
+  local _, blank = body:find("\r\n\r\n", at + 1, true)
+  if from and blank and to > blank then return body:find(delimiter, blank + 1, true) end
+  return from, to
+end
+
 --- Reads a multipart/form-data body.
 ---@param body string
 ---@param content_type string the request's header, with the boundary
@@ -100,7 +109,7 @@ function M.parse(body, content_type)
   if not at then return nil, "multipart body: its boundary does not occur", "invalid" end
   while body:sub(at + 1, at + 2) ~= "--" do
     local _, line_end = body:find("^[ \t]*\r\n", at + 1)
-    local next_start, next_end = body:find(delimiter, line_end or at + 1, true)
+    local next_start, next_end = next_boundary(body, delimiter, line_end or at + 1)
     if not line_end or not next_start then return nil, "multipart body: it ends within a part", "invalid" end
     if #parts == MAX_PARTS then return nil, "multipart body: more than 100 parts", "invalid" end
     local part, message = part_of(body:sub(line_end + 1, next_start - 1))

@@ -1,7 +1,5 @@
 --- The two ways to ask NATS something, as one function: rpc(subject, data, timeout_ms, headers).
 --- JetStream and KV are written once above it; what waits, a thread or a coroutine, is decided here.
-local err = require "pyoco.err"
-
 local M = {}
 
 --- rpc over a blocking-mode connection: the calling thread waits.
@@ -11,6 +9,7 @@ local M = {}
 ---@return fun(requests:table[], timeout_ms:integer|nil) many: requests { subject, data, headers } in flight together;
 ---gives a list of replies, each a message or { message, code }; or nil, message, code when nothing was sent
 function M.blocking(conn)
+  local err = require "pyoco.err" -- here: a slot's VM does without
   return function(subject, data, timeout_ms, headers)
     local reply, message, code = conn:request(subject, data, timeout_ms, headers)
     if reply then return reply end

@@ -160,7 +160,7 @@ local function do_later(app, caller, entries)
 end
 
 --- The answer; nil when NATS has kept every single run from being started.
-local function sum_up(entries)
+local function sum_up(app, entries)
   local results, accepted, unavailable = json.array {}, 0, 0
   for i, entry in ipairs(entries) do
     results[i] = entry.result
@@ -170,11 +170,15 @@ local function sum_up(entries)
   if unavailable > 0 and unavailable == #entries then
     return nil, entries[1].result.error.detail, "unavailable"
   end
+  if unavailable > 0 then
+    app.log:warning(("submit batch: %d of %d runs could not be started: nats unavailable"):format(unavailable,
+      #entries))
+  end
   return { results = results, accepted = accepted, refused = #entries - accepted }
 end
 
 --- Queues many runs of flows by their names. One that is refused does not keep the others.
----@param app table { store, config }
+---@param app table { store, config, log }
 ---@param caller table { tenant_id, api_key_id } or empty
 ---@param items table[] { value = request as submit.flow takes it, with idempotency_key } or { faults }
 ---@return table|nil { results = in order { run_id, status, bundle_hash[, replayed] } or { error = { code, detail } },
@@ -188,7 +192,7 @@ function M.submit(app, caller, items)
   publish_jobs(app, entries)
   mark_keys(app, entries)
   do_later(app, caller, entries)
-  return sum_up(entries)
+  return sum_up(app, entries)
 end
 
 return M

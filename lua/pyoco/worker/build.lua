@@ -3,6 +3,7 @@
 local json = require "host.json"
 local crypto = require "host.crypto"
 local task = require "host.task"
+local uv = require "luv"
 local engine = require "pyoco.engine"
 local canonical = require "pyoco.flow.canonical"
 local load = require "pyoco.flow.load"
@@ -84,10 +85,21 @@ function M.flow(job, document, roots, globals, resolver)
   return nil, message, "invalid"
 end
 
+--- Leaves the default folder out when it is not there: a worker that has its flows from wheels needs none.
+local function without_default(roots)
+  local default, kept = require("pyoco.config").row("task_path")[3], {}
+  for _, root in ipairs(roots) do
+    if root ~= default[1] or uv.fs_stat(root) then kept[#kept + 1] = root end
+  end
+  return kept
+end
+
 --- The Lua flows of the task roots, for the registry. A file that does not come to an end is given up.
 ---@param roots string[]
+---@param has_wheels boolean whether the worker installs wheels
 ---@return table { flows, errors }
-function M.list(roots)
+function M.list(roots, has_wheels)
+  if has_wheels then roots = without_default(roots) end
   local stop = async.after(LIST_MAX_SEC, task.cancel)
   local ok, list = engine.guard(load.list, roots)
   stop()

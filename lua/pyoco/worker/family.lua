@@ -69,18 +69,20 @@ local function look_at(self, child, snapshot)
   end
 end
 
---- Looks at all children that have been started, in one go. Never twice at once: asked meanwhile, it looks again.
-function Family:look()
-  self.is_asked = true
+--- Looks at a child, or at all that have been started, in one go. Never twice at once: asked meanwhile, it looks
+--- again.
+---@param one table|nil the child
+function Family:look(one)
+  for run_id, child in pairs(one and { [one.run_id] = one } or self.live) do
+    if child.is_started then self.asked[run_id] = child end
+  end
   if self.is_looking then return end
   self.is_looking = true
   self.go(function()
-    while self.is_asked and self.count > 0 do
-      self.is_asked = false
+    while next(self.asked) do
       local children, ids = {}, {}
-      for run_id, child in pairs(self.live) do
-        if child.is_started then children[#children + 1], ids[#ids + 1] = child, run_id end
-      end
+      for run_id, child in pairs(self.asked) do children[#children + 1], ids[#ids + 1] = child, run_id end
+      self.asked = {}
       local snapshots = self.store.runs:get_many(ids) -- trouble with NATS: the next poll looks again
       for i, child in ipairs(snapshots and children or {}) do
         if not child.is_over then look_at(self, child, snapshots[i]) end
@@ -127,7 +129,7 @@ end
 local function start(self, child, request)
   if not announce(self, child) or child.is_over then return end
   local subject = "pyoco.hint.done." .. child.run_id
-  child.hint = self.subscribe(subject, function() self:look() end)
+  child.hint = self.subscribe(subject, function() self:look(child) end)
   local ok, message = create(self, child, request)
   if child.is_over then
     if child.hint then child.hint:close() end
@@ -142,7 +144,7 @@ local function start(self, child, request)
     end)
   end
   self.stop_polling = self.stop_polling or self.every(self.cfg.spawn_poll_interval_sec, function() self:look() end)
-  self:look() -- an adopted one may have ended
+  self:look(child) -- an adopted one may have ended
 end
 
 --- Why a task may not spawn now; nil when it may. Each wish counts, whatever becomes of it.
@@ -226,7 +228,7 @@ function Family:close()
     if child.stop_timeout then child.stop_timeout() end
   end
   if self.stop_polling then self.stop_polling() end
-  self.live, self.count, self.stop_polling = {}, 0, nil
+  self.live, self.asked, self.count, self.stop_polling = {}, {}, 0, nil
 end
 
 --- The family of one run.
@@ -235,7 +237,7 @@ end
 ---  run is lost)
 ---@return table family: spawn, is_waiting, cancel, cancel_all, look, close
 function M.new(deps)
-  local self = setmetatable({ live = {}, count = 0, starting = 0, wishes = 0, known = {} }, Family)
+  local self = setmetatable({ live = {}, asked = {}, count = 0, starting = 0, wishes = 0, known = {} }, Family)
   for key, value in pairs(deps) do self[key] = value end
   local ids = self.image.child_run_ids
   for _, run_id in ipairs(type(ids) == "table" and ids or {}) do self.known[run_id] = true end

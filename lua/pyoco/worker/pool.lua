@@ -2,11 +2,11 @@
 --- supervisor's business; the frames themselves are described in worker/frames in docs/protocol and here:
 ---
 ---   to a slot    "B" boot text (first) · "R" a job: {seq, delivery, ack_wait_sec, max_deliver, clock_offset, roots
----                (of wheels)}, its message as body; or {list = true, roots}: list flows · 'C' cancel · 'D' delivered
----                again: {delivery}
+---                (of wheels)}, its message as body; or {list = true, roots (nil: no wheels)}: list flows ·
+---                'C' cancel · 'D' delivered again: {delivery}
 ---   from a slot  'I' ready · 'E' cannot work: {error} · 'T' heartbeat · 'L' is cancelling · 'S' {waits}: its run does
----                nothing but wait for child runs, or does again · 'N' nearly done: a next
----                job may be sent · 'F' finished: {outcome, error, run_id, ...} · 'W' flows: {flows, errors}
+---                nothing but wait for child runs, or does again · 'N' nearly done: a next job may be sent ·
+---                'F' finished: {outcome, error, run_id, ...} · 'W' flows: {flows, errors}
 local json = require "host.json"
 local slots = require "host.slots"
 

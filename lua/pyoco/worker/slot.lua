@@ -455,7 +455,7 @@ function M.prepare(spec)
   local function execute(head, body)
     head = json.decode(head)
     self.roots = build.roots(boot.cfg.task_path, head.roots)
-    if head.list then return say("W", build.list(self.roots)) end
+    if head.list then return say("W", build.list(self.roots, head.roots ~= nil)) end
     self:connect()
     self.head, self.ours = head, { seq = head.seq, delivery = head.delivery }
     self.now = function() return clock.wall() + head.clock_offset end

@@ -155,7 +155,7 @@ function supervisor:list_flows()
   if not key or not self.board:pause(key) then return end
   self.listed_at = clock.monotonic()
   self.listing = self:wheel_set()
-  self.pool:send(key, "R", { list = true, roots = self.listing.roots })
+  self.pool:send(key, "R", { list = true, roots = self.wheels and self.listing.roots })
 end
 
 --- The list has come: the registry shows it; each file that does not load is logged, once for each of its errors.
