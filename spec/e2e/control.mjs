@@ -4,6 +4,13 @@ import assert from "node:assert/strict";
 const VIEWS = ["runs", "submit", "workers", "queues", "schedules", "wheels", "dlq"];
 const FLOW = 'version: 1\nflow:\n  graph: one >> two\n  defaults: { x: 1 }\ntasks:\n  one: { callable: "zoo_tasks:nap" }\n  two: { callable: "zoo_tasks:nap" }\n';
 
+const BUNDLE = `version: 1
+workflows:
+  main: { flow: { graph: prep >> run_child }, tasks: { prep: { callable: "zoo_tasks:nap" }, run_child: { spawn: trial } } }
+  trial: { flow: { graph: wait }, tasks: { wait: { callable: "zoo_tasks:nap" } } }
+submit: { entry_workflow: main, inputs: {} }
+`;
+
 // Faults that axe finds, the serious ones: none may be.
 async function check(page, need, where) {
   await page.evaluate(need("axe-core").source);
@@ -79,7 +86,7 @@ export const scenarios = [
     await open("#/queues");
     const line = page.locator("tr", { hasText: "lonely" });
     await line.getByText("no worker has this tag").waitFor();
-    assert.equal(await page.locator(".plot").count(), 4);
+    assert.equal(await page.locator(".plot").count(), 5);
     await shot("queues");
     await line.getByRole("link", { name: "lonely" }).click();
     await page.waitForURL(/#\/runs\?tag=lonely/);
@@ -136,6 +143,53 @@ export const scenarios = [
     await page.waitForURL(/#\/runs\//);
     await page.locator(".run-state").getByText("Failed").waitFor();
     await page.getByText("Again after").waitFor();
+  } },
+
+  { name: "takes a bundle, waits for an approval with a comment, and links parent and child", async run({ page, open, shot }) {
+    await open("#/submit");
+    const editor = page.getByRole("textbox", { name: /Document/ });
+    await editor.fill(BUNDLE);
+    await page.getByText("someone will have to approve it").waitFor();
+    await page.getByLabel("Flow name").waitFor({ state: "hidden" });
+    await page.getByRole("button", { name: "Run" }).first().click();
+    await page.waitForURL(/#\/runs\//);
+    await page.locator(".run-state").getByText("Needs approval").waitFor();
+    await page.getByText("It waits for someone to approve it").waitFor();
+    await page.getByRole("button", { name: "Approve" }).click();
+    await page.getByRole("dialog").getByRole("textbox").fill("looks good");
+    await page.getByRole("dialog").getByRole("button", { name: "Approve" }).click();
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    await page.getByText("looks good").waitFor();
+    await page.locator(".graph-node", { hasText: "run_child" }).click();
+    await shot("bundle");
+    await page.locator(".task li").getByRole("link").click();
+    await page.getByRole("heading", { name: "trial" }).waitFor();
+    await page.getByText("Parent").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Run again" }).count(), 0);
+  } },
+
+  { name: "rejects a run that waits for approval, with the reason", async run({ page, open, api }) {
+    const body = new FormData();
+    body.append("bundle", new Blob([BUNDLE]), "bundle.yaml");
+    const { run_id: id } = await api("POST", "/runs/bundle", body);
+    await open(`#/runs/${id}`);
+    await page.getByRole("button", { name: "Reject" }).click();
+    await page.getByRole("dialog").getByRole("textbox").fill("too dear");
+    await page.getByRole("dialog").getByRole("button", { name: "Reject" }).click();
+    await page.locator(".run-state").getByText("Cancelled").waitFor();
+    await page.getByText("too dear").waitFor();
+  } },
+
+  { name: "says when the connection is lost, and heals", async run({ page, context, open, api, shot }) {
+    await open("#/runs");
+    await page.locator(".run-row").first().waitFor();
+    await context.setOffline(true);
+    await page.getByText("No connection; trying again").waitFor({ timeout: 15000 });
+    await shot("offline");
+    await context.setOffline(false);
+    await page.getByText("No connection; trying again").waitFor({ state: "hidden", timeout: 15000 });
+    const { run_id: id } = await api("POST", "/runs", { flow_name: "nap", params: { sec: 0 } });
+    await page.locator(".run-row", { hasText: id.slice(0, 8) }).waitFor({ timeout: 15000 });
   } },
 
   { name: "speaks Japanese, and remembers it", async run({ page, open, shot }) {

@@ -48,9 +48,22 @@ local function scenario_files()
   return list
 end
 
+--- A key of the tenant "team", made by the operator's command.
+local function key_of(world)
+  local made = process.run { "admin.lua", "--nats-url", world.server.url, "api-key", "create", "--tenant", "team" }
+  return assert(json.decode(made.stdout), made.stderr).api_key
+end
+
+--- What a file's gateway and browser need beside the usual: fn(world) -> the gateway's variables, the browser's.
+local NEEDS = {
+  ["auth.mjs"] = function(world)
+    return { PYOCO_HTTP_AUTH_MODE = "api_key" }, { E2E_KEY = key_of(world) }
+  end,
+}
+
 --- Runs run.mjs and gives what it says, line by line.
-local function node(...)
-  local child = process.spawn("node", { "spec/e2e/run.mjs", ... }, { cwd = host.home })
+local function node(env, ...)
+  local child = process.spawn("node", { "spec/e2e/run.mjs", ... }, { cwd = host.home, env = env })
   child:wait(FILE_MS)
   local lines = { said = child.stdout .. child.stderr }
   for line in child.stdout:gmatch "[^\n]+" do
@@ -79,9 +92,12 @@ describe("the dashboard", function()
       lazy_setup(function()
         world = support.world()
         for name, text in pairs(FLOWS) do world:write(name, text) end
-        gateway = gateways.start { nats_url = world.server.url, env = { PYOCO_DASHBOARD_LANG = "en" } }
         world:worker { "--slots", "2", "--tags", "default,gpu" }
-        local lines = node("spec/e2e/" .. file, gateway.url, "build/screenshots")
+        local env, browser_env = {}, nil
+        if NEEDS[file] then env, browser_env = NEEDS[file](world) end
+        env.PYOCO_DASHBOARD_LANG = "en"
+        gateway = gateways.start { nats_url = world.server.url, env = env }
+        local lines = node(browser_env, "spec/e2e/" .. file, gateway.url, "build/screenshots")
         results, said = {}, lines.said
         for _, result in ipairs(lines) do results[result.name] = result end
       end)
@@ -90,7 +106,7 @@ describe("the dashboard", function()
         world:stop()
       end)
 
-      for _, scenario in ipairs(node("spec/e2e/" .. file)) do
+      for _, scenario in ipairs(node(nil, "spec/e2e/" .. file)) do
         it(scenario.name, function()
           local result = results[scenario.name]
           assert.is_truthy(result, said)

@@ -103,6 +103,21 @@ describe("wheels", function()
     assert(store.js:publish(metas.subject("pyoco_wheels", NAME), assert(metas.encode(info.stored)),
       { headers = { ["Nats-Rollup"] = "sub" } }))
     assert.same({ "a", "b" }, gateway:fetch("/wheels").json[1].tags)
+    for _, chunk_size in ipairs { 1, 700, 900000 } do
+      local piece = bytes:sub(1, chunk_size == 1 and 100 or nil):rep(chunk_size > 700 and 8 or 1)
+      assert(objects:put("chunks.whl", piece, { chunk_size = chunk_size }))
+      assert.is_true(gateway:fetch("/wheels/chunks.whl").body == piece)
+    end
+    local n = 0
+    assert(objects:put("chunks.whl", function() -- chunks of others stand between its own
+      n = n + 1
+      for i = 1, n % 3 do assert(objects:put(("other%d.whl"):format(i), "x")) end
+      return n <= 60 and ("%04d"):format(n) or nil
+    end, { chunk_size = 4 }))
+    local interleaved = gateway:fetch("/wheels/chunks.whl").body
+    assert.equal(240, #interleaved)
+    for i = 1, 60 do assert.equal(("%04d"):format(i), interleaved:sub(4 * i - 3, 4 * i)) end
+    for _, name in ipairs { "chunks.whl", "other1.whl", "other2.whl" } do assert(objects:delete(name)) end
 
     local config = assert(store.js:stream_info("OBJ_pyoco_wheels")).config
     config.allow_direct = false
@@ -181,6 +196,19 @@ describe("wheels", function()
     assert.equal(200, answer.status, answer.body)
     local event = locked:fetch("/wheels/history?limit=1", { headers = { ["x-api-key"] = key } }).json[1]
     assert.same({ tenant_id = "acme", api_key_id = key_id }, event.actor)
+  end)
+
+  it("that do not fit into the bucket are 503 and leave nothing behind", function()
+    local config = assert(store.js:stream_info("OBJ_pyoco_wheels")).config
+    config.max_bytes = 300000
+    assert(store.js:stream_update(config))
+    local answer = upload(NAME, crypto.random(500000))
+    config.max_bytes = -1
+    assert(store.js:stream_update(config))
+    assert.equal(503, answer.status)
+    assert.truthy(answer.json.detail:find("maximum bytes exceeded", 1, true), answer.body)
+    assert.equal(0, chunks())
+    assert.same({}, names())
   end)
 
   it("are gone after DELETE, and say who did it", function()

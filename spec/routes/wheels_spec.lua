@@ -4,6 +4,7 @@ local json = require "host.json"
 local fixture = require "spec.support.fixture"
 local gateway_app = require "spec.support.gateway_app"
 local tmp = require "spec.support.tmp"
+local service = require "pyoco.service.wheel"
 local builder = require "pyoco.wheel.build"
 
 local NAME = "demo_ext-0.1.0-py3-none-any.whl"
@@ -201,6 +202,20 @@ describe("routes.wheels", function()
       end
       assert.equal(200, upload(NAME).status)
     end)
+  end)
+
+  it("is not stored when the file is no more what arrived, or cannot be read", function()
+    local dir = tmp.dir()
+    finally(function() tmp.remove(dir) end)
+    local path = tmp.write(dir .. "/spooled", "other bytes")
+    for _, case in ipairs { path, dir, dir .. "/missing" } do
+      local done, message, code = service.upload(app, {}, { replace = true, source = {},
+        file = { filename = NAME, size = 9, path = case, sha256 = crypto.sha256 "the bytes" } })
+      assert.is_nil(done)
+      assert.equal("internal", code, message)
+    end
+    assert.same({}, names())
+    assert.equal("[]", app:simulate({ path = "/wheels/history" }).body)
   end)
 
   describe("history", function()

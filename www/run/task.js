@@ -1,7 +1,7 @@
 // One task of a run: what went in, what came out, what it said, and where it failed in the flow's own source.
 import { get, runPage, runPath, text as readText } from "../lib/api.js";
 import { h, put } from "../lib/dom.js";
-import { bytes, duration, time } from "../lib/format.js";
+import { bytes, duration, shortId, time } from "../lib/format.js";
 import { texts } from "../lib/i18n.js";
 import { badge } from "../lib/status.js";
 import { stateOf } from "./graph.js";
@@ -64,23 +64,23 @@ function log(runId, name, record) {
   return [h("h4", null, t("log")), place, whole];
 }
 
-const runLink = (id) => h("li", null, h("a", { href: runPage(id) }, h("code", null, id)));
+const child = (one) => h("li", null, h("a", { href: runPage(one.run_id) }, h("code", null, shortId(one.run_id))), " ", badge(one.status));
 
-// { node, show(name, snapshot, graph, source) }. Nothing is drawn anew while what it shows has not changed, so that a
+// { node, show(name, snapshot, graph, source, relations) }. Nothing is drawn anew while what it shows has not changed, so that a
 // selection in a log stays.
 export function taskView(runId) {
   const node = h("section", { class: "card task", "aria-live": "off" }, h("p", { class: "empty" }, t("pick")));
   let drawn = "";
 
-  function show(name, snapshot, graph, source) {
+  function show(name, snapshot, graph, source, relations) {
     const record = snapshot.task_records?.[name] ?? {};
     const one = graph?.nodes.find((other) => other.name === name);
     const origin = graph?.origins?.[name];
-    const key = JSON.stringify([name, record, snapshot.tasks?.[name], Boolean(source), Boolean(graph)]);
+    const children = (relations?.children ?? []).filter((other) => other.spawned_from_task === name);
+    const key = JSON.stringify([name, record, snapshot.tasks?.[name], Boolean(source), Boolean(graph), children]);
     if (key === drawn) return;
     drawn = key;
     const attempts = record.attempts ?? [];
-    const children = record.child_run_ids ?? [];
     const line = lineOf(record, origin, source);
     put(node, h("h3", null, name, " ", badge(stateOf(record, snapshot.tasks?.[name]))),
       h("dl", { class: "facts" }, fact(t("started"), time(record.started_at)), fact(t("took"), duration(record.duration_ms != null ? record.duration_ms / 1000 : null)),
@@ -89,7 +89,7 @@ export function taskView(runId) {
       record.error && source && line && [h("h4", null, `${t("source")}, ${t("line", { n: line })}`), sourceLines(source, line)],
       attempts.length > 0 && [h("h4", null, t("attempts")), h("ol", null, attempts.map((try_) => h("li", null,
         `${time(try_.started_at)}: `, h("span", { class: try_.error ? "bad" : "" }, try_.error ?? ""))))],
-      children.length > 0 && [h("h4", null, t("children")), h("ul", null, children.map(runLink))],
+      children.length > 0 && [h("h4", null, t("children")), h("ul", null, children.map(child))],
       output(runId, name, record),
       Object.keys(record.inputs ?? {}).length > 0 && [h("h4", null, t("inputs")), pretty(record.inputs)],
       Object.keys(record.artifacts ?? {}).length > 0 && [h("h4", null, t("artifacts")), pretty(record.artifacts)],

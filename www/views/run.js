@@ -34,7 +34,7 @@ const WORKERS_AFTER_MS = 1500;
 const fact = (label, value) => (value === "" || value == null || value === false ? null : [h("dt", null, label), h("dd", null, value)]);
 const link = (id) => h("a", { href: runPage(id) }, h("code", null, shortId(id)));
 
-function relations(snapshot) {
+function relationFacts(snapshot) {
   const { parent_run_id: parent, root_run_id: root, run_id: id, child_run_ids: children = [], schedule_id: schedule } = snapshot;
   return h("dl", { class: "facts" }, fact(t("parent"), parent && link(parent)), fact(t("root"), root && root !== id && root !== parent && link(root)),
     fact(t("children"), children?.length ? h("span", { class: "links" }, children.map(link)) : null),
@@ -47,7 +47,7 @@ function relations(snapshot) {
 }
 
 export function show([runId], first) {
-  let snapshot, graph, source, offset = 0, picked = first.task, closed = false, workersTimer;
+  let snapshot, graph, source, relatives, relativesKey, offset = 0, picked = first.task, closed = false, workersTimer;
 
   const state = h("span", { class: "run-state", role: "status" });
   const title = h("h1");
@@ -102,10 +102,10 @@ export function show([runId], first) {
     drawnGraph?.pick(picked);
     timeline.update(snapshot, graph, now());
     const failed = Object.entries(snapshot.tasks ?? {}).find(([, one]) => one === "FAILED")?.[0];
-    if (picked ?? failed) task.show(picked ?? failed, snapshot, graph, source);
+    if (picked ?? failed) task.show(picked ?? failed, snapshot, graph, source, relatives);
     const text = JSON.stringify(snapshot.params ?? {}, null, 2);
     if (params.textContent !== text) params.textContent = text;
-    put(related, relations(snapshot));
+    put(related, relationFacts(snapshot));
     relatedTitle.hidden = related.hidden = !related.firstChild.firstChild;
     drawHint();
   }
@@ -144,10 +144,20 @@ export function show([runId], first) {
     draw();
   }
 
+  // Which task started which child, read again when there are more of them or the run has ended.
+  async function loadRelatives() {
+    const key = `${snapshot.child_run_ids?.length ?? 0} ${isTerminal(snapshot.status)}`;
+    if (!snapshot.child_run_ids?.length || key === relativesKey) return;
+    relativesKey = key;
+    relatives = await get(runPath(runId, "/relations")).catch(() => undefined);
+    draw();
+  }
+
   function take(next) {
     snapshot = next;
     draw();
     loadGraph();
+    loadRelatives();
     if (isTerminal(next.status)) stream.close();
   }
 

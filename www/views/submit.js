@@ -115,7 +115,7 @@ export function show() {
       const graph = answer.graph ?? Object.values(answer.workflows ?? {})[0]?.graph;
       drawFaults([], answer.warnings ?? []);
       state.textContent = [t("fine", { n: graph?.nodes?.length ?? "?" }), answer.entry_workflow ? t("bundle", { entry: answer.entry_workflow }) : "",
-        answer.approval_required ? t("approval") : ""].join(" ");
+        answer.requires_approval ? t("approval") : ""].join(" ");
       state.className = "good";
       if (graph) {
         const view = graphView(graph, () => {});

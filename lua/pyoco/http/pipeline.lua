@@ -176,7 +176,6 @@ end
 
 local function run(app, req)
   local row = req.row
-  err.take_cause()
   local value, message, code, detail = row.run(app, req)
   if response.is(value) then return value end
   if value ~= nil then return response.json(value) end
@@ -234,6 +233,7 @@ end
 ---@param req table made by M.request
 ---@return table response
 function M.run(app, req)
+  err.take_cause() -- of a request before
   for _, step in ipairs(app.steps) do
     local answer = step[2](app, req)
     if answer then return answer end

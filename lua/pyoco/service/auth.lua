@@ -8,6 +8,7 @@
 local clock = require "host.clock"
 local crypto = require "host.crypto"
 local shared = require "host.shared"
+local err = require "pyoco.err"
 local fault = require "pyoco.service.fault"
 local keys = require "pyoco.service.keys"
 
@@ -46,7 +47,8 @@ local function record_of(app, key_id)
   local bytes, message, code = app.store.keys:get_raw(key_id)
   if bytes then return bytes end
   if code == "not_found" or code == "invalid" then return false end
-  app.log:event("nats", "auth failed: nats unavailable", { api_key_id = key_id }, { type = code, message = message })
+  app.log:event("nats", "auth failed: nats unavailable", { api_key_id = key_id },
+    err.take_cause() or { type = code, message = message })
   return fault.of_store(message, code)
 end
 

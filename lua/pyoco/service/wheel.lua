@@ -107,13 +107,18 @@ local function store(app, request, tags, sha256)
     local why
     reading, why = io.open(file.path, "rb")
     if not reading then return nil, "the upload cannot be read back: " .. why, "internal" end
-    source = function(size) return reading:read(size) end
+    source = function(size)
+      local bytes, problem = reading:read(size)
+      return bytes, problem, problem and "internal"
+    end
   end
   local made, message, code = app.store.wheels:create(file.filename, source, { tags = tags, sha256 = sha256 })
   if reading then reading:close() end
-  if made then return made end
   if code == "conflict" then return nil, EQUAL, code end
-  return fault.of_store(message, code)
+  if not made then return fault.of_store(message, code) end
+  if made.sha256 == sha256 then return made end
+  app.store.wheels:delete(made.name, made.nuid)
+  return nil, ("the upload changed on this gateway's disk: SHA-256 %s, then %s"):format(sha256, made.sha256), "internal"
 end
 
 --- POST /wheels.
@@ -126,7 +131,7 @@ end
 ---@return string|nil code "invalid" | "too_large" | "conflict" | "unavailable"
 function M.upload(app, caller, request)
   local wheel, tags, code = check(app, request)
-  if not wheel then return nil, tags, code end
+  if not wheel then return nil, tags, code end -- then the second is the message
   local stored, ok, made, message
   stored, message, code = app.store.wheels:list()
   if not stored then return fault.of_store(message, code) end

@@ -1,0 +1,49 @@
+// The dashboard of a gateway that wants API keys. E2E_KEY: one that is valid.
+import assert from "node:assert/strict";
+
+const KEY = process.env.E2E_KEY;
+
+async function enter(page, key) {
+  await page.getByRole("button", { name: /^API key/ }).click();
+  await page.getByRole("dialog").getByLabel("API key").fill(key);
+  await page.getByRole("dialog").getByRole("button", { name: "Use" }).click();
+}
+
+export const scenarios = [
+  { name: "says that a key is needed, and which key is wrong, in plain words", async run({ page, open, shot }) {
+    await open("#/runs");
+    await page.getByText("This gateway wants an API key.").first().waitFor();
+    await shot("auth");
+    await enter(page, "pyoco_0123456789abcdef.0123456789abcdef0123");
+    await page.getByText("The API key is not valid").first().waitFor();
+    await open("#/workers");
+    await page.getByText("The API key is not valid").first().waitFor();
+  } },
+
+  { name: "keeps the key for the session, never in a URL, and follows runs with it", async run({ page, open, url }) {
+    const urls = [];
+    page.on("request", (request) => urls.push(request.url()));
+    await open("#/submit");
+    await enter(page, KEY);
+    await page.getByText("It is fine: 4 tasks.").waitFor();
+    const form = page.locator("form", { hasText: "by its name" });
+    await form.getByLabel("Name").fill("nap");
+    await form.getByLabel("Parameters").fill('{"sec": 0.2}');
+    await form.getByRole("button", { name: "Run" }).click();
+    await page.waitForURL(/#\/runs\//);
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    await page.reload();
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    for (const view of ["runs", "workers", "queues", "schedules", "wheels", "dlq"]) {
+      await open(`#/${view}`);
+      await page.locator("main > *").first().waitFor();
+      await page.waitForTimeout(200);
+      assert.equal(await page.getByText("wants an API key").count(), 0, view);
+    }
+    const secret = KEY.split(".")[1];
+    assert.ok(urls.length > 5);
+    assert.deepEqual(urls.filter((one) => one.includes(secret)), []);
+    assert.equal(await page.evaluate((text) => JSON.stringify({ ...localStorage }).includes(text), secret), false);
+    assert.ok(url);
+  } },
+];
