@@ -54,6 +54,8 @@ docs: build ## write what is generated: docs/reference/, the pictures and record
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
 	@$(HOST) -e 'io.write(require("pyoco.flow.schema").text())' > docs/reference/flow.schema.json
 	@$(HOST) -e 'io.write(require("pyoco.flow.options_doc").markdown())' > docs/reference/flow-options.md
+	@mkdir -p docs/protocol
+	@$(HOST) -e 'io.write(require("pyoco.gateway").openapi())' > docs/protocol/openapi.json
 	@$(HOST) spec/support/write_guides.lua
 
 help: ## this list
