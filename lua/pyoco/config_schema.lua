@@ -229,9 +229,6 @@ local sections = {
   },
 }
 
---- Variables of the reference whose features come later: known, accepted, and said to have no effect.
-local later = {}
-
 --- Rules over two options: { the fault's variable, test(cfg) -> true when fine, what to do }.
 local checks = {
   { "PYOCO_DLQ_SUBJECT_PREFIX",
@@ -248,4 +245,4 @@ local checks = {
     "is 0; set -1 for no limit, or 1 and more" },
 }
 
-return { sections = sections, later = later, checks = checks }
+return { sections = sections, checks = checks }
