@@ -249,6 +249,23 @@ submit: {entry_workflow: main, inputs: {%s}}
     world:wait_settled()
   end)
 
+  it("move to another worker with their children when theirs stops", function()
+    local gate = file()
+    local first = world:worker({ "--tags", "moving", "--worker-id", "m1", "--drain-sec", "0.1" })
+    local run_id = submit(bundle { spawn = ", inputs: {file: " .. gate .. "}" },
+      { tag = "moving", tags = json.array { "moving" } })
+    local child = child_of(run_id)
+    first:kill "sigterm"
+    first:wait()
+    for _, id in ipairs { run_id, child.run_id } do assert.equal("PENDING", world:run(id).status) end
+    local second = world:worker({ "--tags", "moving", "--worker-id", "m2" })
+    touch(gate)
+    local parent = world:wait(run_id, "COMPLETED")
+    assert.same({ child.run_id }, { table.unpack(parent.child_run_ids) })
+    world:wait_settled()
+    second:stop()
+  end)
+
   it("end a child whose parent was cancelled before anybody found it", function()
     local parent_id = submit(bundle {}, { status = "CANCELLED", end_time = 1 })
     local child = run_bundle.child(world:run(parent_id), { run_id = crypto.uuid4(), workflow = "trial",
