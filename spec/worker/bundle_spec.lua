@@ -276,11 +276,17 @@ submit: {entry_workflow: main, inputs: {%s}}
       child_graph = "nap >> count", inputs = "texts: [a, bb, ccc]" }
     local ids = {}
     for i = 1, 6 do ids[i] = submit(text, { tag = "strong", tags = json.array { "strong" } }) end
+    local dead
     for _ = 1, 8 do
-      process.wait_for(function() return #world:slots(strong) >= 2 end)
-      local slots = world:slots(strong)
-      uv.kill(slots[math.random(#slots)], "sigkill")
-      clock.sleep(0.03)
+      local slots = process.wait_for(function() -- the last one was noticed, and replaced
+        local now = world:slots(strong)
+        for _, pid in ipairs(now) do
+          if pid == dead then return false end
+        end
+        return #now >= 2 and now
+      end)
+      dead = slots[math.random(#slots)]
+      uv.kill(dead, "sigkill")
     end
     for _, id in ipairs(ids) do
       local parent, counts = world:wait(id, "COMPLETED"), {}
