@@ -40,6 +40,18 @@ local function is_asking(supervisor)
   return false
 end
 
+--- Looks for other wheels before a job is asked for, once the interval has passed. What goes wrong stands in the
+--- worker's record; it keeps no job waiting for good.
+local function sync_wheels(self)
+  local wheels = self.supervisor.wheels
+  if not wheels or clock.monotonic() < self.sync_at then return end
+  self.sync_at = clock.monotonic() + self.supervisor.cfg.wheel_sync_interval_sec
+  local function is_over() return not wheels.is_busy end
+  turn_until(is_over, math.huge) -- a round that rested since the last call: what it has read is old
+  async.go(function() wheels:sync() end)
+  turn_until(is_over, math.huge)
+end
+
 --- Waits for one job of any of the tags and runs it to its end. A run that waits for nothing is not cut off by the
 --- timeout: that is only for the job to come.
 ---@param timeout_sec number|nil default 1.0
@@ -49,6 +61,7 @@ end
 function Worker:run_once(timeout_sec)
   local supervisor = self.supervisor
   if not supervisor then error("run_once: the worker is closed", 2) end
+  sync_wheels(self)
   self.settled = nil
   local deadline = clock.monotonic() + (timeout_sec or 1.0)
   supervisor.quota = 1
@@ -123,7 +136,7 @@ local function start(self, cfg, options, log, deadline)
   turn_until(function() return started or message end, deadline)
   if not started then return nil, message or "NATS does not answer in time", code or "timeout" end
   self.supervisor = started
-  started.quota = 0
+  started.quota, self.sync_at = 0, clock.monotonic() + cfg.wheel_sync_interval_sec
   if turn_until(function() return started.board:idle_slot() end, deadline) then
     turn_until(function() return started.is_ready end, deadline) -- its wheels may take longer; then it goes without
     return true
