@@ -13,7 +13,7 @@ local program = require "pyoco.worker.program"
 local M = {}
 
 local CONNECT_TIMEOUT_SEC = 10
-local END_OF_PULL_SEC = 0.1 -- how much later than its time the end of a pull may come
+local END_OF_PULL_SEC = 0.5 -- how much later than its time the end of a pull may come
 local MIN_PULL_SEC = 0.01
 
 local Worker = {}
@@ -30,14 +30,6 @@ local function turn_until(condition, deadline)
     uv.run("nowait")
   end
   return condition()
-end
-
---- Whether pulls are still out.
-local function is_asking(supervisor)
-  for _, tag in ipairs(supervisor.tags) do
-    if supervisor.pulls:outstanding(tag) > 0 then return true end
-  end
-  return false
 end
 
 --- Looks for other wheels before a job is asked for, once the interval has passed. What goes wrong stands in the
@@ -73,7 +65,7 @@ function Worker:run_once(timeout_sec)
     return self.settled or supervisor.quota <= 0
   end, deadline)
   if supervisor.quota > 0 then -- the last moment: what the server has sent already is taken
-    turn_until(function() return supervisor.quota <= 0 or not is_asking(supervisor) end,
+    turn_until(function() return supervisor.quota <= 0 or not supervisor:ask_no_more() end,
       clock.monotonic() + END_OF_PULL_SEC)
   end
   if supervisor.quota <= 0 then turn_until(function() return self.settled end, math.huge) end
