@@ -6,6 +6,7 @@
 #include "nats.h"
 #include "shared.h"
 #include "tail.h"
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@ struct rm_model {
     pthread_cond_t filled, drained, written;
     ph_row *head, **end;
     size_t queued_rows, queued_bytes;
+    bool has_turn;               /* one of them begins or ends the warming */
     double queued_at;            /* when the first of them came */
     uint64_t pushed, done;       /* revisions queued and committed */
     uint64_t wanted;             /* somebody waits for this one: commit at once */
@@ -95,7 +97,9 @@ static void push(rm_model *m, ph_row *row) {
     m->stats.writes++;
     if (row->kind == PH_ROW_PUT || row->kind == PH_ROW_DELETE)
         m->pushed = row->revision;
-    if (m->queued_rows == 1 || m->queued_rows == BATCH_ROWS)
+    else
+        m->has_turn = true;
+    if (m->queued_rows == 1 || m->queued_rows == BATCH_ROWS || m->has_turn)
         pthread_cond_signal(&m->filled);
     pthread_mutex_unlock(&m->lock);
 }
@@ -127,6 +131,8 @@ void rm_wrote(rm_model *m, uint64_t revision) {
 
 /* Until when changes are collected; with the lock. The first after a pause is written at once. */
 static double batch_until(const rm_model *m) {
+    if (m->is_warming)
+        return m->queued_at + BATCH_SEC; /* a wake-up for each row would cost as much as the row */
     bool is_asked = now() - m->asked_at < ASKED_SEC || ph_feed_is_read();
     return is_asked ? m->committed_at + BATCH_SEC : m->queued_at + LAZY_SEC;
 }
@@ -139,7 +145,7 @@ static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
     while (!m->stopping && !m->head && wait_until(&m->filled, &m->lock, idle))
         ;
     double until = batch_until(m);
-    while (m->head && !m->stopping && !m->is_warming && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
+    while (m->head && !m->stopping && !m->has_turn && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
            wait_until(&m->filled, &m->lock, until))
         ;
     ph_row *rows = m->stopping ? NULL : m->head;
@@ -147,48 +153,12 @@ static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
         m->head = NULL;
         m->end = &m->head;
         m->queued_rows = m->queued_bytes = 0;
+        m->has_turn = false;
         *through = m->pushed;
         pthread_cond_broadcast(&m->drained);
     }
     pthread_mutex_unlock(&m->lock);
     return rows;
-}
-
-static void free_rows(ph_row *rows) {
-    for (ph_row *next; rows; rows = next) {
-        next = rows->next;
-        ph_row_free(rows);
-    }
-}
-
-/* Takes out the changes of a run that a later one replaces: half of what a short run writes. */
-static ph_row *keep_newest(ph_row *rows) {
-    enum { PLACES = 2048 };
-    ph_row *seen[PLACES] = {0}, *newest = NULL, *reversed = NULL;
-    for (ph_row *next; rows; rows = next) { /* the newest first */
-        next = rows->next;
-        rows->next = reversed;
-        reversed = rows;
-    }
-    int n = 0;
-    for (ph_row *row = reversed, *next; row; row = next) {
-        next = row->next;
-        uint32_t h = 2166136261u;
-        for (const char *c = row->key ? row->key : ""; *c; c++)
-            h = (h ^ (unsigned char)*c) * 16777619u;
-        h %= PLACES;
-        while (row->key && seen[h] && strcmp(seen[h]->key, row->key) != 0)
-            h = (h + 1) % PLACES;
-        if (row->key && seen[h]) {
-            ph_row_free(row);
-            continue;
-        }
-        if (row->key && n < PLACES / 2 && ++n)
-            seen[h] = row;
-        row->next = newest;
-        newest = row;
-    }
-    return newest;
 }
 
 /* Notes what a batch has done; says it in the log and on /health when the model has become complete. */
@@ -241,13 +211,16 @@ static bool apply(rm_model *m, ph_row *rows, uint64_t through, ph_error *err) {
         if (r->kind == PH_ROW_LIVE || r->kind == PH_ROW_RESET)
             live = r->kind == PH_ROW_LIVE ? r : NULL;
     if (!was_warming)
-        rows = keep_newest(rows);
+        rows = rm_batch_keep_newest(rows);
     if (!rm_writer_apply(m->writer, rows, err)) {
-        free_rows(rows);
+        rm_batch_free(rows);
         return false;
     }
     finish(m, rm_writer_is_warming(m->writer) ? NULL : live, through);
+    bool is_loaded = live && !rm_writer_is_warming(m->writer);
     ph_feed_publish(rows, through);
+    if (is_loaded)
+        malloc_trim(0); /* what waited while the model was loading was a lot */
     return true;
 }
 
@@ -370,7 +343,7 @@ void rm_stop(rm_model *m) {
     pthread_join(m->thread, NULL);
     pthread_mutex_lock(&m->lock);
     m->tail = NULL;
-    free_rows(m->head);
+    rm_batch_free(m->head);
     m->head = NULL;
     m->end = &m->head;
     pthread_mutex_unlock(&m->lock);
