@@ -181,8 +181,10 @@ export function show(_, first) {
   const nothing = h("div");
   const list = new VirtualList({ label: t("title"), rowHeight: ROW_HEIGHT, keyOf: (run) => run.run_id, make: rowOf(select),
     update: updateRow(runs), onEnd: () => loadMore() });
-  list.node.addEventListener("pointermove", () => { readAt = Date.now(); });
-  list.node.addEventListener("pointerleave", () => { readAt = -Infinity; settle(); });
+  const box = h("div", { class: "list-box", on: {
+    pointermove: () => { readAt = Date.now(); },
+    pointerleave: () => { readAt = -Infinity; settle(); },
+  } }, newer, list.node, nothing);
 
   function later(fn, ms) {
     const timer = setTimeout(() => { timers.delete(timer); if (!closed) fn(); }, ms);
@@ -338,7 +340,7 @@ export function show(_, first) {
   readCounts();
 
   return {
-    node: h("section", { class: "runs-view", "aria-label": t("title") }, filterBar, states, bar, notice, h("div", { class: "list-box" }, newer, list.node, nothing)),
+    node: h("section", { class: "runs-view", "aria-label": t("title") }, filterBar, states, bar, notice, box),
     title: t("title"),
     // Other filters: the fields stay as they are, with what is being typed.
     update(next) {
