@@ -288,7 +288,7 @@ static void follow(ph_tail *tail) {
             return;
         verdict v = take_message(tail, msg);
         left = v == PULL_AGAIN ? 0 : natsMsg_GetReply(msg) ? left - 1 : left;
-        natsMsg_Destroy(msg);
+        ph_nats_free(msg);
         if (v == MAKE_ANEW)
             return;
         heard_ms = now;

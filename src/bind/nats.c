@@ -64,7 +64,7 @@ static sub *new_sub(lua_State *L) {
 
 static int l_conn_close(lua_State *L) {
     conn *c = luaL_checkudata(L, 1, CONN);
-    natsMsg_Destroy(c->held);
+    ph_nats_free(c->held);
     c->held = NULL;
     if (!c->conn)
         return 0;
@@ -79,7 +79,7 @@ static int l_conn_close(lua_State *L) {
 
 static int l_sub_close(lua_State *L) {
     sub *s = luaL_checkudata(L, 1, SUB);
-    natsMsg_Destroy(s->held);
+    ph_nats_free(s->held);
     s->held = NULL;
     natsSubscription_Destroy(s->sub);
     s->sub = NULL;
@@ -89,7 +89,7 @@ static int l_sub_close(lua_State *L) {
 /* Pushes *held as a table and frees it. */
 static int push_held(lua_State *L, natsMsg **held) {
     lb_nats_push(L, *held);
-    natsMsg_Destroy(*held);
+    ph_nats_free(*held);
     *held = NULL;
     return 1;
 }
@@ -214,13 +214,13 @@ static int collect(lua_State *L, sub *s, int replies, int count, int waiting, in
         bool is_expected = i >= 1 && i <= count && lua_geti(L, replies, i) == LUA_TNIL; /* not a second answer */
         lua_settop(L, base);
         if (!is_expected) {
-            natsMsg_Destroy(s->held);
+            ph_nats_free(s->held);
             s->held = NULL;
             continue;
         }
         lb_nats_push(L, s->held);
         lua_seti(L, replies, i);
-        natsMsg_Destroy(s->held);
+        ph_nats_free(s->held);
         s->held = NULL;
         waiting--;
     }
