@@ -49,11 +49,13 @@ say = $(if $(V),,@echo '  $(1) $(2)')
 .DEFAULT_GOAL := help
 .PHONY: FORCE help deps build docs up test one peer browser lint format asan tsan bench fuzz night install uninstall clean
 
-docs: build ## write what is generated: docs/reference/, the pictures and records of docs/guide/flows.md
+docs: build ## write what is generated: docs/reference/, docs/protocol/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
 	@$(HOST) -e 'io.write(require("pyoco.config_doc").markdown())' > docs/reference/config.md
 	@$(HOST) -e 'io.write(require("pyoco.flow.schema").text())' > docs/reference/flow.schema.json
 	@$(HOST) -e 'io.write(require("pyoco.flow.options_doc").markdown())' > docs/reference/flow-options.md
+	@mkdir -p docs/protocol
+	@$(HOST) spec/support/write_protocol.lua
 	@$(HOST) spec/support/write_guides.lua
 
 help: ## this list

@@ -141,12 +141,6 @@ static bool has(const ph_entry *e, const char *text) {
     return memmem(e->value, e->len, text, strlen(text)) != NULL;
 }
 
-/* Whether an entry of a run that is not remembered may have to be: most need no closer look. */
-static bool is_of_interest(const ph_entry *e) {
-    return has(e, "\"CANCELLING\"") || has(e, "\"COMPLETED\"") || has(e, "\"FAILED\"") || has(e, "\"CANCELLED\"") ||
-           has(e, "\"cancel_requested_at\"");
-}
-
 static bool is_fresh(const ph_entry *e) {
     struct timespec t;
     double offset;
@@ -154,6 +148,26 @@ static bool is_fresh(const ph_entry *e) {
     if (!ph_clock_offset(&offset))
         offset = 0;
     return (double)t.tv_sec + offset - (double)e->created_ns / 1e9 < GUARD_SEC;
+}
+
+/* Whether there is a time of a cancel: the key alone is in every snapshot of a worker. */
+static bool has_cancel(const ph_entry *e) {
+    static const char key[] = "\"cancel_requested_at\":";
+    const char *end = e->value + e->len, *at = e->value;
+    while ((at = memmem(at, (size_t)(end - at), key, sizeof key - 1))) {
+        at += sizeof key - 1;
+        if (at < end && *at != 'n')
+            return true;
+    }
+    return false;
+}
+
+/* Whether an entry of a run that is not remembered may have to be. Most need no closer look, those that are read at the
+ * start above all. */
+static bool is_of_interest(const ph_entry *e) {
+    if (has(e, "\"CANCELLING\"") || has_cancel(e))
+        return true;
+    return is_fresh(e) && (has(e, "\"COMPLETED\"") || has(e, "\"FAILED\"") || has(e, "\"CANCELLED\""));
 }
 
 /* Takes text. Holds the lock. */

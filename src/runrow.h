@@ -38,6 +38,9 @@ typedef struct ph_row {
     const char *text[PH_ROW_COLUMNS]; /* of a deletion: what the run had, once the read model has filled it in */
     int len[PH_ROW_COLUMNS];
     size_t size; /* bytes of the allocation */
+    /* of changes before this one, of the same batch and not written themselves */
+    bool has_begun;    /* there were some */
+    double pending_at; /* updated_at of the one that was PENDING; 0 = there was none */
     /* what the read model adds, about the run's state before */
     bool is_news;         /* the change is one: newer than what was known, or a deletion of what was known */
     bool has_other_texts; /* worker or error was another text */

@@ -9,7 +9,7 @@ import { here } from "./lib/router.js";
 const table = {
   en: {
     title: "Control room", nav: "Sections", runs: "Runs", submit: "Submit", workers: "Workers", queues: "Queues", schedules: "Schedules",
-    wheels: "Wheels", dlq: "Dead letters", language: "Language", theme: "Colours", auto: "As the system", light: "Light", dark: "Dark",
+    wheels: "Wheels", dlq: "Dead letters", language: "Language", theme: "Colours", auto: "Auto", light: "Light", dark: "Dark",
     key: "API key", key_set: "API key (set)", key_text: "Kept until this tab is closed, and sent as a header only.", save: "Use", forget: "Forget",
     cancel: "Cancel", skip: "Skip to content", no_view: "There is no such page.", ready: "All is well", lost: "No connection; trying again …",
     nats: "NATS is not connected; what you see may be old", reload: "An edit of gateway.lua is broken; the last good version serves: {error}",
@@ -17,7 +17,7 @@ const table = {
   },
   ja: {
     title: "コントロールルーム", nav: "画面", runs: "実行", submit: "投入", workers: "ワーカー", queues: "キュー", schedules: "スケジュール",
-    wheels: "パッケージ", dlq: "デッドレター", language: "言語", theme: "配色", auto: "システムに合わせる", light: "ライト", dark: "ダーク",
+    wheels: "パッケージ", dlq: "デッドレター", language: "言語", theme: "配色", auto: "自動", light: "ライト", dark: "ダーク",
     key: "API キー", key_set: "API キー(設定済み)", key_text: "このタブを閉じるまで保持し、ヘッダーだけで送ります。", save: "使う", forget: "消す",
     cancel: "やめる", skip: "本文へ", no_view: "そのページはありません。", ready: "順調です", lost: "接続が切れました。再接続しています…",
     nats: "NATS に接続していません。表示は古い可能性があります", reload: "gateway.lua の編集に誤りがあり、直前の正常な版で動作中: {error}",

@@ -81,23 +81,18 @@ local function load_dotenv(env, cwd, faults, warnings)
   return { values = values, lines = lines, path = path }
 end
 
---- Warns of variables that look like ours and are not, and of those whose feature comes later.
+--- Warns of variables that look like ours and are not.
 local function warn_unknown(env, file, warnings)
   local known, names = {}, {}
   each_row(function(row)
-    if row.env then known[row.env], names[#names + 1] = "ours", row.env end
-    if row.also then known[row.also] = "ours" end
+    if row.env then known[row.env], names[#names + 1] = true, row.env end
+    if row.also then known[row.also] = true end
   end)
-  for _, name in ipairs(schema.later) do known[name] = "later" end
   for source, values in pairs { environment = env, [file.path or ".env"] = file.values } do
-    for name, value in pairs(values) do
-      if known[name] == "later" and value ~= "" then
-        warnings[#warnings + 1] = ("%s (%s) has no effect in this version"):format(name, source)
-      elseif name:match("^PYOCO_") and not known[name] then
-        local near = nearest.name(name, names)
-        if near then
-          warnings[#warnings + 1] = ("%s (%s) is not an option; did you mean %s?"):format(name, source, near)
-        end
+    for name in pairs(values) do
+      local near = name:match("^PYOCO_") and not known[name] and nearest.name(name, names)
+      if near then
+        warnings[#warnings + 1] = ("%s (%s) is not an option; did you mean %s?"):format(name, source, near)
       end
     end
   end

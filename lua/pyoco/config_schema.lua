@@ -145,7 +145,7 @@ local sections = {
     { "wheel_sync_enabled", "boolean", false, env = "PYOCO_WHEEL_SYNC_ENABLED", flag = "--wheel-sync",
       off_flag = "--no-wheel-sync", doc = "Whether it installs wheels of the registry, and runs what is in them." },
     { "wheel_sync_dir", "path", ".pyoco/wheels", env = "PYOCO_WHEEL_SYNC_DIR", flag = "--wheel-sync-dir",
-      doc = "Where wheels are installed; a second worker that shares it uses the folder <worker id> in it." },
+      doc = "Where wheels are installed; a second worker that is given it uses .workers/<its id> in it." },
     { "wheel_sync_interval_sec", "number", 10, env = "PYOCO_WHEEL_SYNC_INTERVAL_SEC",
       flag = "--wheel-sync-interval-sec", min = 0.1, doc = "How often it looks for new and removed wheels." },
     { "wheel_install_timeout_sec", "number", 180, env = "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC",
@@ -229,9 +229,6 @@ local sections = {
   },
 }
 
---- Variables of the reference whose features come later: known, accepted, and said to have no effect.
-local later = {}
-
 --- Rules over two options: { the fault's variable, test(cfg) -> true when fine, what to do }.
 local checks = {
   { "PYOCO_DLQ_SUBJECT_PREFIX",
@@ -248,4 +245,4 @@ local checks = {
     "is 0; set -1 for no limit, or 1 and more" },
 }
 
-return { sections = sections, later = later, checks = checks }
+return { sections = sections, checks = checks }

@@ -184,7 +184,8 @@ end)
 
 describe("without NATS", function()
   --- Answers that need no NATS.
-  local ALONE = { page = 200, version = 200, ["schemas.flow"] = 200, check = 200, openapi = 200, docs = 200 }
+  local ALONE = { page = 200, version = 200, ["schemas.flow"] = 200, check = 200, openapi = 200, docs = 200,
+    redoc = 307, events = false } -- events: a stream, which outlives NATS
 
   it("every route that needs it answers 503 within two seconds, and /health 200", function()
     local it_has = runs.start()
@@ -199,13 +200,15 @@ describe("without NATS", function()
     local faults = {}
     for _, route in ipairs(gateway_app.new():routes()) do
       local path, request = bad.good(route)
-      local before = clock.monotonic()
-      local answer = assert(gateway:fetch(path, request))
-      local took, wanted = clock.monotonic() - before, ALONE[route.name] or 503
-      if answer.status ~= wanted or took >= 2 then
+      local before, wanted = clock.monotonic(), ALONE[route.name]
+      if wanted == nil then wanted = 503 end
+      local answer = wanted and assert(gateway:fetch(path, request))
+      local took = clock.monotonic() - before
+      if answer and (answer.status ~= wanted or took >= 2) then
         faults[#faults + 1] = ("%s %s: %d %s after %.1f s"):format(route.method, route.path, answer.status,
           answer.body:sub(1, 100), took)
-      elseif wanted == 503 and (type(answer.json.detail) ~= "string" or not answer.headers["retry-after"]) then
+      elseif answer and wanted == 503
+        and (type(answer.json.detail) ~= "string" or not answer.headers["retry-after"]) then
         faults[#faults + 1] = ("%s %s: %s, retry-after %s"):format(route.method, route.path, answer.body:sub(1, 100),
           tostring(answer.headers["retry-after"]))
       end

@@ -86,7 +86,7 @@ export const scenarios = [
     await open("#/queues");
     const line = page.locator("tr", { hasText: "lonely" });
     await line.getByText("no worker has this tag").waitFor();
-    assert.equal(await page.locator(".plot").count(), 4);
+    assert.equal(await page.locator(".plot").count(), 5);
     await shot("queues");
     await line.getByRole("link", { name: "lonely" }).click();
     await page.waitForURL(/#\/runs\?tag=lonely/);

@@ -93,8 +93,9 @@ describe("the dashboard", function()
         world = support.world()
         for name, text in pairs(FLOWS) do world:write(name, text) end
         world:worker { "--slots", "2", "--tags", "default,gpu" }
-        local env, browser_env = {}, nil
+        local env, browser_env = {}, {}
         if NEEDS[file] then env, browser_env = NEEDS[file](world) end
+        browser_env.E2E_HOST = host.exe
         env.PYOCO_DASHBOARD_LANG = "en"
         gateway = gateways.start { nats_url = world.server.url, env = env }
         local lines = node(browser_env, "spec/e2e/" .. file, gateway.url, "build/screenshots")

@@ -1,5 +1,8 @@
 // The list of runs, and one run, as a person uses them.
 import assert from "node:assert/strict";
+import { execSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 
 const zoo = (api, tag = "default") => {
   const body = new FormData();
@@ -182,9 +185,20 @@ export const scenarios = [
     await page.getByText("Copied.").waitFor();
     const text = await page.evaluate(() => navigator.clipboard.readText());
     assert.ok(text.startsWith(`curl -s ${url}/runs -H`), text);
-    const { execSync } = await import("node:child_process");
     const answer = JSON.parse(execSync(text, { shell: "/bin/bash" }));
     assert.equal((await api("GET", `/runs/${answer.run_id}`)).params.note, "it's");
+
+    const { run_id: documented } = await zoo(api);
+    await open(`#/runs/${documented}`);
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    await page.getByRole("button", { name: "Copy as command" }).click();
+    await page.getByText("Copied.").waitFor();
+    const command = (await page.evaluate(() => navigator.clipboard.readText())).replace("pyoco-host client.lua", `${process.env.E2E_HOST} client.lua`);
+    const folder = mkdtempSync(`${tmpdir()}/pyoco-e2e-`);
+    const submitted = JSON.parse(execSync(command, { shell: "/bin/bash", cwd: folder }).toString());
+    rmSync(folder, { recursive: true });
+    const [first, second] = await Promise.all([documented, submitted.run_id].map((one) => api("GET", `/runs/${one}`)));
+    assert.equal(second.workflow_yaml_sha256, first.workflow_yaml_sha256);
   } },
 
   { name: "keeps markup in names as text", async run({ page, open, api }) {

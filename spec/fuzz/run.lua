@@ -99,7 +99,7 @@ local function read_file(path)
   return file:read("a")
 end
 
-local seeds = { read_file(root .. "/flows/hello.yaml") }
+local seeds = { read_file(root .. "/flows/hello.yaml"), read_file(root .. "/flows/study.yaml") }
 for _, graph in ipairs(GRAPHS) do seeds[#seeds + 1] = HEAD .. graph .. TASKS end
 
 --- One document, perhaps run. Its seed is all that it depends on.

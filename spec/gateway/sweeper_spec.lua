@@ -51,7 +51,7 @@ describe("the sweeper", function()
   --- A consumer as a worker makes it, with limits of the spec's own.
   local function consumer(tag, fields)
     local config = { durable_name = "pyoco_workers_" .. tag, filter_subject = "pyoco.work." .. tag,
-      ack_policy = "explicit", deliver_policy = "all", ack_wait = 1000000000, max_deliver = 1, max_ack_pending = 200 }
+      ack_policy = "explicit", deliver_policy = "all", ack_wait = 500000000, max_deliver = 1, max_ack_pending = 200 }
     for name, value in pairs(fields or {}) do config[name] = value end
     assert(world.store.js:consumer_create("PYOCO_WORK", config))
   end
@@ -181,7 +181,7 @@ describe("the sweeper", function()
   end)
 
   it("ends runs whose deliveries are used up, beside one whose worker lives", function()
-    consumer "tired"
+    consumer("tired", { ack_wait = 300000000 })
     local alive, silent, untried = put({ status = "RUNNING" }, { tag = "tired" }), put({}, { tag = "tired" }),
       put({}, { tag = "tired" })
     local cancelled = put({}, { tag = "tired" })
@@ -199,6 +199,7 @@ describe("the sweeper", function()
     end
     local letters = #world:letters()
     -- a worker that lives: it says so, and asks for more, by which the server notices what is used up
+    assert(world.store.workers:put { worker_id = "lively", state = "RUNNING", current_run_id = alive })
     local beats = 0
     local function beat()
       assert(world.store.conn:publish(reply, "+WPI"))
@@ -222,7 +223,7 @@ describe("the sweeper", function()
       end)
     end
     assert.same({ "PENDING" }, { world:run(untried).status })
-    assert.equal(untried, job_of(untried).run_id)
+    wait_job(untried)
     assert.equal("RUNNING", world:run(alive).status)
     assert.truthy(message(seqs[1]))
     local letter = letter_of(silent)
@@ -231,6 +232,37 @@ describe("the sweeper", function()
     assert.equal(letters + 1, #world:letters())
     assert(world.store.conn:publish(reply, "+ACK"))
     assert(world.store.runs:delete(alive))
+  end)
+
+  it("finds used-up jobs of which the server spoke while no gateway was there", function()
+    gateway:stop()
+    consumer("unheard", { ack_wait = 200000000 })
+    local of = { tag = "unheard" }
+    local alive, waiting = put({ status = "RUNNING" }, of), put({}, of)
+    local silent = put({ status = "RUNNING", attempt = { seq = 1, delivery = 1 } }, of)
+    local seqs = {}
+    for i, run_id in ipairs { alive, silent, waiting } do seqs[i] = publish(run_id, "unheard") end
+    assert(world.store.workers:put { worker_id = "living", state = "RUNNING", current_run_id = alive })
+    local reply = assert(pull "unheard").reply
+    assert(pull "unheard")
+    process.wait_for(function() -- the server gives the second one up when somebody asks for more
+      assert(world.store.conn:publish(reply, "+WPI"))
+      local info = assert(world.store.js:consumer_info("PYOCO_WORK", "pyoco_workers_unheard"))
+      if info.num_ack_pending == 1 then return true end
+      local again = world.store.conn:request("$JS.API.CONSUMER.MSG.NEXT.PYOCO_WORK.pyoco_workers_unheard",
+        '{"batch":1,"expires":1000000}', 100)
+      if again and again.reply then assert(world.store.conn:publish(again.reply, "-NAK")) end
+    end)
+    gateway = gateways.start { nats_url = world.server.url, env = ENV }
+    process.wait_for(function()
+      assert(world.store.conn:publish(reply, "+WPI"))
+      return world:run(silent).status == "FAILED"
+    end, 15000, "the silent run to be ended")
+    assert.truthy(world:run(silent).error:find("^max_attempts_exceeded"))
+    assert.same({ "RUNNING", "PENDING" }, { world:run(alive).status, world:run(waiting).status })
+    assert.truthy(message(seqs[1]))
+    wait_job(waiting) -- delivered to nobody who tried it: it may be a new message by now
+    for _, run_id in ipairs { alive, waiting } do assert(world.store.runs:delete(run_id)) end
   end)
 
   it("finishes the submit of a gateway that was killed before it published the job", function()

@@ -103,6 +103,21 @@ describe("wheels", function()
     assert(store.js:publish(metas.subject("pyoco_wheels", NAME), assert(metas.encode(info.stored)),
       { headers = { ["Nats-Rollup"] = "sub" } }))
     assert.same({ "a", "b" }, gateway:fetch("/wheels").json[1].tags)
+    for _, chunk_size in ipairs { 1, 700, 900000 } do
+      local piece = bytes:sub(1, chunk_size == 1 and 100 or nil):rep(chunk_size > 700 and 8 or 1)
+      assert(objects:put("chunks.whl", piece, { chunk_size = chunk_size }))
+      assert.is_true(gateway:fetch("/wheels/chunks.whl").body == piece)
+    end
+    local n = 0
+    assert(objects:put("chunks.whl", function() -- chunks of others stand between its own
+      n = n + 1
+      for i = 1, n % 3 do assert(objects:put(("other%d.whl"):format(i), "x")) end
+      return n <= 60 and ("%04d"):format(n) or nil
+    end, { chunk_size = 4 }))
+    local interleaved = gateway:fetch("/wheels/chunks.whl").body
+    assert.equal(240, #interleaved)
+    for i = 1, 60 do assert.equal(("%04d"):format(i), interleaved:sub(4 * i - 3, 4 * i)) end
+    for _, name in ipairs { "chunks.whl", "other1.whl", "other2.whl" } do assert(objects:delete(name)) end
 
     local config = assert(store.js:stream_info("OBJ_pyoco_wheels")).config
     config.allow_direct = false

@@ -88,6 +88,25 @@ describe("service.start", function()
       assert.equal(1, #app.store.messages)
     end)
 
+    it("queues a job anew that was stored after all, and acked while the run was withdrawn", function()
+      local first, job = run_of "r1"
+      local publish = app.store.jobs.publish
+      app.store.jobs.publish = function(...)
+        publish(...)
+        return nil, "the answer was lost", "unavailable"
+      end
+      assert.is_nil((start.resume(app, first, job)))
+      app.store.jobs.publish = publish
+      assert(start.resume(app, first, job)) -- it is still there
+      assert.equal(1, #app.store.messages)
+      assert(app.store.work:delete(1)) -- a worker found no key
+      assert(app.store.runs:delete("r1"))
+      assert(start.resume(app, first, job))
+      assert.equal(2, #app.store.messages)
+      assert.is_nil(app.store.messages[2].msg_id)
+      assert.equal("r1", json.decode(app.store.messages[2].data).run_id)
+    end)
+
     it("leaves a run alone that somebody has begun", function()
       for name, fields in pairs {
         running = { status = "RUNNING", attempt = { seq = 1, delivery = 1 } }, ended = { status = "COMPLETED" },

@@ -2,6 +2,7 @@
 local host = require "host"
 local json = require "host.json"
 local canonical = require "pyoco.flow.canonical"
+local bundle = require "pyoco.flow.bundle"
 local document = require "pyoco.flow.document"
 local load = require "pyoco.flow.load"
 
@@ -15,15 +16,20 @@ local function check_error(found, text)
   assert(type(found.code) == "string" and type(found.message) == "string" and #found.message > 0, "words")
 end
 
---- Reads a document and checks that the answer is one.
+local function check_doc(doc)
+  assert(canonical.encode(doc.graph))
+  local flow, problem = load.document(doc, { host.home .. "/flows" })
+  assert(flow or #problem > 0)
+end
+
+--- Reads a document, or a bundle of them, and checks that the answer is one. Gives what a run of it would start.
 local function answer(text)
-  local doc, message, code, errors = document.read(text, { name = "x" })
+  local read = bundle.is_bundle(text) and bundle.read or document.read
+  local doc, message, code, errors = read(text, { name = "x" })
   if doc then
-    assert(canonical.encode(doc.graph))
+    for _, one in pairs(doc.workflows or { doc }) do check_doc(one) end
     assert(json.encode(doc.warnings or {}))
-    local flow, problem = load.document(doc, { host.home .. "/flows" })
-    assert(flow or #problem > 0)
-    return "good", doc
+    return "good", doc.workflows and doc.workflows[doc.entry_workflow] or doc
   end
   assert(type(message) == "string" and (code == "invalid" or code == "too_large"))
   assert(#errors > 0)

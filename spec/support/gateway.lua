@@ -1,13 +1,15 @@
 --- A real gateway process for specs: its port, requests to it, its end.
 local http = require "host.http"
 local json = require "host.json"
+local openapi_check = require "spec.support.openapi_check"
 local process = require "spec.support.process"
 
 local M = {}
 local Gateway = {}
 Gateway.__index = Gateway
 
---- Sends a request; a JSON answer is decoded into `.json`.
+--- Sends a request; a JSON answer is decoded into `.json`. Each is checked against our OpenAPI document, unless the
+--- gateway's script is the spec's own.
 ---@param path string
 ---@param opts table|nil as host.http.request (method, headers, body, timeout_sec); json = value to send
 ---@return table|nil answer { status, headers, body, json }
@@ -22,6 +24,9 @@ function Gateway:fetch(path, opts)
   end
   local answer, message = http.request(request)
   if not answer then return nil, message end
+  if not self.is_custom and not request.on_data then
+    openapi_check.check(request.method or (request.body and "POST" or "GET"), path:match("^[^?#]*"), answer)
+  end
   if (answer.headers["content-type"] or ""):find("^application/json") then answer.json = json.decode(answer.body) end
   return answer
 end
@@ -64,7 +69,7 @@ function M.start(opts)
   for _, arg in ipairs(opts.args or {}) do args[#args + 1] = arg end
   local env = { PYOCO_NATS_URL = opts.nats_url, PYOCO_LOAD_DOTENV = "0" }
   for name, value in pairs(opts.env or {}) do env[name] = value end
-  local self = setmetatable({ process = process.host(args, { env = env }) }, Gateway)
+  local self = setmetatable({ is_custom = opts.script ~= nil, process = process.host(args, { env = env }) }, Gateway)
   self.url = process.wait_for(function()
     if self.process.code then error("the gateway ended: " .. self.process.stderr .. self.process.stdout) end
     return self.process.stdout:match "listening at (http://[%d.:]+)"

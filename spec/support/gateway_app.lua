@@ -2,6 +2,7 @@
 local config = require "pyoco.config"
 local http_app = require "pyoco.http.app"
 local memory = require "pyoco.store.memory"
+local openapi_check = require "spec.support.openapi_check"
 
 local M = {}
 
@@ -14,9 +15,17 @@ function M.new(settings)
   local app = http_app.new { config = cfg }
   app.store = memory.open(cfg)
   require("pyoco.gateway.authenticate").mount(app)
-  for _, name in ipairs { "page", "status", "runs", "bundles", "schedules", "workers", "wheels", "schemas",
-    "metrics", "dlq" } do
-    app:mount(require("pyoco.routes." .. name))
+  for _, name in ipairs(require("pyoco.gateway").ROUTES) do app:mount(require(name)) end
+  local simulate = app.simulate
+
+  --- As the app's, and each answer is checked against our OpenAPI document.
+  function app.simulate(self, opts)
+    local answer = simulate(self, opts)
+    if answer.status and not self.is_custom then
+      local method = opts.method or ((opts.json ~= nil or opts.form or opts.body) and "POST" or "GET")
+      openapi_check.check(method, opts.path:match("^[^?]*"), answer)
+    end
+    return answer
   end
   return app
 end

@@ -5,7 +5,8 @@ local json = require "host.json"
 local M = {}
 
 local ANNOTATIONS = { ["$schema"] = true, ["$id"] = true, title = true, description = true, default = true,
-  examples = true, ["then"] = true, ["else"] = true, additionalProperties = true }
+  examples = true, format = true, contentMediaType = true,
+  ["then"] = true, ["else"] = true, additionalProperties = true }
 
 --- Regular expressions of the schema as Lua functions.
 local function step_is_plain(step) return step ~= "" and not step:find("[\0-,./:-@%[-^`{-\127]") end
@@ -123,6 +124,13 @@ local KEYWORDS = {
       end
     end
   end,
+  ["$ref"] = function(pointer, value, _, path, errors)
+    local target = M.root
+    for step in pointer:sub(3):gmatch("[^/]+") do
+      target = assert(target and target[step], "no such part: " .. pointer)
+    end
+    check(target, value, path, errors)
+  end,
   ["if"] = function(condition, value, schema, path, errors)
     check(fits(condition, value) and schema["then"] or schema["else"] or {}, value, path, errors)
   end,
@@ -144,6 +152,9 @@ function check(schema, value, path, errors)
   end
   return errors
 end
+
+--- Where "#/..." of a $ref begins.
+M.root = nil
 
 --- Validates.
 ---@param schema table

@@ -166,6 +166,16 @@ describe("worker.board", function()
     assert.equal(2, select(2, board:take()).seq)
   end)
 
+  it("lets parents start as before when none may wait", function()
+    board = boards.new(1, 0)
+    board:add_slot(1)
+    board:ready(1)
+    board:hold { seq = 1, tag = "a", is_parent = true }
+    assert.equal(1, (board:take()))
+    board:wait(1)
+    assert.same({ 0, 1 }, { board.waiting, board:needed() })
+  end)
+
   it("lets a run give its place back later, when fewer wait", function()
     board = boards.new(2, 1)
     for key = 1, 2 do

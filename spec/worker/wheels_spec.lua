@@ -358,7 +358,7 @@ end))]] } }
     assert.equal("1.0", answer())
   end)
 
-  it("runs documents, Lua and C modules of wheels; its own folders come first", function()
+  it("runs documents with Lua, C modules and data of wheels; its own folders come first", function()
     local source, so = dir .. "/fast.c", dir .. "/fast.so"
     tmp.write(source, [[#include <lua.h>
 int luaopen_fast(lua_State *L);
@@ -367,18 +367,23 @@ int luaopen_fast(lua_State *L) { lua_pushinteger(L, 42); return 1; }]])
     cc:wait()
     assert.equal(0, cc.code, cc.stderr)
     put { name = "fast", version = "1", tag = require("pyoco.wheel.fit").native_tag(), files = {
-      ["fast.so"] = tmp.read(so), ["lib/quick.lua"] = "return { run = function() return require('fast') end }",
+      ["fast.so"] = tmp.read(so), ["lib/data.txt"] = "data beside it",
+      ["lib/quick.lua"] = [[
+local _, path = ...
+local file = io.open((path:gsub("[^/]*$", "data.txt")))
+return { run = function() return require("fast") end, data = function() return file:read("a") end }]],
       ["both.lua"] = "return { run = function() return 'the wheel' end }" } }
     world:write("both.lua", "return { run = function() return 'the folder' end }")
     start()
     wait_installed "fast 1"
-    local document = support.yaml("a >> b", { a = "lib.quick:run", b = "both:run" })
+    local document = support.yaml("a >> b >> c", { a = "lib.quick:run", b = "both:run", c = "lib.quick:data" })
     local run = world:wait(world:submit { workflow_yaml = document }, function(run)
       return run.status ~= "PENDING" and run.status ~= "RUNNING"
     end)
     uv.fs_unlink(world.flows .. "/both.lua")
     assert.equal("COMPLETED", run.status, run.error)
-    assert.same({ 42, "the folder" }, { run.task_records.a.output, run.task_records.b.output })
+    assert.same({ 42, "the folder", "data beside it" }, { run.task_records.a.output, run.task_records.b.output,
+      run.task_records.c.output })
   end)
 
   it("needs no folder of flows", function()

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define IN_FLIGHT 16
+#define IN_FLIGHT_BYTES (4 << 20)
 #define TIMEOUT_MS 10000
 #define SLICE_MS 100 /* how often the connection is looked at while waiting */
 
@@ -195,7 +196,10 @@ static const char *bring(ph_objread *r, ph_error *err) {
         damaged(r, err, "a chunk is missing");
         return PH_NOT_FOUND;
     }
+    uint64_t average = r->found / r->chunks + 1, fit = IN_FLIGHT_BYTES / average + 1; /* others' chunks may be large */
     r->window = r->count == asked ? (4 * asked < IN_FLIGHT ? 4 * asked : IN_FLIGHT) : r->count;
+    if ((uint64_t)r->window > fit)
+        r->window = (int)fit;
     return r->found < r->source.size ? ask(r, err) : NULL;
 }
 

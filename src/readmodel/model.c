@@ -6,6 +6,7 @@
 #include "nats.h"
 #include "shared.h"
 #include "tail.h"
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -154,43 +155,6 @@ static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
     return rows;
 }
 
-static void free_rows(ph_row *rows) {
-    for (ph_row *next; rows; rows = next) {
-        next = rows->next;
-        ph_row_free(rows);
-    }
-}
-
-/* Takes out the changes of a run that a later one replaces: half of what a short run writes. */
-static ph_row *keep_newest(ph_row *rows) {
-    enum { PLACES = 2048 };
-    ph_row *seen[PLACES] = {0}, *newest = NULL, *reversed = NULL;
-    for (ph_row *next; rows; rows = next) { /* the newest first */
-        next = rows->next;
-        rows->next = reversed;
-        reversed = rows;
-    }
-    int n = 0;
-    for (ph_row *row = reversed, *next; row; row = next) {
-        next = row->next;
-        uint32_t h = 2166136261u;
-        for (const char *c = row->key ? row->key : ""; *c; c++)
-            h = (h ^ (unsigned char)*c) * 16777619u;
-        h %= PLACES;
-        while (row->key && seen[h] && strcmp(seen[h]->key, row->key) != 0)
-            h = (h + 1) % PLACES;
-        if (row->key && seen[h]) {
-            ph_row_free(row);
-            continue;
-        }
-        if (row->key && n < PLACES / 2 && ++n)
-            seen[h] = row;
-        row->next = newest;
-        newest = row;
-    }
-    return newest;
-}
-
 /* Notes what a batch has done; says it in the log and on /health when the model has become complete. */
 static void finish(rm_model *m, const ph_row *live, uint64_t through) {
     pthread_mutex_lock(&m->lock);
@@ -241,13 +205,16 @@ static bool apply(rm_model *m, ph_row *rows, uint64_t through, ph_error *err) {
         if (r->kind == PH_ROW_LIVE || r->kind == PH_ROW_RESET)
             live = r->kind == PH_ROW_LIVE ? r : NULL;
     if (!was_warming)
-        rows = keep_newest(rows);
+        rows = rm_batch_keep_newest(rows);
     if (!rm_writer_apply(m->writer, rows, err)) {
-        free_rows(rows);
+        rm_batch_free(rows);
         return false;
     }
     finish(m, rm_writer_is_warming(m->writer) ? NULL : live, through);
+    bool is_loaded = live && !rm_writer_is_warming(m->writer);
     ph_feed_publish(rows, through);
+    if (is_loaded)
+        malloc_trim(0); /* what waited while the model was loading was a lot */
     return true;
 }
 
@@ -370,7 +337,7 @@ void rm_stop(rm_model *m) {
     pthread_join(m->thread, NULL);
     pthread_mutex_lock(&m->lock);
     m->tail = NULL;
-    free_rows(m->head);
+    rm_batch_free(m->head);
     m->head = NULL;
     m->end = &m->head;
     pthread_mutex_unlock(&m->lock);

@@ -22,6 +22,11 @@ typedef struct rm_folder {
 bool rm_folder_make(rm_folder *folder, const char *parent, ph_error *err);
 void rm_folder_remove(rm_folder *folder);
 
+/* batch.c: lists of rows. */
+void rm_batch_free(ph_row *rows);
+/* Takes out the changes of a run that a later one replaces: half of what a short run writes. The rest keeps its order. */
+ph_row *rm_batch_keep_newest(ph_row *rows);
+
 /* writer.c: what the model's thread does with the database. */
 typedef struct rm_writer rm_writer;
 rm_writer *rm_writer_open(const char *path, ph_error *err);

@@ -198,15 +198,16 @@ static void observe(const char *name, const ph_row *r, double seconds) {
     ph_metrics_observe(name, labels, len, "flow=\"other\"", seconds);
 }
 
-/* Counts how long a run waited and ran, when it starts and ends before our eyes. PENDING is written once, so that the
- * time of that write is when the run began to wait. */
-static void observe_times(const rm_writer *w, const ph_row *r) {
-    const char *was = old_text(w, OLD_STATUS), *is = r->text[PH_ROW_STATUS];
-    if (r->kind != PH_ROW_PUT || r->started_at <= 0)
+/* Counts how long a run waited and ran, when it starts and ends before our eyes: FIND stands on what it was, if it
+ * is_known. PENDING is written once, so that the time of that write is when the run began to wait. */
+static void observe_times(const rm_writer *w, const ph_row *r, bool is_known) {
+    const char *was = is_known ? old_text(w, OLD_STATUS) : "", *is = r->text[PH_ROW_STATUS];
+    if (r->kind != PH_ROW_PUT || r->started_at <= 0 || is_terminal(was) || !(is_known || r->has_begun))
         return;
-    if (strcmp(was, "PENDING") == 0 && strcmp(is, "PENDING") != 0)
-        observe("pyoco_run_dispatch_seconds", r, r->started_at - sqlite3_column_double(w->st[FIND], OLD_AT));
-    if (!is_terminal(was) && is_terminal(is) && r->ended_at > 0)
+    double pending_at = strcmp(was, "PENDING") == 0 ? sqlite3_column_double(w->st[FIND], OLD_AT) : r->pending_at;
+    if (pending_at > 0 && strcmp(is, "PENDING") != 0)
+        observe("pyoco_run_dispatch_seconds", r, r->started_at - pending_at);
+    if (is_terminal(is) && r->ended_at > 0)
         observe("pyoco_run_duration_seconds", r, r->ended_at - r->started_at);
 }
 
@@ -214,7 +215,6 @@ static void observe_times(const rm_writer *w, const ph_row *r) {
 static void compare(const rm_writer *w, ph_row *r) {
     static const int columns[][2] = {{PH_ROW_WORKER, OLD_WORKER}, {PH_ROW_ERROR, OLD_ERROR}};
     r->past_status = ph_row_status_bit(old_text(w, OLD_STATUS));
-    observe_times(w, r);
     for (int i = 0; i < 2; i++) {
         const char *was = old_text(w, columns[i][1]);
         r->has_other_texts = r->has_other_texts || (*was && strcmp(was, r->text[columns[i][0]]) != 0);
@@ -253,6 +253,7 @@ static void take_row(rm_writer *w, ph_row *r) {
     bind_text(w->st[FIND], 1, r->key, -1);
     bool is_known = step(w, FIND);
     r->is_news = is_known || r->kind == PH_ROW_PUT;
+    observe_times(w, r, is_known);
     if (r->is_news)
         w->seq++;
     if (is_known)

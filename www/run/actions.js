@@ -36,14 +36,17 @@ async function submit(snapshot, params) {
 // The same submit as a command line.
 function asCommand(snapshot, kind) {
   const params = JSON.stringify(snapshot.params ?? {});
-  const fetchSource = `curl -s ${location.origin}${runPath(snapshot.run_id, "/source")} -o flow.yaml`;
-  const isDocument = Boolean(snapshot.workflow_yaml_sha256);
+  const [kindOf, file] = snapshot.bundle_hash ? ["bundle", "bundle.yaml"] : ["workflow", "flow.yaml"];
+  const fetchSource = `curl -s ${location.origin}${runPath(snapshot.run_id, "/source")} -o ${file}`;
+  const isDocument = Boolean(snapshot.workflow_yaml_sha256 || snapshot.bundle_hash);
+  const name = snapshot.bundle_hash ? null : quote(snapshot.flow_name);
   if (kind === "cli") {
     const client = `pyoco-host client.lua --server ${location.origin}`;
-    return isDocument ? `${fetchSource}\n${client} submit-yaml --workflow-file flow.yaml --flow-name ${quote(snapshot.flow_name)} --tag ${snapshot.tag} --params ${quote(params)}`
-      : `${client} submit --flow-name ${quote(snapshot.flow_name)} --tag ${snapshot.tag} --params ${quote(params)}`;
+    const rest = `${name ? ` --flow-name ${name}` : ""} --tag ${snapshot.tag} --params ${quote(params)}`;
+    return isDocument ? `${fetchSource}\n${client} submit-${name ? "yaml" : "bundle"} --${kindOf}-file ${file}${rest}` : `${client} submit${rest}`;
   }
-  return isDocument ? `${fetchSource}\ncurl -s ${location.origin}/runs/yaml -F flow_name=${quote(snapshot.flow_name)} -F tag=${snapshot.tag} -F params=${quote(params)} -F workflow=@flow.yaml`
+  const path = snapshot.bundle_hash ? "/runs/bundle" : "/runs/yaml";
+  return isDocument ? `${fetchSource}\ncurl -s ${location.origin}${path}${name ? ` -F flow_name=${name}` : ""} -F tag=${snapshot.tag} -F params=${quote(params)} -F ${kindOf}=@${file}`
     : `curl -s ${location.origin}/runs -H 'content-type: application/json' -d ${quote(JSON.stringify({ flow_name: snapshot.flow_name, tag: snapshot.tag, params: snapshot.params ?? {} }))}`;
 }
 

@@ -21,6 +21,7 @@ function plots({ step_sec: step, points }) {
   const number = (value) => count(Math.round(value * 10) / 10);
   return h("div", { class: "plots" },
     plot(t("depth"), [{ label: t("waiting"), values: column("waiting"), class: "wait" }, { label: t("in_hand"), values: column("in_hand"), class: "busy" }], number),
+    plot(t("oldest"), [{ label: t("oldest"), values: column("oldest_age_sec"), class: "wait" }], duration),
     plot(t("throughput"), [{ label: t("done"), values: perMinute("completed"), class: "good" }, { label: t("failed"), values: perMinute("failed"), class: "bad" }], number),
     plot(t("latency"), [{ label: t("latency"), values: column("dispatch_sec"), class: "wait" }], duration),
     plot(t("long"), [{ label: t("long"), values: column("duration_sec"), class: "busy" }], duration));

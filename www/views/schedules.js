@@ -18,6 +18,12 @@ const t = texts({
 
 const EVERY_MS = 3000;
 
+// The next three times of a schedule that goes on.
+function nextTimes(one) {
+  const times = one.schedule_type === "once" ? [0] : [0, 1, 2];
+  return times.map((n) => time(one.next_run_at + n * (one.interval_seconds ?? 0))).join("\n");
+}
+
 // What a person picks in their own zone, with its offset.
 const withZone = (text) => (text ? new Date(text).toISOString() : "");
 
@@ -70,7 +76,7 @@ export function show(_, query) {
     draw: (list) => (list.length ? table(t("title"), [
       [t("flow"), (one) => h("strong", null, one.flow_name)], [t("tag"), (one) => one.tag],
       [t("kind"), (one) => (one.schedule_type === "once" ? t("once", { at: time(one.run_at) }) : t("every", { time: duration(one.interval_seconds) }))],
-      [t("next"), (one) => one.next_run_at && h("span", { title: time(one.next_run_at) }, away(one.next_run_at))],
+      [t("next"), (one) => one.next_run_at && h("span", { title: nextTimes(one) }, away(one.next_run_at))],
       [t("last"), (one) => h("span", null, one.last_run_id && h("a", { href: runPage(one.last_run_id) }, h("code", null, shortId(one.last_run_id))), " ", away(one.last_submitted_at),
         one.last_error && h("span", { class: "bad wrap" }, ` ${t("failed", { error: one.last_error })}`))],
       [t("count"), (one) => one.dispatch_count], [t("state"), (one) => badge(one.status)],

@@ -22,9 +22,10 @@ local workers = require "pyoco.service.worker"
 local M = {}
 
 --- What is mounted, in order. Each is a list of rows (pyoco.http.app).
-local ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
+M.ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "pyoco.routes.events",
   "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
-  "pyoco.routes.queues", "pyoco.routes.dlq", "pyoco.routes.schemas", "pyoco.routes.metrics" }
+  "pyoco.routes.queues", "pyoco.routes.dlq", "pyoco.routes.schemas", "pyoco.routes.metrics",
+  "pyoco.routes.openapi" }
 
 local FLOW_ERRORS_SEC = 3
 local WORKERS_RETENTION_SEC = 60
@@ -69,8 +70,18 @@ function M.app()
   app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
-  for _, name in ipairs(ROUTES) do app:mount(require(name)) end
+  for _, name in ipairs(M.ROUTES) do app:mount(require(name)) end
   return app
+end
+
+--- The OpenAPI document of the standard routes, as docs/protocol/openapi.json has it.
+---@return string JSON
+function M.openapi()
+  local app = http_app.new { config = { http_api_key_header = "X-API-Key" } }
+  for _, name in ipairs(M.ROUTES) do app:mount(require(name)) end
+  local answer = app:handle { method = "GET", raw_path = "/openapi.json", path = "/openapi.json", query_string = "",
+    headers = {}, body = "", remote_addr = "", scheme = "http" }
+  return assert(json.encode(json.decode(answer.body), { sort = true, pretty = true })) .. "\n"
 end
 
 --- Ends a gateway script. In the script role: reads the command line, serves until a signal, and returns the exit

@@ -217,12 +217,12 @@ function App:admit(req)
 end
 
 --- All rows as data, for lists, documentation and checks, in the order they were added.
----@return table list of { method, path, name, doc, query, body, form, public }
+---@return table list of { method, path, name, doc, query, body, form, raw, public, gives }
 function App:routes()
   local list = {}
   for i, row in ipairs(self.router.rows) do
     list[i] = { method = row.method, path = row.path, name = row.name, doc = row.doc, query = row.query,
-      body = row.body, form = row.form, public = row.public }
+      body = row.body, form = row.form, raw = row.raw, public = row.public, gives = row.gives }
   end
   return list
 end

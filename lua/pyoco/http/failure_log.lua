@@ -63,13 +63,18 @@ local SUFFIXES = { ["runs.cancel"] = " (cancel)", ["runs.tasks"] = " (tasks)", [
 --- Parameters of paths -> context keys, by the path's first segment.
 local IDS = { runs = "run_id", workers = "worker_id", schedules = "schedule_id", wheels = "wheel_name", dlq = "seq" }
 
-local function known(value) return type(value) == "string" and value or nil end
+local TEXT_MAX_BYTES = 256 -- of what a request says: a line is no place for a megabyte
+
+local function known(value)
+  if type(value) ~= "string" or #value <= TEXT_MAX_BYTES then return type(value) == "string" and value or nil end
+  return value:sub(1, utf8.offset(value, 0, TEXT_MAX_BYTES) - 1) .. "..."
+end
 
 --- What is known of a request without asking anybody.
 local function context_of(req)
   local context = { request_id = req.id }
   local id_key = IDS[req.path:match("^/([^/]*)")]
-  if id_key then context[id_key] = req.params.id or req.params.name or req.params.seq end
+  if id_key then context[id_key] = known(req.params.id or req.params.name or req.params.seq) end
   for _, source in ipairs { req.query or {}, req.body or {} } do
     if type(source) == "table" then
       for _, name in ipairs { "flow_name", "tag", "tags", "wheel_name" } do

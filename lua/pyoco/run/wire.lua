@@ -27,23 +27,23 @@ local FIRST = { flow = with_cancel(snapshots.INITIAL_KEYS.flow), yaml = with_can
   bundle = with_cancel(snapshots.INITIAL_KEYS.bundle) }
 local WORKER = ordered(snapshots.WORKER_KEYS)
 
-local PLAIN_JOB = ordered(keys [[run_id flow_name tag tags tenant_id api_key_id params workflow_yaml
-  workflow_yaml_sha256 workflow_yaml_bytes schedule_id submitted_at]])
-local BUNDLE_JOB = ordered(keys [[run_id flow_name tag tags params submitted_at tenant_id api_key_id workflow_yaml
-  workflow_yaml_sha256 workflow_yaml_bytes workflow_bundle workflow_bundle_sha256 bundle_hash workflow_bundle_bytes
-  root_run_id parent_run_id spawned_from_task spawn_depth entry_workflow]])
-
-local LETTERS = {
-  invalid_job = ordered(keys "reason error timestamp subject worker_id num_delivered payload"),
-  others = ordered(keys "reason error timestamp run_id flow_name tag tags tenant_id api_key_id worker_id"),
+--- The keys of the other records, in order.
+M.KEYS = {
+  job = keys [[run_id flow_name tag tags tenant_id api_key_id params workflow_yaml workflow_yaml_sha256
+    workflow_yaml_bytes schedule_id submitted_at]],
+  ["bundle job"] = keys [[run_id flow_name tag tags params submitted_at tenant_id api_key_id workflow_yaml
+    workflow_yaml_sha256 workflow_yaml_bytes workflow_bundle workflow_bundle_sha256 bundle_hash workflow_bundle_bytes
+    root_run_id parent_run_id spawned_from_task spawn_depth entry_workflow]],
+  ["invalid job letter"] = keys "reason error timestamp subject worker_id num_delivered payload",
+  letter = keys "reason error timestamp run_id flow_name tag tags tenant_id api_key_id worker_id",
+  worker = keys [[worker_id instance_id state hidden tags last_seen_at last_heartbeat_at heartbeat_at current_run_id
+    last_run_id last_run_status last_run_started_at last_run_finished_at stopped_at stop_reason updated_at wheel_sync]],
+  relation = keys [[run_id root_run_id parent_run_id workflow_name bundle_hash spawned_from_task depth entry_workflow
+    submitted_at]],
 }
 
-local REGISTRY = ordered(keys [[worker_id instance_id state hidden tags last_seen_at last_heartbeat_at heartbeat_at
-  current_run_id last_run_id last_run_status last_run_started_at last_run_finished_at stopped_at stop_reason updated_at
-  wheel_sync]])
-
-local RELATION = ordered(keys [[run_id root_run_id parent_run_id workflow_name bundle_hash spawned_from_task depth
-  entry_workflow submitted_at]])
+local FORMS = {}
+for name, list in pairs(M.KEYS) do FORMS[name] = ordered(list) end
 
 local function present(value) return value ~= nil and value ~= null end
 
@@ -70,27 +70,29 @@ function M.snapshot(snapshot) return json.encode(snapshot, form_of(snapshot)) en
 ---@return string|nil bytes
 ---@return string|nil message
 ---@return string|nil code
-function M.job(job) return json.encode(job, present(job.workflow_bundle) and BUNDLE_JOB or PLAIN_JOB) end
+function M.job(job) return json.encode(job, FORMS[present(job.workflow_bundle) and "bundle job" or "job"]) end
 
 --- The bytes of a dead letter.
 ---@param body table
 ---@return string|nil bytes
 ---@return string|nil message
 ---@return string|nil code
-function M.letter(body) return json.encode(body, LETTERS[body.reason] or LETTERS.others) end
+function M.letter(body)
+  return json.encode(body, FORMS[body.reason == "invalid_job" and "invalid job letter" or "letter"])
+end
 
 --- The bytes of a worker's record.
 ---@param record table
 ---@return string|nil bytes
 ---@return string|nil message
 ---@return string|nil code
-function M.worker(record) return json.encode(record, REGISTRY) end
+function M.worker(record) return json.encode(record, FORMS.worker) end
 
 --- The bytes of a relation.
 ---@param record table
 ---@return string|nil bytes
 ---@return string|nil message
 ---@return string|nil code
-function M.relation(record) return json.encode(record, RELATION) end
+function M.relation(record) return json.encode(record, FORMS.relation) end
 
 return M

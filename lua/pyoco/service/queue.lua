@@ -43,6 +43,7 @@ local function point(app, now, queues)
   for _, queue in ipairs(queues) do
     one.in_hand = one.in_hand + (queue.in_hand or 0)
     one.waiting = one.waiting + math.max(0, queue.jobs - (queue.in_hand or 0))
+    one.oldest_age_sec = math.max(one.oldest_age_sec or 0, queue.oldest and one.at - queue.oldest or 0)
   end
   if not last then return one end
   -- runs that were removed meanwhile make the counts smaller
@@ -81,8 +82,8 @@ end
 --- GET /queues.
 ---@param app table { store, config }
 ---@return table|nil { queues = list by tag { tag, jobs, in_hand, redelivered, oldest_age_sec, workers, slots },
----  history = { step_sec, points = list, oldest first, of { at, waiting, in_hand, completed, failed, dispatch_sec,
----  duration_sec } } }; what is not known is not there
+---  history = { step_sec, points = list, oldest first, of { at, waiting, in_hand, oldest_age_sec, completed, failed,
+---  dispatch_sec, duration_sec } } }; what is not known is not there
 ---@return string|nil message
 ---@return string|nil code "unavailable"
 function M.list(app)

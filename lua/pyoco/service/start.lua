@@ -3,6 +3,7 @@
 local json = require "host.json"
 local clock = require "host.clock"
 local crypto = require "host.crypto"
+local wire = require "pyoco.run.wire"
 local fault = require "pyoco.service.fault"
 
 local M = {}
@@ -86,11 +87,23 @@ function M.withdraw(app, first, revision, hooks, message, code)
   return nil, message, code
 end
 
+--- Queues the job. A message that the stream remembers may be gone: a worker acks unrun what it finds without a key,
+--- as it was after a withdrawal. Then it is published anew, without the id.
+local function queue(app, job)
+  local seq, message, code, is_known = M.publish(app, job)
+  if not seq or not is_known then return seq, message, code end
+  local found, _, why = app.store.work:get(seq)
+  if found or why ~= "not_found" then return seq end
+  seq, message, code = app.store.jobs:publish_raw(nil, job.tag, assert(wire.job(job)))
+  if seq then return seq end
+  return fault.of_store(message, code)
+end
+
 --- What comes after a run's key: whatever belongs to it, and the job.
 local function finish(app, first, job, hooks)
   local ok, message, code = true, nil, nil
   if hooks.stored then ok, message, code = hooks.stored(first) end
-  if ok and job then ok, message, code = M.publish(app, job) end
+  if ok and job then ok, message, code = queue(app, job) end
   if not ok then return nil, message, code end
   return true
 end

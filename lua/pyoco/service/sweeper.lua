@@ -64,9 +64,11 @@ local function silent_runs(app, state, position)
   return found, is_all
 end
 
---- Runs that a live worker says it has, whatever their snapshots say.
-local function runs_in_hand(app)
+--- Runs that a live worker says it has, whatever their snapshots say. Asked once in a pass.
+local function runs_in_hand(app, pass)
+  if pass.in_hand then return pass.in_hand end
   local ids, now = {}, app.store:now()
+  pass.in_hand = ids
   for _, entry in ipairs(must(app.store.workers:list())) do
     local record, timeout = entry.record, app.config.worker_disconnect_timeout_sec
     local is_live = record.state ~= "STOPPED_GRACEFUL" and (timeout <= 0 or now - entry.created <= timeout)
@@ -82,15 +84,15 @@ end
 
 -- the queue ---------------------------------------------------------------------------------------------------
 
---- What a pass knows of a tag: its consumer as it was before the pass read the tag's first message, how many messages
---- that it has delivered belong to runs of which something is heard, and those of silent ones.
+--- What a pass knows of a tag: its consumer as it was before the pass read the tag's first message, and the messages
+--- that it has delivered.
 local function tag_of(app, pass, message)
   local tag = app.store.work:tag(message)
   local known = pass.tags[tag]
   if not known then
     local consumer, text, code = app.store.work:consumer(tag)
     if not consumer and code ~= "not_found" then must(nil, text, code) end
-    known = { consumer = consumer or { in_hand = 0, delivered_seq = 0, max_deliver = -1 }, heard = 0, silent = {} }
+    known = { consumer = consumer or { in_hand = 0, delivered_seq = 0, max_deliver = -1 }, delivered = {} }
     pass.tags[tag] = known
   end
   return known
@@ -117,17 +119,14 @@ local function look_at(app, state, pass, messages)
     local run_id, tag = run_of(message), tag_of(app, pass, message)
     local is_silent = run_id and pass.silent[run_id] ~= nil
     if is_silent then pass.has_message[run_id] = true end
+    local it = { message = message, run_id = run_id, limits = tag.consumer }
     if state.exhausted[message.seq] then
-      pass.exhausted[#pass.exhausted + 1] = { message = message, run_id = run_id, limits = tag.consumer }
-    elseif message.seq <= tag.consumer.delivered_seq then
-      if is_silent then
-        tag.silent[#tag.silent + 1] = { message = message, run_id = run_id, limits = tag.consumer }
-      else
-        tag.heard = tag.heard + 1
-      end
+      pass.exhausted[#pass.exhausted + 1] = it
+    elseif message.seq <= tag.consumer.delivered_seq and run_id then
+      tag.delivered[#tag.delivered + 1] = it
     end
     if run_id and not is_silent and app.store:now() - message.time >= pass.settle_sec then
-      others[#others + 1] = { message = message, run_id = run_id }
+      others[#others + 1] = it
     end
   end
   if #others > 0 then settle_ended(app, pass, others) end
@@ -158,12 +157,21 @@ local function read_queue(app, state, pass, info)
   forget_exhausted(state, pass)
 end
 
---- Messages that will not be delivered again, by counting: the consumer waits for no more messages than there are of
---- runs that are heard of, so it has given up those of the silent ones. (It keeps no list of them.)
-local function count_exhausted(pass)
+--- Messages that will not be delivered again, by counting, for those of which the server's word was missed: when live
+--- workers have as many of a tag's runs as its consumer waits for, it has given up all others that it has delivered.
+--- What a worker holds without saying so makes the consumer wait for more than that: then nothing can be told.
+local function count_exhausted(app, pass)
   for _, tag in pairs(pass.tags) do
-    if #tag.silent > 0 and tag.consumer.in_hand <= tag.heard then
-      table.move(tag.silent, 1, #tag.silent, #pass.exhausted + 1, pass.exhausted)
+    local silent, in_hand = {}, 0
+    for _, it in ipairs(tag.delivered) do
+      if runs_in_hand(app, pass)[it.run_id] then
+        in_hand = in_hand + 1
+      elseif pass.silent[it.run_id] then
+        silent[#silent + 1] = it
+      end
+    end
+    if #silent > 0 and tag.consumer.in_hand <= in_hand then
+      table.move(silent, 1, #silent, #pass.exhausted + 1, pass.exhausted)
     end
   end
 end
@@ -187,11 +195,9 @@ local function needs_look(status, has_message) return status == "CANCELLING" or 
 
 --- The silent runs that need something.
 local function mend_runs(app, pass)
-  local in_hand
   for run_id, status in pairs(pass.silent) do
     if needs_look(status, pass.has_message[run_id]) then
-      in_hand = in_hand or runs_in_hand(app)
-      local found = not in_hand[run_id] and must(mend.read(app, run_id))
+      local found = not runs_in_hand(app, pass)[run_id] and must(mend.read(app, run_id))
       local stored = found and found.snapshot
       if stored and stored.status == status and found.age_sec >= app.config.sweep_after_sec then
         ACTIONS[status](app, found, pass.has_message[run_id])
@@ -215,9 +221,11 @@ function M.pass(app, state, breathe)
   local info = must(app.store.work:info())
   local has_old = info.first_time and app.store:now() - info.first_time >= pass.settle_sec
   if info.messages > 0 and (has_old or next(pass.silent)) then read_queue(app, state, pass, info) end
-  if is_all then count_exhausted(pass) end
+  if is_all then count_exhausted(app, pass) end
   for _, it in ipairs(pass.exhausted) do
-    mend.exhausted(app, it.message, it.run_id, it.limits, after_sec)
+    if not (it.run_id and runs_in_hand(app, pass)[it.run_id]) then
+      mend.exhausted(app, it.message, it.run_id, it.limits, after_sec)
+    end
     breathe()
   end
   mend_runs(app, pass)

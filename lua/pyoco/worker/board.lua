@@ -218,7 +218,9 @@ function board:_open_slot()
 end
 
 --- Whether a job must not start, since as many runs wait for their children as may.
-function board:_is_blocked(job) return job.is_parent == true and self.waiting >= self.max_waiting end
+function board:_is_blocked(job)
+  return job.is_parent == true and self.max_waiting > 0 and self.waiting >= self.max_waiting
+end
 
 function board:_may_start(job)
   if self:_is_blocked(job) then return false end

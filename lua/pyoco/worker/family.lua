@@ -15,6 +15,7 @@ local M = {}
 
 local RETRY_MIN_SEC, RETRY_MAX_SEC = 0.1, 2.0
 local CANCEL_TRIES = 30
+local CHILDREN_MAX = 10000 -- their ids stand in one snapshot
 local SUMMARY_MAX_BYTES = 64 << 20
 
 local Family = {}
@@ -152,9 +153,8 @@ local function refusal(self)
   local cfg = self.cfg
   if (tonumber(self.image.spawn_depth) or 0) >= 1 then return "child_respawn_not_allowed" end
   self.wishes = self.wishes + 1
-  if cfg.spawn_max_child_runs > 0 and self.wishes > cfg.spawn_max_child_runs then
-    return "spawn_max_child_runs_exceeded"
-  end
+  local most = cfg.spawn_max_child_runs > 0 and math.min(cfg.spawn_max_child_runs, CHILDREN_MAX) or CHILDREN_MAX
+  if self.wishes > most then return "spawn_max_child_runs_exceeded" end
   if cfg.spawn_max_parallel_child_runs > 0 and self.count >= cfg.spawn_max_parallel_child_runs then
     return "spawn_max_parallel_child_runs_exceeded"
   end
@@ -189,9 +189,10 @@ function Family:spawn(request, resume)
     self.starting = self.starting - 1
   end)
   return function()
-    child.is_cut = true
+    -- an attempt that has lost its run to a newer one leaves the children alone: they are the newer one's
+    child.is_cut = not self.is_lost()
     settle(self, child)
-    if child.is_started then self.go(function() self:cancel(child.run_id) end) end
+    if child.is_cut and child.is_started then self.go(function() self:cancel(child.run_id) end) end
   end
 end
 
@@ -234,7 +235,7 @@ end
 --- The family of one run.
 ---@param deps table store, cfg (spawn_*), job, image (live), now, go, sleep, after, every (as pyoco.worker.async's),
 ---  subscribe (function(subject, fn) -> something with close), flush (function: has the image stored; nil when the
----  run is lost)
+---  run is lost), is_lost (function: whether a newer attempt has the run)
 ---@return table family: spawn, is_waiting, cancel, cancel_all, look, close
 function M.new(deps)
   local self = setmetatable({ live = {}, asked = {}, count = 0, starting = 0, wishes = 0, known = {} }, Family)

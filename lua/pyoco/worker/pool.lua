@@ -1,5 +1,5 @@
 --- The slot processes of a worker: started, started again when they die, talked to. What their frames mean is the
---- supervisor's business; the frames themselves are described in worker/frames in docs/protocol and here:
+--- supervisor's business; the frames themselves are described here:
 ---
 ---   to a slot    "B" boot text (first) · "R" a job: {seq, delivery, ack_wait_sec, max_deliver, clock_offset, roots
 ---                (of wheels)}, its message as body; or {list = true, roots (nil: no wheels)}: list flows ·

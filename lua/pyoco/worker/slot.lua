@@ -84,7 +84,8 @@ function run:open_family()
   self.family = require("pyoco.worker.family").new {
     store = self.store, cfg = self.boot.cfg, job = self.job, image = self.image, now = self.now,
     go = async.go, sleep = async.sleep, after = async.after, every = async.every,
-    subscribe = function(...) return self.conn:subscribe(...) end, flush = function() return self.writer:flush() end,
+    subscribe = function(...) return self.conn:subscribe(...) end,
+    flush = function() return self.writer:flush() end, is_lost = function() return self.lost ~= nil end,
   }
 end
 
@@ -121,7 +122,9 @@ function run:finish(outcome, mark)
   if self.stop_heartbeat then self.stop_heartbeat() end
   if self.stop_announcing then self.stop_announcing() end
   local is_cancelled = self.cancelled or snapshot.is_cancel_requested(self.image)
-  if self.family and is_cancelled then self.family:cancel_all() end -- first: once our end is stored, nobody would
+  if self.family and is_cancelled and not self.lost then
+    self.family:cancel_all() -- first: once our end is stored, nobody would
+  end
   local how = self.writer:finish(function(image)
     if snapshot.is_cancel_requested(image) then
       outcome = "cancelled"

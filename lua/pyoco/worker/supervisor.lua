@@ -129,7 +129,7 @@ local FRAMES = {
   end,
   S = function(self, key, head)
     if head.waits then self.board:wait(key) else self.board:resume(key) end
-    self.pool:resize(self.board:needed())
+    if not self.stopping then self.pool:resize(self.board:needed()) end
     self:dispatch()
   end,
   N = function(self, key)
@@ -200,7 +200,6 @@ end
 --- Ends a slot that is no longer needed since fewer runs wait for their children.
 function supervisor:retire_surplus(now)
   local needed = self.board:needed()
-  self.pool:resize(needed)
   local key = self.surplus:is_due(now, self.pool.size, needed) and self.board:idle_slot()
   if not key then return end
   self.board:remove_slot(key)
@@ -211,6 +210,7 @@ end
 function supervisor:on_slot_exit(key, text, had_worked)
   if not key then return self.log:error("slot cannot start", { reason = text }) end
   local job, unbegun = self.board:remove_slot(key)
+  self.pool.count = self.board:needed() -- one that waited is not replaced; the pool starts the others again
   if unbegun then
     unbegun.key = nil
     self.board:hold_first(unbegun)
@@ -344,7 +344,7 @@ function supervisor:tick()
     end
     self:check_deadline(job, now)
   end
-  self:retire_surplus(now)
+  if not self.stopping then self:retire_surplus(now) end
   self:pull()
 end
 
