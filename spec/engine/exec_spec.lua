@@ -443,9 +443,15 @@ describe("ctx:exec", function()
     end)
 
     it("those that come first in the graph, whoever asked first", function()
-      local order = {}
+      local order, asked = {}, folder .. "/asked"
       local function once(ctx) ctx:exec { "echo", "x" } end
-      flow.run({ { "a", function(ctx) once(ctx) once(ctx) end }, { "b", once }, { "c", once }, { "d", once } },
+      local function twice(ctx)
+        once(ctx)
+        tmp.write(asked, "") -- and asks again before anybody else can
+        once(ctx)
+      end
+      local function patient(ctx) ctx:exec { "sh", "-c", 'until [ -e "$0" ]; do sleep 0.01; done; echo x', asked } end
+      flow.run({ { "a", twice }, { "b", patient }, { "c", once }, { "d", once } },
         { max_commands = 1, on_event = function(event)
           if event.type == "log" then order[#order + 1] = event.task end
         end })

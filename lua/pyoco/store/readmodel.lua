@@ -4,11 +4,11 @@
 --- cursor carries the model's write number of the walk's first page (`walk`, `seq`), and a run that was written since
 --- stands where it stood then (table past). A cursor without them, of another gateway or too old, goes on by its key.
 local clock = require "host.clock"
+local statement = require "pyoco.store.readmodel_page"
 
 local M = {}
 
 local WAIT_MS = 1000  -- for the tail to bring what this process has written
-local PAST_MAX = 100000 -- as in src/readmodel/writer.c
 local ESTIMATE_SEC = 2
 local RARE = 1000     -- runs with a text: up to so many come out of the index of texts, the newest of more are soon met
 local PROBE = 200     -- newest runs that are looked at before the index of texts is,
@@ -18,16 +18,6 @@ local PART_MAX = 12   -- characters of a text that are looked up; the rest is co
 
 local Model = {}
 Model.__index = Model
-
---- Filters that are equalities, most selective first. sparse: its index leaves out rows without a value.
-local FILTERS = {
-  { name = "schedule_id", column = "schedule", sparse = true },
-  { name = "workflow_yaml_sha256", column = "sha256", sparse = true },
-  { name = "tenant_id", column = "tenant", sparse = true },
-  { name = "status", column = "status" },
-  { name = "flow", column = "flow" },
-  { name = "tag", column = "tag" },
-}
 
 local function reader(self)
   if self.reader then return self.reader end
@@ -58,7 +48,7 @@ end
 --- The filters of a query that are set, and the index to walk.
 local function plan(self, query)
   local set, index = {}, nil
-  for _, filter in ipairs(FILTERS) do
+  for _, filter in ipairs(statement.FILTERS) do
     if query[filter.name] then set[#set + 1] = filter end
   end
   if #set == 0 then return set, "by_time" end
@@ -70,48 +60,6 @@ local function plan(self, query)
     if n < least then index, least = "by_" .. filter.column, n end
   end
   return set, index
-end
-
---- Collects parameters: each call gives the placeholder of a value.
-local function parameters()
-  local values = {}
-  return values, function(value)
-    values[#values + 1] = value
-    return "?" .. #values
-  end
-end
-
---- Conditions on the row r of runs.
-local function filter_conditions(set, query, param)
-  local list = {}
-  for _, filter in ipairs(set) do
-    list[#list + 1] = ("r.%s=%s"):format(filter.column, param(query[filter.name]))
-    if filter.sparse then list[#list + 1] = ("r.%s<>''"):format(filter.column) end
-  end
-  return list
-end
-
---- Conditions on the texts of r.
-local function text_conditions(query, param)
-  if not query.q then return {} end
-  local like = param("%" .. query.q:gsub("[%%_\\]", "\\%0") .. "%")
-  local parts = {}
-  for i, column in ipairs { "run_id", "flow", "worker", "error" } do
-    parts[i] = ("r.%s LIKE %s ESCAPE '\\'"):format(column, like)
-  end
-  return { "(" .. table.concat(parts, " OR ") .. ")" }
-end
-
---- Conditions on the place that a run has in the walk, of table t.
-local function place_conditions(query, t, param)
-  local list = {}
-  if query.updated_after then list[#list + 1] = ("%s.updated_at>%s"):format(t, param(query.updated_after)) end
-  local cursor = query.cursor
-  if cursor then
-    list[#list + 1] = ("(%s.updated_at, %s.run_id) %s (%s, %s)"):format(t, t, query.oldest_first and ">" or "<",
-      param(cursor.updated_at), param(cursor.run_id))
-  end
-  return list
 end
 
 --- The part of a text that its index is asked for, as FTS5 quotes it; nil when it has none for such a text (of fewer
@@ -138,55 +86,12 @@ local function look_up(self, text)
   return { ids = "[" .. table.concat(ids, ",") .. "]", indexed = indexed }
 end
 
-local function joined(...)
-  local all = {}
-  for _, list in ipairs { ... } do table.move(list, 1, #list, #all + 1, all) end
-  return #all > 0 and "WHERE " .. table.concat(all, " AND ") or ""
-end
-
---- Where runs are taken from: `how` = { index = an index of them, walked whole or to the `probe`-th run } or
---- { rare = what look_up gives }: those with the text and those too new for the index of texts.
-local function source(how, order, set, query, param)
-  if how.rare then
-    return ("(SELECT value AS id FROM json_each(%s) UNION SELECT id FROM runs WHERE id>%s) c"
-      .. " CROSS JOIN runs r ON r.id=c.id"):format(param(how.rare.ids), param(how.rare.indexed))
-  end
-  local walk = "runs r INDEXED BY " .. how.index
-  if not how.probe then return walk end
-  return ("(SELECT r.* FROM %s %s ORDER BY r.updated_at %s, r.run_id %s LIMIT %d) r"):format(walk,
-    joined(filter_conditions(set, query, param), place_conditions(query, "r", param)), order, order, how.probe)
-end
-
---- The statement of a page: runs that are unchanged since the walk began, and those that have moved, at their places.
-local function page_sql(how, set, query, param)
-  local order = query.oldest_first and "ASC" or "DESC"
-  local cursor = query.cursor or {}
-  local walk, seq = param(cursor.walk or ""), param(cursor.seq or 0)
-  local filters = joined(filter_conditions(set, query, param), text_conditions(query, param)):gsub("^WHERE", " AND")
-  local limit = param(query.limit + 1)
-  local function part(from, t, condition)
-    local where = joined({ condition }, place_conditions(query, t, param)) .. filters
-    return ("SELECT * FROM (SELECT %s.updated_at AS at, %s.run_id, r.summary FROM %s %s"
-      .. " ORDER BY %s.updated_at %s, %s.run_id %s LIMIT %s)"):format(t, t, from, where, t, order, t, order, limit)
-  end
-  local unchanged = ("(r.seq<=%s OR NOT (SELECT ok FROM v))"):format(seq)
-  local parts = { part(source(how, order, set, query, param), "r", unchanged) }
-  if cursor.walk then
-    parts[2] = part("past p CROSS JOIN runs r ON r.run_id=p.run_id", "p",
-      ("p.seq>%s AND p.prev<=%s AND (SELECT ok FROM v)"):format(seq, seq))
-  end
-  return ("WITH v(ok, walk, seq) AS MATERIALIZED (SELECT walk=%s AND seq>=%s AND seq-%s<%d, walk, seq FROM meta)"
-    .. " SELECT at, run_id, summary, (SELECT ok FROM v), (SELECT walk FROM v), (SELECT seq FROM v) FROM (%s)"
-    .. " ORDER BY 1 %s, 2 %s LIMIT %s"):format(walk, seq, seq, PAST_MAX, table.concat(parts, " UNION ALL "), order,
-    order, limit)
-end
-
 --- Runs of a page, one more than it holds if there are more: {at, run_id, summary, ok, walk, seq}.
 local function find(self, query)
   local set, index = plan(self, query)
   local function run(how)
-    local values, param = parameters()
-    return select(self, page_sql(how, set, query, param), table.unpack(values))
+    local sql, values = statement.page(how, set, query)
+    return select(self, sql, table.unpack(values))
   end
   if not query.q then return run { index = index } end
   if not query.cursor then -- a text that is met often fills the page out of the newest runs
@@ -254,7 +159,7 @@ end
 ---@return string|nil message
 ---@return string|nil code "unavailable"
 function Model:status_counts(query)
-  local values, param = parameters()
+  local values, param = statement.parameters()
   local where = { "n>0" }
   for _, filter in ipairs { { "flow", query.flow }, { "tag", query.tag }, { "tenant", query.tenant_id } } do
     if filter[2] then where[#where + 1] = ("%s=%s"):format(filter[1], param(filter[2])) end
