@@ -170,14 +170,15 @@ static bool is_of_interest(const ph_entry *e) {
     return is_fresh(e) && (has(e, "\"COMPLETED\"") || has(e, "\"FAILED\"") || has(e, "\"CANCELLED\""));
 }
 
-/* Takes text. Holds the lock. */
-static void judge(const ph_entry *e, const seen *s, char *text) {
+/* Takes text. True when the entry has destroyed something. Holds the lock. */
+static bool judge(const ph_entry *e, const seen *s, char *text) {
     memo *m = *place_of(e->key);
     bool is_cancelled = s->is_cancelling || *s->cancel_at;
     if (m && e->revision && e->revision <= m->revision) { /* the tail comes behind our own write */
         free(text);
-        return;
+        return false;
     }
+    bool is_broken = false;
     if (s->is_terminal) {
         m = m || is_fresh(e) ? remember(e->key) : NULL;
         if (m) {
@@ -186,7 +187,7 @@ static void judge(const ph_entry *e, const seen *s, char *text) {
             text = NULL;
         }
     } else if (m && m->image) {
-        set_broken(m, true);
+        set_broken(m, is_broken = true);
     } else if (is_cancelled) {
         m = remember(e->key);
         if (m) {
@@ -195,12 +196,13 @@ static void judge(const ph_entry *e, const seen *s, char *text) {
             strcpy(m->cancel_by, s->cancel_by);
         }
     } else if (m) {
-        set_broken(m, true);
+        set_broken(m, is_broken = true);
     }
     if (m)
         m->revision = e->revision;
     free(text);
     make_room();
+    return is_broken;
 }
 
 void ph_guard_see(const ph_entry *e) {
@@ -223,8 +225,7 @@ void ph_guard_see(const ph_entry *e) {
         return;
     }
     pthread_mutex_lock(&guard.lock);
-    judge(e, &s, text);
-    bool is_broken = guard.broken > 0;
+    bool is_broken = judge(e, &s, text);
     pthread_mutex_unlock(&guard.lock);
     if (is_broken)
         ph_wake();

@@ -59,6 +59,22 @@ function M.note_cause(kind, message)
   cause = { type = kind, message = message, traceback = debug.traceback(message, 3) }
 end
 
+--- What a failure is called in an answer: the contract's class of it where NATS is the cause (CONTRACT 6). Callers may
+--- be strangers: where NATS is, and what it said, stays in the log.
+---@param message string
+---@return string
+function M.public(message)
+  local said = message:match "^nats unavailable: (.*)$"
+  if not said then return message end
+  local kind = cause and cause.message == said and cause.type
+  if kind == "timeout" then return "nats unavailable: TimeoutError" end
+  if kind == "too_large" then return "nats unavailable: MaxPayloadError" end
+  if said:find("not connected to NATS", 1, true) or said:find "^NATS is " then
+    return "nats unavailable: ConnectionError"
+  end
+  return message
+end
+
 --- The cause noted last, once.
 ---@return table|nil { type, message, traceback }
 function M.take_cause()

@@ -93,6 +93,23 @@ describe("client.lua submit", function()
       .. "- hint: NATS or the gateway is not ready; try again in a moment, and look at GET /ready\n", got.stderr)
   end)
 
+  it("says where the names are of what is not there", function()
+    serve(function(request)
+      return { status = 404, body = request.path:find "^/wheels" and '{"detail":"wheel not found"}'
+        or request.path:find "^/schedules" and '{"detail":"schedule not found"}' or '{"detail":"Not Found"}' }
+    end)
+    for command, hint in pairs { ["wheel-delete --name x"] = "check the name; `client.lua wheels` lists them",
+      ["schedule-delete --schedule-id x"] = "check the id; `client.lua schedules` lists them",
+      ["get x"] = "check the id" } do
+      local got = client(table.unpack((function(words)
+        for word in command:gmatch "%S+" do words[#words + 1] = word end
+        return words
+      end) {}))
+      assert.equal(1, got.code)
+      assert.truthy(got.stderr:find("- hint: " .. hint .. "\n", 1, true), got.stderr)
+    end
+  end)
+
   it("says that nobody answers, and how to start a gateway", function()
     local got = client("submit")
     assert.equal(1, got.code)

@@ -190,6 +190,16 @@ describe("client.lua on a terminal", function()
     end
   end)
 
+  it("shows a time that no calendar has as its number", function()
+    serve(function()
+      return { body = '[{"schedule_id":"s1","flow_name":"f","status":"ACTIVE","schedule_type":"interval","tag":"t",'
+        .. '"interval_seconds":1e300,"next_run_at":1e300,"dispatch_count":0,"last_error":null}]' }
+    end)
+    local got = client "schedules"
+    got:wait()
+    assert.truthy(got.stdout:find("every 1e+300s  1e+300", 1, true), got.stdout)
+  end)
+
   it("shows a run as a tree, its tasks and the workers as tables", function()
     serve(function(request)
       if request.path:find("/graph", 1, true) then return { body = json.encode(GRAPH) } end

@@ -1,5 +1,6 @@
 --- --flow-resolver: the operator's own way from a name to a flow.
 local resolver = require "pyoco.flow.resolver"
+local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
 
 local FLOWS = [[
@@ -43,6 +44,17 @@ describe("flow resolver", function()
       assert.truthy(message:find(case[2], 1, true), message)
     end)
   end
+
+  it("stops the worker at its start when it cannot be used, and is not run for that", function()
+    assert.is_true(resolver.check(nil))
+    assert.is_true(resolver.check(file "error('not now')" .. ":pick"))
+    for path, said in pairs { ["gone.lua"] = "flow resolver gone.lua: gone.lua: No such file",
+      [tmp.write(dir .. "/broken.lua", "return = 1")] = "broken.lua:1:" } do
+      local got = process.run { "worker.lua", "--flow-resolver", path }
+      assert.equal(1, got.code)
+      assert.truthy(got.stderr:find("^ERR%-PYOCO%-0018: ") and got.stderr:find(said, 1, true), got.stderr)
+    end
+  end)
 
   it("says so when it gives something that is no flow, or does not load", function()
     local _, message = resolver.flow(file [[return function() return 7 end]], "x", { dir })

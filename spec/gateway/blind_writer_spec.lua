@@ -121,6 +121,13 @@ describe("beside a blind writer", function()
     assert.same(again, wait("r3", function(it) return it.status == "FAILED" end, "its new end"))
   end)
 
+  it("is told of by metrics", function()
+    local text = it_has.gateway:fetch("/metrics").body
+    assert.truthy(text:find("\npyoco_leader 1\n", 1, true), text)
+    assert.truthy(text:find('\npyoco_mended_total{what="cancel_again"} %d+\n'), text)
+    assert.truthy(text:find('\npyoco_mended_total{what="end_again"} %d+\n'), text)
+  end)
+
   it("leaves runs alone that nobody has cancelled, and those that are deleted", function()
     put(recorded("r4", { cancel_requested_at = 1.5 }))
     assert(it_has.store.runs:delete("r4"))

@@ -1,4 +1,5 @@
 --- One gateway does the periodic duties: real gateways on one NATS, ended in every way.
+local json = require "host.json"
 local gateways = require "spec.support.gateway"
 local nats = require "spec.support.nats"
 
@@ -62,9 +63,11 @@ describe("the lease of the duties", function()
     wait_leader(b, b.process.pid)
   end)
 
-  it("is held again after a restart of NATS", function()
+  it("runs out while NATS is away, and is held again when it is back", function()
     local a = start(1)
     local since = wait_leader(a, a.process.pid).since
+    server:kill()
+    a:wait("/health", function(answer) return answer.json.leader == json.null end, "the lease to run out")
     server:restart()
     assert.is_true(wait_leader(a, a.process.pid).since >= since)
   end)

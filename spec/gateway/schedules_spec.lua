@@ -86,6 +86,8 @@ describe("schedules", function()
     assert.same({ run_id }, runs_of(schedule.schedule_id))
     local run = it_has.store.runs:get(run_id)
     assert.same({ "nightly", "gpu", { x = 1, y = 2 }, "PENDING" }, { run.flow_name, run.tag, run.params, run.status })
+    assert.truthy(it_has.gateway:fetch("/metrics").body:find('\npyoco_schedule_dispatches_total{result="ok"} 1\n', 1,
+      true))
     local early = done.last_submitted_at - schedule.next_run_at
     assert.is_true(early >= 0, tostring(early))
     local answer = other:wait("/schedules/" .. schedule.schedule_id .. "/runs", function(got) return #got.json == 1 end,

@@ -163,7 +163,7 @@ describe("routes.schedules", function()
       return function() return nil, "no answer", "timeout" end
     end })
     local answer = post { interval_seconds = "1" }
-    assert.same({ 503, "nats unavailable: no answer" }, { answer.status, answer.json.detail })
+    assert.same({ 503, "nats unavailable: TimeoutError" }, { answer.status, answer.json.detail })
     assert.equal(503, app:simulate({ path = "/schedules" }).status)
     assert.equal(503, app:simulate({ method = "DELETE", path = "/schedules/x" }).status)
   end)

@@ -5,6 +5,7 @@ local address = require "pyoco.http.address"
 local fixture = require "spec.support.fixture"
 local gateway_app = require "spec.support.gateway_app"
 local keys = require "pyoco.service.keys"
+local response = require "pyoco.http.response"
 local make_key = require("spec.support.keys").make
 
 describe("api keys", function()
@@ -183,7 +184,7 @@ describe("api keys", function()
     assert.equal(401, app:simulate({ path = "/metrics" }).status)
     assert.equal(200, app:simulate({ path = "/" }).status)
     open { metrics_public = true }
-    app:replace("metrics", function() return "counts" end)
+    app:replace("metrics", function() return response.text "counts" end)
     assert.equal(200, app:simulate({ path = "/metrics" }).status)
     assert.equal(401, app:simulate({ path = "/workers" }).status)
   end)

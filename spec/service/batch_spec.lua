@@ -190,7 +190,7 @@ describe("POST /runs/batch", function()
       assert.same({ "PENDING", "unavailable" }, codes(results))
       assert.equal("submit batch: 1 of 2 runs could not be started: nats unavailable", said)
       app.log = quiet
-      assert.equal("nats unavailable: no reply", results[2].error.detail)
+      assert.equal("nats unavailable: TimeoutError", results[2].error.detail)
       once(app.store.runs, "create_many", function()
         return { { message = "gone", code = "unavailable" }, { message = "gone", code = "unavailable" } }
       end)

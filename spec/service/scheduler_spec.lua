@@ -24,6 +24,7 @@ describe("service.scheduler", function()
     for _, key in ipairs(shared.keys "document.") do shared.delete(key) end
   end)
   after_each(function()
+    for _, key in ipairs(shared.keys "count.") do shared.delete(key) end
     for _, key in ipairs { "lease.until", "lease.revision", "lease.since", "lease.id", "health.leader" } do
       shared.delete(key)
     end

@@ -5,6 +5,7 @@ local crypto = require "host.crypto"
 local uv = require "luv"
 local run_bundle = require "pyoco.run.bundle"
 local fixture = require "spec.support.fixture"
+local process = require "spec.support.process"
 local workers = require "spec.support.worker"
 
 local TASKS = [[
@@ -21,6 +22,7 @@ function M.big(bytes) return ("x"):rep(bytes) end
 function M.size(run_child) return #run_child.outputs.big end
 function M.beside(ctx) ctx:sleep(0.01) return "beside" end
 function M.count(text) return #text end
+function M.nap(ctx) ctx:sleep(0.02) end
 function M.pid() return io.open("/proc/self/stat"):read("n") end
 return M
 ]]
@@ -247,6 +249,52 @@ submit: {entry_workflow: main, inputs: {%s}}
     world:wait(run_id, "CANCELLED")
     world:wait(child.run_id, "CANCELLED")
     world:wait_settled()
+  end)
+
+  it("move to another worker with their children when theirs stops", function()
+    local gate = file()
+    local first = world:worker({ "--tags", "moving", "--worker-id", "m1", "--drain-sec", "0.1" })
+    local run_id = submit(bundle { spawn = ", inputs: {file: " .. gate .. "}" },
+      { tag = "moving", tags = json.array { "moving" } })
+    local child = child_of(run_id)
+    first:kill "sigterm"
+    first:wait()
+    for _, id in ipairs { run_id, child.run_id } do assert.equal("PENDING", world:run(id).status) end
+    local second = world:worker({ "--tags", "moving", "--worker-id", "m2" })
+    touch(gate)
+    local parent = world:wait(run_id, "COMPLETED")
+    assert.same({ child.run_id }, { table.unpack(parent.child_run_ids) })
+    world:wait_settled()
+    second:stop()
+  end)
+
+  it("have each child once, whichever slots die when", function()
+    local strong = world:worker({ "--tags", "strong", "--worker-id", "s1", "--slots", "2" },
+      { PYOCO_WORKER_MAX_CRASHES = "100", PYOCO_WORKER_MAX_WAITING = "3" })
+    local text = bundle { graph = 'run_child["$ctx.texts as text"]', spawn = ", parallel: 2, inputs: {text: $ctx.text}",
+      child = "      nap: {callable: 'tasks:nap'}\n      count: {callable: 'tasks:count'}\n",
+      child_graph = "nap >> count", inputs = "texts: [a, bb, ccc]" }
+    local ids = {}
+    for i = 1, 6 do ids[i] = submit(text, { tag = "strong", tags = json.array { "strong" } }) end
+    local dead
+    for _ = 1, 8 do
+      local slots = process.wait_for(function() -- the last one was noticed, and replaced
+        local now = world:slots(strong)
+        for _, pid in ipairs(now) do
+          if pid == dead then return false end
+        end
+        return #now >= 2 and now
+      end)
+      dead = slots[math.random(#slots)]
+      uv.kill(dead, "sigkill")
+    end
+    for _, id in ipairs(ids) do
+      local parent, counts = world:wait(id, "COMPLETED"), {}
+      for i, output in ipairs(parent.task_records.run_child.output) do counts[i] = output.outputs.count end
+      assert.same({ { 1, 2, 3 }, 3 }, { counts, parent.spawn_count })
+    end
+    world:wait_settled()
+    strong:stop()
   end)
 
   it("end a child whose parent was cancelled before anybody found it", function()

@@ -37,6 +37,7 @@ struct rm_model {
     pthread_cond_t filled, drained, written;
     ph_row *head, **end;
     size_t queued_rows, queued_bytes;
+    bool has_turn;               /* one of them begins or ends the warming */
     double queued_at;            /* when the first of them came */
     uint64_t pushed, done;       /* revisions queued and committed */
     uint64_t wanted;             /* somebody waits for this one: commit at once */
@@ -96,7 +97,9 @@ static void push(rm_model *m, ph_row *row) {
     m->stats.writes++;
     if (row->kind == PH_ROW_PUT || row->kind == PH_ROW_DELETE)
         m->pushed = row->revision;
-    if (m->queued_rows == 1 || m->queued_rows == BATCH_ROWS)
+    else
+        m->has_turn = true;
+    if (m->queued_rows == 1 || m->queued_rows == BATCH_ROWS || m->has_turn)
         pthread_cond_signal(&m->filled);
     pthread_mutex_unlock(&m->lock);
 }
@@ -128,6 +131,8 @@ void rm_wrote(rm_model *m, uint64_t revision) {
 
 /* Until when changes are collected; with the lock. The first after a pause is written at once. */
 static double batch_until(const rm_model *m) {
+    if (m->is_warming)
+        return m->queued_at + BATCH_SEC; /* a wake-up for each row would cost as much as the row */
     bool is_asked = now() - m->asked_at < ASKED_SEC || ph_feed_is_read();
     return is_asked ? m->committed_at + BATCH_SEC : m->queued_at + LAZY_SEC;
 }
@@ -140,7 +145,7 @@ static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
     while (!m->stopping && !m->head && wait_until(&m->filled, &m->lock, idle))
         ;
     double until = batch_until(m);
-    while (m->head && !m->stopping && !m->is_warming && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
+    while (m->head && !m->stopping && !m->has_turn && m->queued_rows < BATCH_ROWS && m->wanted <= m->done &&
            wait_until(&m->filled, &m->lock, until))
         ;
     ph_row *rows = m->stopping ? NULL : m->head;
@@ -148,6 +153,7 @@ static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
         m->head = NULL;
         m->end = &m->head;
         m->queued_rows = m->queued_bytes = 0;
+        m->has_turn = false;
         *through = m->pushed;
         pthread_cond_broadcast(&m->drained);
     }

@@ -2,6 +2,7 @@
 local json = require "host.json"
 local output = require "pyoco.cli.output"
 local keys = require "pyoco.service.keys"
+local text = require "pyoco.cli.text"
 
 local M = {}
 
@@ -13,10 +14,6 @@ end
 local function failed(message, code)
   local shape = code == "invalid" and "arguments" or code == "unavailable" and "connection" or "unexpected"
   return nil, message, code, { shape = shape, reason = message, hints = {} }
-end
-
-local function when(seconds)
-  return type(seconds) == "number" and os.date("%Y-%m-%d %H:%M:%S", seconds // 1) or "-"
 end
 
 --- api-key create.
@@ -53,8 +50,8 @@ function M.list(app, values, context)
   local lines, rows = {}, {}
   for i, item in ipairs(list) do
     lines[i] = line(item, { "key_id", "tenant_id", "created_at", "revoked_at" })
-    rows[i] = { item.key_id, type(item.tenant_id) == "string" and item.tenant_id or "-", when(item.created_at),
-      when(item.revoked_at) }
+    rows[i] = { item.key_id, type(item.tenant_id) == "string" and item.tenant_id or "-", text.when(item.created_at),
+      text.when(item.revoked_at) }
   end
   if (values.output or (context.terminal and "table")) == "table" then
     io.write(output.table({ "key_id", "tenant_id", "created_at", "revoked_at" }, rows))

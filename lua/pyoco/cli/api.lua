@@ -12,12 +12,21 @@ Api.__index = Api
 local HINTS = {
   [401] = "the gateway wants a key: --api-key KEY, or PYOCO_API_KEY",
   [403] = "the key is not valid (any more); ask for a new one",
-  [404] = "check the id; `client.lua submit` and `submit-yaml` print it",
+  [404] = "check the id",
   [405] = "this gateway does not know the call; is it of the same version?",
   [409] = "it does not fit what is there; the reason says why",
   [413] = "make it smaller, or raise the gateway's limit (docs/reference/config.md)",
   [422] = "mend what the reason names, and send it again",
   [503] = "NATS or the gateway is not ready; try again in a moment, and look at GET /ready",
+}
+
+--- Where the ids of things are to be found, by what a 404 says.
+local ABSENT = {
+  ["run not found"] = "check the id; `client.lua submit` and `submit-yaml` print it",
+  ["schedule not found"] = "check the id; `client.lua schedules` lists them",
+  ["wheel not found"] = "check the name; `client.lua wheels` lists them",
+  ["worker not found"] = "check the id; `client.lua workers --scope all --include-hidden` lists them",
+  ["dead letter not found"] = "check the number; `client.lua dlq list` lists them",
 }
 
 --- A path segment, escaped: ids come from the command line.
@@ -33,6 +42,11 @@ local function document_hints(body, file)
   return hints
 end
 
+local function hint_of(failure)
+  local answer = failure.status == 404 and json.decode(failure.body)
+  return type(answer) == "table" and ABSENT[answer.detail] or HINTS[failure.status] or "the gateway's log says more"
+end
+
 --- Passes an answer on; gives a failure its shape and hints.
 local function shaped(self, file, answer, message, code, failure)
   if answer then return answer end
@@ -43,7 +57,7 @@ local function shaped(self, file, answer, message, code, failure)
         .. "with --server URL or PYOCO_SERVER_URL"):format(self.transport.base_url) } }
   end
   local hints = document_hints(failure.body, file)
-  hints[#hints + 1] = HINTS[failure.status] or "the gateway's log says more"
+  hints[#hints + 1] = hint_of(failure)
   return nil, message, code, { shape = "http", reason = message, hints = hints, status = failure.status }
 end
 

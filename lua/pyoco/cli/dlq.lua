@@ -18,14 +18,10 @@ local function cell(value)
   return text.clean(tostring(value))
 end
 
-local function when(seconds)
-  return type(seconds) == "number" and os.date("%Y-%m-%d %H:%M:%S", seconds // 1) or "-"
-end
-
 local function row_of(letter)
   local row = {}
   for i, name in ipairs(COLUMNS) do row[i] = cell(letter[name]) end
-  row[2], row[7] = when(letter.timestamp), text.cut(row[7], ERROR_CELLS)
+  row[2], row[7] = text.when(letter.timestamp), text.cut(row[7], ERROR_CELLS)
   return row
 end
 
@@ -70,7 +66,7 @@ function M.show(api, values, context)
   for _, name in ipairs(names) do
     local value = letter[name]
     if type(value) == "table" then value = assert(json.encode(value)) end
-    if name == "timestamp" or name == "stored_at" then value = when(value) end
+    if name == "timestamp" or name == "stored_at" then value = text.when(value) end
     io.stdout:write(text.pad(name, 14), cell(value), "\n")
   end
   if type(letter.run_id) == "string" and letter.requeued_to == json.null then

@@ -14,12 +14,6 @@ end
 
 local function path_of(schedule_id, rest) return "/schedules/" .. api_module.segment(schedule_id) .. (rest or "") end
 
---- A time for people, in their own zone.
-local function when(seconds)
-  if type(seconds) ~= "number" then return "-" end
-  return os.date("%Y-%m-%d %H:%M:%S", math.floor(seconds))
-end
-
 local function cell(value)
   if value == nil or value == json.null then return "-" end
   return text.clean(tostring(value))
@@ -45,7 +39,7 @@ function M.create(api, values, context)
   if not context.terminal then return print_json(answer) end
   local schedule = json.decode(answer.body)
   io.stdout:write(("%s is schedule %s, next at %s\n"):format(text.clean(schedule.flow_name), schedule.schedule_id,
-    when(schedule.next_run_at)),
+    text.when(schedule.next_run_at)),
     context.paint("dim", "its runs:  pyoco-host client.lua schedule-runs --schedule-id " .. schedule.schedule_id), "\n")
   return 0
 end
@@ -65,7 +59,7 @@ function M.list(api, values, context) -- luacheck: no unused args
   local rows = {}
   for i, schedule in ipairs(json.decode(answer.body)) do
     rows[i] = { cell(schedule.schedule_id), cell(schedule.status), cell(schedule.flow_name), cell(schedule.tag),
-      rhythm(schedule), when(schedule.next_run_at), cell(schedule.dispatch_count), cell(schedule.last_error) }
+      rhythm(schedule), text.when(schedule.next_run_at), cell(schedule.dispatch_count), cell(schedule.last_error) }
   end
   io.stdout:write(output.table({ "schedule_id", "status", "flow_name", "tag", "when", "next", "runs", "last_error" },
     rows))
@@ -87,7 +81,7 @@ function M.runs(api, values, context)
   if not context.terminal then return print_json(answer) end
   local rows = {}
   for i, run in ipairs(json.decode(answer.body)) do
-    rows[i] = { cell(run.run_id), cell(run.status), when(run.updated_at), cell(run.error) }
+    rows[i] = { cell(run.run_id), cell(run.status), text.when(run.updated_at), cell(run.error) }
   end
   io.stdout:write(output.table({ "run_id", "status", "updated_at", "error" }, rows))
   return 0

@@ -55,6 +55,15 @@ end
 ---@return string text with blanks up to that width
 function M.pad(text, cells) return text .. (" "):rep(cells - M.width(text)) end
 
+--- A time for people, in their own zone; "-" where there is none, the number where no calendar has it.
+---@param seconds any
+---@return string
+function M.when(seconds)
+  if type(seconds) ~= "number" then return "-" end
+  local ok, shown = pcall(os.date, "%Y-%m-%d %H:%M:%S", math.floor(seconds))
+  return ok and shown or ("%g"):format(seconds)
+end
+
 --- The last line of a log that has something on it.
 ---@param log string
 ---@return string cleaned

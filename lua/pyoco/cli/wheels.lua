@@ -20,11 +20,6 @@ local function cell(value)
   return text.clean(tostring(value))
 end
 
-local function when(seconds)
-  if type(seconds) ~= "number" then return "-" end
-  return os.date("%Y-%m-%d %H:%M:%S", math.floor(seconds))
-end
-
 local function tags_of(value) return type(value) == "table" and #value > 0 and table.concat(value, ",") or "-" end
 
 --- "1.2 MB".
@@ -68,7 +63,7 @@ function M.list(api, _, context)
   local rows = {}
   for i, wheel in ipairs(json.decode(answer.body)) do
     rows[i] = { cell(wheel.name), amount(wheel.size_bytes), tags_of(wheel.tags),
-      wheel.modified and when(wheel.modified) or cell(wheel.mtime) }
+      wheel.modified and text.when(wheel.modified) or cell(wheel.mtime) }
   end
   io.stdout:write(output.table({ "name", "size", "tags", "uploaded" }, rows))
   return 0
@@ -91,7 +86,7 @@ function M.history(api, values, context)
   for i, event in ipairs(json.decode(answer.body)) do
     local actor = type(event.actor) == "table" and event.actor or {}
     local source = type(event.source) == "table" and event.source or {}
-    rows[i] = { when(event.occurred_at), cell(event.action), cell(event.wheel_name), tags_of(event.tags),
+    rows[i] = { text.when(event.occurred_at), cell(event.action), cell(event.wheel_name), tags_of(event.tags),
       cell(actor.tenant_id), cell(actor.api_key_id), cell(source.remote_addr), cell(source.user_agent) }
   end
   io.stdout:write(output.table({ "when", "action", "wheel", "tags", "tenant", "key", "from", "with" }, rows))

@@ -17,6 +17,22 @@ function M.parse(text)
   return nil, expected:format(text), "invalid"
 end
 
+--- Whether a resolver can be used at all: its file is there and is Lua. Runs nothing of it.
+---@param text string|nil see M.parse
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code "invalid"
+function M.check(text)
+  if text == nil then return true end
+  local path, message, code = M.parse(text)
+  if not path then return nil, message, code end
+  local source, why = sandbox.read_file(path)
+  if not source then return nil, ("flow resolver %s: %s"):format(path, why or "cannot be read"), "invalid" end
+  local chunk, fault = load(source:gsub("^#[^\n]*", ""), "@" .. path, "t", {})
+  if not chunk then return nil, "flow resolver " .. fault, "invalid" end
+  return true
+end
+
 --- What a resolver's function gives for a name.
 ---@param resolve function
 ---@param flow_name string

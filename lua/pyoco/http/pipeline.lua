@@ -162,7 +162,7 @@ function M.failure(message, code, detail)
     return response.error(429, message, nil, { ["retry-after"] = ("%d"):format(detail and detail.retry_after or 1) })
   end
   local headers = status == 503 and { ["retry-after"] = "1" } or nil
-  return response.error(status, message, type(detail) == "table" and { errors = detail } or nil, headers)
+  return response.error(status, err.public(message), type(detail) == "table" and { errors = detail } or nil, headers)
 end
 
 local function authenticate(app, req)

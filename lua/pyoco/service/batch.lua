@@ -4,6 +4,7 @@
 local json = require "host.json"
 local clock = require "host.clock"
 local crypto = require "host.crypto"
+local err = require "pyoco.err"
 local fault = require "pyoco.service.fault"
 local idempotency = require "pyoco.service.idempotency"
 local start = require "pyoco.service.start"
@@ -13,7 +14,9 @@ local M = {}
 
 local PUBLISH_DEADLINE_SEC = 2
 
-local function refused(message, code) return { error = { code = code, detail = message } } end
+local function refused(message, code)
+  return { error = { code = code, detail = type(message) == "string" and err.public(message) or message } }
+end
 
 --- Notes what became of an entry: its run is over, for this batch.
 local function settle(entry, answer, message, code)

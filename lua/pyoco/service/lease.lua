@@ -90,9 +90,12 @@ function M.tick(app)
   local left = (shared.get "lease.until" or 0) - clock.monotonic()
   if left > app.config.lease_ttl_sec * (1 - RENEW_PART) then return end
   local written, _, code = take(app, revision, shared.get "lease.since")
-  if not written and code == "conflict" then
+  if written then return end
+  if code == "conflict" then
     lose()
     look(app)
+  elseif not M.held() then
+    show(app, nil)
   end
 end
 

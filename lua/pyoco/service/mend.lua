@@ -1,6 +1,7 @@
 --- What is done to a run that nobody has: its end is written, or its job is published again. Each is a compare-and-set
 --- of the snapshot that was judged, so that whoever comes to life meanwhile wins.
 local json = require "host.json"
+local shared = require "host.shared"
 local cancel = require "pyoco.run.cancel"
 local snapshot = require "pyoco.run.snapshot"
 local states = require "pyoco.run.states"
@@ -45,6 +46,9 @@ local function store_image(app, found, image)
   return bytes and app.store.runs:update_raw(image.run_id, bytes, found.revision) ~= nil or nil
 end
 
+--- what: one of a few words, for metrics.
+local function count(what) shared.incr("count.mended." .. what) end
+
 local function say(app, image, what, reason)
   app.log:warning(what, { run_id = image.run_id, flow_name = image.flow_name, tag = image.tag, reason = reason })
 end
@@ -64,6 +68,7 @@ function M.cancelled(app, found)
   snapshot.mark_cancelled(image, now())
   if not store_image(app, found, image) then return nil end
   say(app, image, "run cancelled by the sweeper", "nobody had it")
+  count "cancelled"
   tell_parent(app, image)
   cancel.children(app.store, image, now)
   return true
@@ -80,6 +85,7 @@ function M.failed(app, found, text)
   snapshot.close(image, now, "FAILED", text)
   if not store_image(app, found, image) then return nil end
   say(app, image, "run failed by the sweeper", text)
+  count "failed"
   tell_parent(app, image)
   return true
 end
@@ -127,6 +133,7 @@ function M.republish(app, found)
   seq, message = app.store.jobs:publish_raw(nil, token(job.tag), assert(wire.job(job)))
   say(app, image, seq and "job published again by the sweeper" or "job cannot be published again",
     seq and "it had no message in the queue" or message)
+  if seq then count "republished" end
   return seq ~= nil or nil
 end
 
@@ -142,7 +149,9 @@ function M.settle(app, message, found, after_sec)
   if not is_over then return nil end
   -- the gateway that ended it may have died before the letter; it is remembered by its id
   if stored and ended_exhausted(stored) and not send_letter(app, stored) then return nil end
-  return app.store.work:delete(message.seq)
+  local done = app.store.work:delete(message.seq)
+  if done then count "job_deleted" end
+  return done
 end
 
 --- The same bytes as a new message; the old one goes.
@@ -151,6 +160,7 @@ local function again(app, message)
   if not app.store.jobs:publish_raw(nil, tag, message.data) then return nil end
   app.log:warning("job published again by the sweeper", { tag = tag, reason = "its deliveries were used up, yet nobody "
     .. "has tried it" })
+  count "republished"
   return app.store.work:delete(message.seq)
 end
 

@@ -4,8 +4,10 @@ local clock = require "host.clock"
 local host = require "host"
 local json = require "host.json"
 local metrics = require "host.metrics"
+local shared = require "host.shared"
 local uv = require "luv"
 local fault = require "pyoco.service.fault"
+local lease = require "pyoco.service.lease"
 local worker = require "pyoco.service.worker"
 
 local M = {}
@@ -57,6 +59,13 @@ local function one(value_of)
   end
 end
 
+--- Counters that duties keep in host.shared, as <prefix><value of the label>.
+local function by_counter(prefix, name)
+  return function(_, add)
+    for _, key in ipairs(shared.keys(prefix)) do add(label(name, key:sub(#prefix + 1)), shared.get(key)) end
+  end
+end
+
 --- CPU time of this process in seconds.
 local function cpu_seconds()
   local usage = uv.getrusage()
@@ -89,6 +98,12 @@ M.FAMILIES = {
   { "pyoco_run_duration_seconds", "histogram", "From start to end of runs, of those seen by this gateway." },
   { "pyoco_http_request_duration_seconds", "histogram",
     "Time in which requests were handled, by route and status; of a stream until its start." },
+  { "pyoco_leader", "gauge", "Whether this gateway does the periodic duties.",
+    one(function() return lease.held() and 1 or 0 end) },
+  { "pyoco_schedule_dispatches_total", "counter", "Runs that this gateway was to start for schedules, by result.",
+    by_counter("count.schedule_dispatches.", "result") },
+  { "pyoco_mended_total", "counter", "What this gateway has put right that was left behind, by what was done.",
+    by_counter("count.mended.", "what") },
   { "pyoco_nats_reconnects_total", "counter", "Times that this gateway's connection to NATS was made anew.",
     one(function(data) return data.nats.reconnects end) },
   { "pyoco_nats_connected", "gauge", "Whether this gateway is connected to NATS.", one(function() return 1 end) },

@@ -18,7 +18,8 @@ local RETRY_SEC, RETRY_MAX = 0.5, 1000
 local ATTEMPTS = 5
 local TOLD_SEC = 60 -- one line for each run in so long: its writer may write many times a second
 
-local function say(app, run_id, what)
+local function say(app, run_id, what, counted)
+  shared.incr("count.mended." .. counted)
   if shared.add("reassert." .. run_id, true, TOLD_SEC) then
     app.log:warning(what, { run_id = run_id, reason = "another program wrote its snapshot without reading it" })
   end
@@ -36,7 +37,7 @@ local function cancel_again(app, run_id, at, by)
   if states.is_terminal(current.status) or snapshot.is_cancel_requested(current) then return true end
   local function now() return app.store:now() end
   local done, _, failed = cancel.request(app.store, run_id, now, { at = value_of(at), by = value_of(by) })
-  if done then say(app, run_id, "cancel asked for again: it was overwritten") end
+  if done then say(app, run_id, "cancel asked for again: it was overwritten", "cancel_again") end
   return done ~= nil or failed == "not_found"
 end
 
@@ -49,7 +50,7 @@ local function end_again(app, run_id, image)
     local written
     written, _, code = app.store.runs:update_raw(run_id, image, revision)
     if written then
-      say(app, run_id, "the end of a run put back: it was overwritten")
+      say(app, run_id, "the end of a run put back: it was overwritten", "end_again")
       return true
     end
     if code ~= "conflict" then return false end

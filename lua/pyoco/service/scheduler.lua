@@ -6,6 +6,7 @@
 --- record's update, or two gateways at once, give one run.
 local clock = require "host.clock"
 local json = require "host.json"
+local shared = require "host.shared"
 local ids = require "pyoco.run.id"
 local lease = require "pyoco.service.lease"
 local submit = require "pyoco.service.submit"
@@ -201,6 +202,7 @@ end
 --- A failed dispatch: the schedule says why and stays due; we try again later. A reference gateway may be sooner.
 local function failed(app, state, claim_of, text_of_error)
   app.log:error("schedule dispatch failed", { schedule_id = claim_of.id }, { message = text_of_error })
+  shared.incr "count.schedule_dispatches.failed"
   put_off(app, state, claim_of.id)
   conclude(app, claim_of, function(current)
     current.lease_until, current.updated_at, current.last_error = null, app.store:now(), text_of_error
@@ -212,6 +214,7 @@ local function run_claimed(app, state, claim_of, now)
   local id = claim_of.id
   local run, message, code, errors = submit_run(app, claim_of.record, claim_of.due)
   if not run then return failed(app, state, claim_of, error_text(message, code, errors)) end
+  shared.incr "count.schedule_dispatches.ok"
   state.failures[id], state.not_before[id] = nil, now + app.config.schedule_poll_interval_sec
   local final
   final, message, code = conclude(app, claim_of, function(current) finalise(current, run.run_id, app.store:now()) end)

@@ -30,6 +30,11 @@ function M.main(spec, ...)
   if host.role ~= "script" then return spec end
   local cfg, values, _, warnings = require("pyoco.cli.program").start(M.PROGRAM, { ... })
   if not cfg then return values end
+  local fine, fault = require("pyoco.flow.resolver").check(cfg.worker_flow_resolver)
+  if not fine then
+    require("pyoco.cli.output").fail("arguments", fault, { "mend the file, or name another with --flow-resolver" })
+    return 1
+  end
   return require("pyoco.worker.program").run(cfg, values, warnings)
 end
 
