@@ -53,6 +53,20 @@ describe("config.load", function()
     assert.truthy(origins.runs_bucket:find("/.env:2 PYOCO_RUNS_KV_BUCKET", 1, true))
   end)
 
+  it("reads both names of an option that has two, its own first", function()
+    local other = "PYOCO_SPAWN_CHILD_WAIT_TIMEOUT_SEC"
+    local cfg, origins = load { env = { [other] = "7" } }
+    assert.same({ 7, "environment " .. other }, { cfg.spawn_timeout_sec, origins.spawn_timeout_sec })
+    cfg, origins = load { dotenv = other .. "=8", env = { PYOCO_SPAWN_TIMEOUT_SEC = "9" } }
+    assert.same({ 9, "environment PYOCO_SPAWN_TIMEOUT_SEC" }, { cfg.spawn_timeout_sec, origins.spawn_timeout_sec })
+    local fine, message, code = load { env = { [other] = "soon" } }
+    assert.is_nil(fine)
+    assert.truthy(message:find(other, 1, true), message)
+    assert.equal("invalid", code)
+    local _, _, warnings = load { dotenv = other .. "=8" }
+    assert.same({}, warnings)
+  end)
+
   it("takes an empty variable as not set", function()
     local cfg = load { dotenv = "PYOCO_DEFAULT_TAG=file", env = { PYOCO_DEFAULT_TAG = "" } }
     assert.equal("file", cfg.default_tag)

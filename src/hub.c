@@ -109,8 +109,8 @@ static void publish(topic *t, ph_change *change) {
         ph_change_release(w->latest);
         w->latest = retain(change);
         w->latest_epoch = t->epoch;
-        pthread_cond_signal(&w->changed);
         pthread_mutex_unlock(&w->lock);
+        pthread_cond_signal(&w->changed); /* behind the lock: who wakes finds it free */
     }
     ph_change_release(change);
 }
@@ -149,8 +149,8 @@ static void ask_to_read(topic *t) {
     for (ph_watcher *w = t->watchers; w; w = w->next) {
         pthread_mutex_lock(&w->lock);
         w->must_read = true;
-        pthread_cond_signal(&w->changed);
         pthread_mutex_unlock(&w->lock);
+        pthread_cond_signal(&w->changed);
     }
 }
 
@@ -201,8 +201,8 @@ void ph_hub_close(ph_hub *hub) {
             for (ph_watcher *w = t->watchers; w; w = w->next) {
                 pthread_mutex_lock(&w->lock);
                 w->closed = true;
-                pthread_cond_signal(&w->changed);
                 pthread_mutex_unlock(&w->lock);
+                pthread_cond_signal(&w->changed);
             }
     pthread_mutex_unlock(&hub->lock);
 }

@@ -46,18 +46,22 @@ describe("recordings of the reference:", function()
         outputs = { main = { 1, "テ", 5 } } },
       ["job-yaml"] = { first = "snapshot-initial-yaml", status = "COMPLETED",
         outputs = { add_one = 2, to_text = "v=2" } },
+      ["job-bundle-root"] = { first = "snapshot-approved-bundle", status = "COMPLETED",
+        outputs = { prepare = 2, summarize = "COMPLETED:v=3" } },
     }
 
     for name, row in pairs(JOBS) do
       for _, with_snapshot in ipairs { true, false } do
         it(("%s runs, %s its snapshot"):format(name, with_snapshot and "with" or "without"), function()
           local job = renewed(name, { tag = "hello" })
-          if with_snapshot then fleet:put(renewed(row.first, { run_id = job.run_id, tag = "hello" })) end
+          if with_snapshot then
+            fleet:put(renewed(row.first, { run_id = job.run_id, root_run_id = job.root_run_id, tag = "hello" }))
+          end
           fleet:publish(job)
           local last = fleet:ended(job.run_id)
           assert.same({ row.status, json.null }, { last.status, last.error })
           local outputs = {}
-          for task, record in pairs(last.task_records) do outputs[task] = record.output end
+          for task in pairs(row.outputs) do outputs[task] = last.task_records[task].output end
           assert.same(row.outputs, outputs)
           assert.same(job.params, last.params)
           world:wait_settled()

@@ -1,7 +1,9 @@
 --- pyoco.worker's connect, run_once and close: scripts with a loop of their own, on a real NATS.
+local crypto = require "host.crypto"
 local json = require "host.json"
 local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
+local wheels = require "spec.support.wheel"
 local workers = require "spec.support.worker"
 
 --- The head of every script here: a worker whose resolver knows `double`, and which flows it was asked for.
@@ -34,6 +36,10 @@ describe("worker.connect", function()
     if script then script:stop() end
     world:stop()
   end)
+
+  local function ended(run_id)
+    return world:wait(run_id, function(one) return one.status == "COMPLETED" or one.status == "FAILED" end)
+  end
 
   local function run(body, env)
     world:write("my.lua", HEAD .. body)
@@ -180,6 +186,38 @@ describe("worker.connect", function()
     script:wait(20000)
     assert.equal(("loaded\n%s\tcompleted\n"):format(id), script.stdout)
     assert.equal(6, world:run(id).task_records.triple.output)
+  end)
+
+  it("looks for wheels before each job", function()
+    local dir = tmp.dir()
+    finally(function() tmp.remove(dir) end)
+    local function put(version)
+      local path, name = wheels.write(dir, { name = "hello", version = version,
+        files = { ["hello.lua"] = wheels.flow("hello", version) } })
+      local bytes = tmp.read(path)
+      assert(world.store.wheels:create(name, bytes, { tags = {}, sha256 = crypto.sha256(bytes) }))
+    end
+    put "1.0"
+    tmp.write(dir .. "/my.lua", ([[
+      local clock = require "host.clock"
+      local w <close> = assert(require("pyoco.worker").connect { task_path = { %q }, config = { nats_url = %q,
+        wheel_sync_enabled = true, wheel_sync_dir = %q, wheel_sync_interval_sec = 0.1 } })
+      for _ = 1, 2 do
+        print(w:run_once(10))
+        io.stdout:flush()
+        local before = clock.monotonic() -- between two jobs the script does as it likes, and the interval passes
+        while not io.open(%q) or clock.monotonic() - before < 0.1 do end
+      end
+    ]]):format(dir .. "/none", world.server.url, dir .. "/wheels", dir .. "/go"))
+    local first = world:submit { flow_name = "hello" }
+    script = process.host({ dir .. "/my.lua" }, { cwd = dir })
+    assert.equal("1.0", ended(first).task_records.say.output)
+    process.wait_for(function() return script.stdout:find("completed", 1, true) end)
+    put "2.0"
+    local second = world:submit { flow_name = "hello" }
+    tmp.write(dir .. "/go", "")
+    assert.equal("2.0", ended(second).task_records.say.output)
+    script:wait(20000)
   end)
 
   it("says what is wrong with options, and when NATS is not there", function()

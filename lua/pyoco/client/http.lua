@@ -32,7 +32,7 @@ end
 local function get(self, path, query) return call(self, "GET", path, { query = query }) end
 
 local function post_json(self, path, value, opts)
-  local body, message, code = json.encode(value)
+  local body, message, code = json.encode(value, { sort = true })
   if not body then return nil, message, code end
   return call(self, "POST", path, { body = body, headers = opts and opts.headers, query = opts and opts.query,
     timeout_sec = opts and opts.timeout_sec })

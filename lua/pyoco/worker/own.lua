@@ -13,7 +13,7 @@ local program = require "pyoco.worker.program"
 local M = {}
 
 local CONNECT_TIMEOUT_SEC = 10
-local END_OF_PULL_SEC = 0.1 -- how much later than its time the end of a pull may come
+local END_OF_PULL_SEC = 0.5 -- how much later than its time the end of a pull may come
 local MIN_PULL_SEC = 0.01
 
 local Worker = {}
@@ -32,12 +32,16 @@ local function turn_until(condition, deadline)
   return condition()
 end
 
---- Whether pulls are still out.
-local function is_asking(supervisor)
-  for _, tag in ipairs(supervisor.tags) do
-    if supervisor.pulls:outstanding(tag) > 0 then return true end
-  end
-  return false
+--- Looks for other wheels before a job is asked for, once the interval has passed. What goes wrong stands in the
+--- worker's record; it keeps no job waiting for good.
+local function sync_wheels(self)
+  local wheels = self.supervisor.wheels
+  if not wheels or clock.monotonic() < self.sync_at then return end
+  self.sync_at = clock.monotonic() + self.supervisor.cfg.wheel_sync_interval_sec
+  local function is_over() return not wheels.is_busy end
+  turn_until(is_over, math.huge) -- a round that rested since the last call: what it has read is old
+  async.go(function() wheels:sync() end)
+  turn_until(is_over, math.huge)
 end
 
 --- Waits for one job of any of the tags and runs it to its end. A run that waits for nothing is not cut off by the
@@ -49,6 +53,7 @@ end
 function Worker:run_once(timeout_sec)
   local supervisor = self.supervisor
   if not supervisor then error("run_once: the worker is closed", 2) end
+  sync_wheels(self)
   self.settled = nil
   local deadline = clock.monotonic() + (timeout_sec or 1.0)
   supervisor.quota = 1
@@ -60,7 +65,7 @@ function Worker:run_once(timeout_sec)
     return self.settled or supervisor.quota <= 0
   end, deadline)
   if supervisor.quota > 0 then -- the last moment: what the server has sent already is taken
-    turn_until(function() return supervisor.quota <= 0 or not is_asking(supervisor) end,
+    turn_until(function() return supervisor.quota <= 0 or not supervisor:ask_no_more() end,
       clock.monotonic() + END_OF_PULL_SEC)
   end
   if supervisor.quota <= 0 then turn_until(function() return self.settled end, math.huge) end
@@ -123,7 +128,7 @@ local function start(self, cfg, options, log, deadline)
   turn_until(function() return started or message end, deadline)
   if not started then return nil, message or "NATS does not answer in time", code or "timeout" end
   self.supervisor = started
-  started.quota = 0
+  started.quota, self.sync_at = 0, clock.monotonic() + cfg.wheel_sync_interval_sec
   if turn_until(function() return started.board:idle_slot() end, deadline) then
     turn_until(function() return started.is_ready end, deadline) -- its wheels may take longer; then it goes without
     return true

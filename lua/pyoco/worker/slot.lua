@@ -132,7 +132,7 @@ function run:finish(outcome, mark)
     else
       mark(image)
     end
-    if self.result then self.result:apply(image, self.eng and self.eng.records) end
+    if self.result then self.result:apply(image, self.eng and self.eng.records or image.task_records) end
   end)
   if self.family then self:leave_family(how == "written" and outcome == "cancelled" and not is_cancelled) end
   if how == "written" then return outcome end

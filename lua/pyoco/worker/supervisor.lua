@@ -46,7 +46,7 @@ end
 
 --- Asks for as many jobs of each tag as could start now.
 function supervisor:pull()
-  if self.stopping or not self.sub or self.conn:status() ~= "connected" then return end
+  if self.stopping or not self.is_asking or self.conn:status() ~= "connected" then return end
   for _, tag in ipairs(self.tags) do
     if self.limits[tag] then self.pulls:want(tag, math.min(self.board:room(tag), self.quota)) end
   end
@@ -394,13 +394,25 @@ end
 function supervisor:listen()
   self.inbox = "_INBOX." .. (crypto.uuid4():gsub("-", ""))
   self.sub = self.conn:subscribe(self.inbox .. ".*", function(message) self:on_message(message) end)
+  self.is_asking = true
 end
 
---- Takes no more jobs until `listen`. The server gives what was asked for to others.
+--- Asks for no more jobs until `listen`; what was asked for may still come.
+---@return boolean whether anything may
+function supervisor:ask_no_more()
+  self.is_asking = false
+  for _, tag in ipairs(self.tags) do
+    if self.pulls:outstanding(tag) > 0 then return true end
+  end
+  return false
+end
+
+--- Takes no more jobs until `listen`. The server, which is told at once, gives what was asked for to others.
 function supervisor:rest()
   if self.sub then self.sub:close() end
-  self.sub = nil
+  self.sub, self.is_asking = nil, false
   self.pulls:reset()
+  self.conn:flush()
 end
 
 --- Jobs may come.
@@ -507,8 +519,8 @@ end
 ---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
 ---  on_end (function: it is over), on_settled (function(job, outcome, fields)), on_spent (function: the quota is
 ---  used up and nothing is in hand; default: stop), is_eager (default true: takes jobs from its start on)
----@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, rest; .wheels may be set
----  before start (pyoco.worker.wheels)
+---@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, ask_no_more, rest; .wheels
+---  may be set before start (pyoco.worker.wheels)
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
     log = deps.log, tags = deps.tags, limits = deps.limits, worker_id = deps.cfg.worker_id,
