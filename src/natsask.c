@@ -49,10 +49,12 @@ static natsStatus count_reconnects(ph_nats_asker *a, natsConnection *nc, uint64_
     return s;
 }
 
-/* Whether msg answers the last request, not an earlier one a second time. */
+/* Whether msg answers the last request, not an earlier one a second time. What JetStream gives to a pull keeps the subject
+ * that it was published to. */
 static bool is_answer(const ph_nats_asker *a, const natsMsg *msg) {
-    const char *dot = strrchr(natsMsg_GetSubject(msg), '.');
-    return dot && strtoul(dot + 1, NULL, 10) == a->asked;
+    const char *subject = natsMsg_GetSubject(msg), *dot = strrchr(subject, '.');
+    bool is_ours = strncmp(subject, a->inbox, strlen(a->inbox)) == 0;
+    return !is_ours || (dot && strtoul(dot + 1, NULL, 10) == a->asked);
 }
 
 /* NATS_OK as long as the connection is the one that was written to. */

@@ -1,5 +1,7 @@
 local nats = require "host.nats"
 local uv = require "luv"
+local jetstream = require "pyoco.nats.jetstream"
+local rpc = require "pyoco.nats.rpc"
 local process = require "spec.support.process"
 local support = require "spec.support.nats"
 
@@ -172,6 +174,19 @@ describe("host.nats", function()
       for i = 1, 20 do assert.are.equal(i .. "" .. i, assert(conn:request("do.twice", tostring(i), 5000)).data) end
       responder:kill("sigkill")
       responder:wait()
+    end)
+
+    it("takes a job that keeps its subject for the reply to a pull", function()
+      local streams = support.start()
+      local one <close> = assert(nats.connect { url = streams.url })
+      local js = jetstream.new(rpc.blocking(one))
+      assert(js:stream_create { name = "JOBS", subjects = { "jobs.*" } })
+      assert(js:consumer_create("JOBS", { durable_name = "d", ack_policy = "explicit" }))
+      one:publish("jobs.a", "x")
+      local job = assert(one:request("$JS.API.CONSUMER.MSG.NEXT.JOBS.d", '{"batch":1}', 5000))
+      streams:stop()
+      assert.are.equal("jobs.a", job.subject)
+      assert.are.equal("x", job.data)
     end)
 
     it("takes a late 'nobody answers' for no other request's", function()
