@@ -1,6 +1,7 @@
 /* GET /health: composed here, so that it answers with NATS down, with all VMs busy and with a broken script. */
 #include "httpd.h"
 #include "../hub.h"
+#include "../tail.h"
 #include "nats.h"
 #include "shared.h"
 #include <stdio.h>
@@ -70,6 +71,11 @@ int ph_httpd_health(ph_httpd *server, struct mg_connection *conn) {
     fprintf(t.file, ",\"nats\":\"%s\"", nats_status());
     if (server->hub)
         fprintf(t.file, ",\"runs_tail\":\"%s\"", ph_hub_is_live(server->hub) ? "live" : "waiting");
+    double behind;
+    if (ph_clock_offset(&behind))
+        fprintf(t.file, ",\"clock_skew_sec\":%.3f", -behind);
+    else
+        fputs(",\"clock_skew_sec\":null", t.file);
     ph_shared_each("health.", put_field, &t);
     fputc('}', t.file);
     fclose(t.file);

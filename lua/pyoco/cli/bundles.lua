@@ -10,11 +10,6 @@ local M = {}
 
 local function path_of(run_id, rest) return "/runs/" .. api_module.segment(run_id) .. rest end
 
-local function print_json(answer)
-  io.stdout:write(output.json_line(answer.body), "\n")
-  return 0
-end
-
 --- What a person reads of a run that was submitted.
 local function print_submitted(answer, context)
   local run = json.decode(answer.body)
@@ -49,7 +44,7 @@ function M.submit(api, values, context)
     { { name = "bundle", filename = "bundle.yaml", content_type = "application/x-yaml", data = bundle } },
     { file = values.bundle_file, headers = { ["idempotency-key"] = values.idempotency_key } })
   if not answer then return nil, why, failed, failure end
-  return context.terminal and print_submitted(answer, context) or print_json(answer)
+  return context.terminal and print_submitted(answer, context) or output.answer(answer)
 end
 
 --- Sends a decision, and prints the run as it is then.
@@ -58,7 +53,7 @@ local function decide(api, values, context, what, field, given)
   local answer, message, code, failure = api:request("POST", path_of(values.run_id, "/" .. what),
     { body = next(body) and assert(json.encode(body)) or "{}" })
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   local run = json.decode(answer.body)
   io.stdout:write(("%s: %s (%s)\n"):format(run.run_id, run.status, run.approval_status))
   return 0
@@ -111,7 +106,7 @@ end
 function M.relations(api, values, context)
   local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/relations"))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return print_json(answer) end
+  if not context.terminal or values.output then return output.answer(answer) end
   print_family(json.decode(answer.body))
   return 0
 end

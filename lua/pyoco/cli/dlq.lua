@@ -5,18 +5,10 @@ local text = require "pyoco.cli.text"
 
 local M = {}
 
+local cell = text.cell
+
 local COLUMNS = { "seq", "time", "reason", "flow_name", "tag", "run_id", "error" }
 local ERROR_CELLS = 60
-
-local function print_json(answer)
-  io.stdout:write(output.json_line(answer.body), "\n")
-  return 0
-end
-
-local function cell(value)
-  if value == nil or value == json.null then return "-" end
-  return text.clean(tostring(value))
-end
 
 local function row_of(letter)
   local row = {}
@@ -37,7 +29,7 @@ function M.list(api, values, context)
   local answer, message, code, failure = api:request("GET", "/dlq", { query = { { "limit", values.limit },
     { "before", values.before }, { "reason", values.reason }, { "flow", values.flow }, { "tag", values.tag } } })
   if not answer then return nil, message, code, failure end
-  if (values.output or (context.terminal and "table")) ~= "table" then return print_json(answer) end
+  if (values.output or (context.terminal and "table")) ~= "table" then return output.answer(answer) end
   local page, rows = json.decode(answer.body), {}
   for i, letter in ipairs(page.items) do rows[i] = row_of(letter) end
   io.stdout:write(output.table(COLUMNS, rows))
@@ -59,7 +51,7 @@ end
 function M.show(api, values, context)
   local answer, message, code, failure = api:request("GET", ("/dlq/%d"):format(values.seq))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return print_json(answer) end
+  if not context.terminal or values.output then return output.answer(answer) end
   local letter, names = json.decode(answer.body), {}
   for name in pairs(letter) do names[#names + 1] = name end
   table.sort(names)
@@ -86,7 +78,7 @@ end
 function M.requeue(api, values, context)
   local answer, message, code, failure = api:request("POST", ("/dlq/%d/requeue"):format(values.seq))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return print_json(answer) end
+  if not context.terminal or values.output then return output.answer(answer) end
   local run = json.decode(answer.body)
   io.stdout:write(("run %s is %s anew, as run %s\n"):format(run.requeued_from, run.status, run.run_id),
     context.paint("dim", "see it run:  pyoco-host client.lua watch " .. run.run_id), "\n")

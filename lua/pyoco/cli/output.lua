@@ -53,6 +53,14 @@ function M.json_line(text)
   return table.concat(out)
 end
 
+--- Prints an answer of the gateway as one line of JSON.
+---@param answer table { body }
+---@return integer exit code 0
+function M.answer(answer)
+  io.stdout:write(M.json_line(answer.body), "\n")
+  return 0
+end
+
 --- A table of the contract: cells left-justified to the widest of their column, two blanks between, header first.
 ---@param columns string[]
 ---@param rows table list of lists of text

@@ -13,11 +13,6 @@ local POLL_SEC = 0.25
 
 local function path_of(run_id, rest) return "/runs/" .. api_module.segment(run_id) .. (rest or "") end
 
-local function print_json(answer)
-  io.stdout:write(output.json_line(answer.body), "\n")
-  return 0
-end
-
 --- Prints a run as it is now, with its outputs.
 local function print_tree(api, answer, context)
   local snapshot = json.decode(answer.body)
@@ -47,7 +42,7 @@ function M.get(api, values, context)
   local query = { { "include", include } }
   local answer, message, code, failure = api:request("GET", path_of(values.run_id), { query = query })
   if not answer then return nil, message, code, failure end
-  return is_person and print_tree(api, answer, context) or print_json(answer)
+  return is_person and print_tree(api, answer, context) or output.answer(answer)
 end
 
 local function cell(value)
@@ -104,7 +99,7 @@ end
 function M.tasks(api, values, context)
   local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/tasks"))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return print_json(answer) end
+  if not context.terminal or values.output then return output.answer(answer) end
   print_tasks(json.decode(answer.body))
   return 0
 end
@@ -151,7 +146,7 @@ function M.cancel(api, values, context)
     answer, message, code, failure = wait_for_end(api, run_id, values.timeout_sec, context)
   end
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return print_json(answer) end
+  if not context.terminal or values.output then return output.answer(answer) end
   local snapshot = json.decode(answer.body)
   io.stdout:write(("run %s is %s\n"):format(run_id, snapshot.status))
   return 0
@@ -205,7 +200,7 @@ function M.workers(api, values, context)
   local answer, message, code, failure = api:request("GET", "/workers", { query = query })
   if not answer then return nil, message, code, failure end
   local as = values.output or (context.terminal and "table" or "json")
-  if as == "json" then return print_json(answer) end
+  if as == "json" then return output.answer(answer) end
   return print_workers(json.decode(answer.body), as)
 end
 

@@ -7,17 +7,9 @@ local text = require "pyoco.cli.text"
 
 local M = {}
 
-local function print_json(answer)
-  io.stdout:write(output.json_line(answer.body), "\n")
-  return 0
-end
+local cell = text.cell
 
 local function path_of(schedule_id, rest) return "/schedules/" .. api_module.segment(schedule_id) .. (rest or "") end
-
-local function cell(value)
-  if value == nil or value == json.null then return "-" end
-  return text.clean(tostring(value))
-end
 
 local function rhythm(schedule)
   if schedule.schedule_type == "once" then return "once" end
@@ -36,7 +28,7 @@ function M.create(api, values, context)
   local answer, message, code, failure = document.post(api, "/schedules/yaml", values, {
     { "run_at", values.run_at }, { "interval_seconds", values.interval_seconds }, { "start_at", values.start_at } })
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   local schedule = json.decode(answer.body)
   io.stdout:write(("%s is schedule %s, next at %s\n"):format(text.clean(schedule.flow_name), schedule.schedule_id,
     text.when(schedule.next_run_at)),
@@ -55,7 +47,7 @@ end
 function M.list(api, values, context) -- luacheck: no unused args
   local answer, message, code, failure = api:request("GET", "/schedules")
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   local rows = {}
   for i, schedule in ipairs(json.decode(answer.body)) do
     rows[i] = { cell(schedule.schedule_id), cell(schedule.status), cell(schedule.flow_name), cell(schedule.tag),
@@ -78,7 +70,7 @@ function M.runs(api, values, context)
   local answer, message, code, failure = api:request("GET", path_of(values.schedule_id, "/runs"),
     { query = { { "limit", values.limit }, { "include", values.records and "full" or nil } } })
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   local rows = {}
   for i, run in ipairs(json.decode(answer.body)) do
     rows[i] = { cell(run.run_id), cell(run.status), text.when(run.updated_at), cell(run.error) }
@@ -98,7 +90,7 @@ end
 function M.delete(api, values, context)
   local answer, message, code, failure = api:request("DELETE", path_of(values.schedule_id))
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   io.stdout:write(("schedule %s is deleted; its runs remain\n"):format(text.clean(values.schedule_id)))
   return 0
 end

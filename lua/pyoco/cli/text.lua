@@ -1,4 +1,6 @@
 --- Text on a terminal: what is safe to show, how wide it is, where to cut it.
+local json = require "host.json"
+
 local M = {}
 
 --- First and last code points that take two cells (East Asian wide and emoji).
@@ -54,6 +56,14 @@ end
 ---@param cells integer
 ---@return string text with blanks up to that width
 function M.pad(text, cells) return text .. (" "):rep(cells - M.width(text)) end
+
+--- A value as a cell of a table for people: "-" for nothing.
+---@param value any
+---@return string
+function M.cell(value)
+  if value == nil or value == json.null then return "-" end
+  return M.clean(tostring(value))
+end
 
 --- A time for people, in their own zone; "-" where there is none, the number where no calendar has it.
 ---@param seconds any

@@ -8,17 +8,9 @@ local text = require "pyoco.cli.text"
 
 local M = {}
 
+local cell = text.cell
+
 local PROGRESS_NS = 100000000
-
-local function print_json(answer)
-  io.stdout:write(output.json_line(answer.body), "\n")
-  return 0
-end
-
-local function cell(value)
-  if value == nil or value == json.null then return "-" end
-  return text.clean(tostring(value))
-end
 
 local function tags_of(value) return type(value) == "table" and #value > 0 and table.concat(value, ",") or "-" end
 
@@ -59,7 +51,7 @@ end
 function M.list(api, _, context)
   local answer, message, code, failure = api:request("GET", "/wheels")
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   local rows = {}
   for i, wheel in ipairs(json.decode(answer.body)) do
     rows[i] = { cell(wheel.name), amount(wheel.size_bytes), tags_of(wheel.tags),
@@ -81,7 +73,7 @@ function M.history(api, values, context)
   local answer, message, code, failure = api:request("GET", "/wheels/history", { query = { { "limit", values.limit },
     { "wheel_name", values.wheel_name }, { "action", values.action } } })
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   local rows = {}
   for i, event in ipairs(json.decode(answer.body)) do
     local actor = type(event.actor) == "table" and event.actor or {}
@@ -111,7 +103,7 @@ local function passes_preflight(values)
 end
 
 local function uploaded(answer, context)
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   local wheel = json.decode(answer.body)
   io.stdout:write(("%s is stored: %s, for %s\n"):format(text.clean(wheel.name), amount(wheel.size_bytes),
     #wheel.tags > 0 and "workers with the tags " .. tags_of(wheel.tags) or "all workers"))
@@ -191,7 +183,7 @@ end
 function M.delete(api, values, context)
   local answer, message, code, failure = api:request("DELETE", "/wheels/" .. api_module.segment(values.name))
   if not answer then return nil, message, code, failure end
-  if not context.terminal then return print_json(answer) end
+  if not context.terminal then return output.answer(answer) end
   io.stdout:write(("%s is deleted; workers drop it at their next sync\n"):format(text.clean(values.name)))
   return 0
 end

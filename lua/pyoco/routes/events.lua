@@ -1,5 +1,6 @@
 --- The stream of all runs' changes.
 local response = require "pyoco.http.response"
+local filters = require "pyoco.routes.filters"
 
 local function events(_, req)
   local query = req.query
@@ -16,12 +17,7 @@ return {
       .. "again: at the start, and when what Last-Event-ID names cannot be gone on from), `counts` {by_status, total, "
       .. "ts}, `heartbeat` {ts} after 2 quiet seconds.",
     query = {
-      { "status", "string", doc = "Only runs of this status." },
-      { "flow", "string", doc = "Only runs of the flow of this name." },
-      { "tag", "string", doc = "Only runs with this tag." },
-      { "workflow_yaml_sha256", "string", doc = "Only runs of the document with this hash." },
-      { "schedule_id", "string", doc = "Only runs of this schedule." },
-      { "q", "string", max_length = 200, doc = "Only runs with this text in run_id, flow, worker or error." },
+      filters.STATUS, filters.FLOW, filters.TAG, filters.SHA256, filters.SCHEDULE, filters.TEXT,
       { "counts", "boolean", doc = "With the number of runs by status, whatever the filters: at the start, then once a "
         .. "second at most." },
       { "timeout_sec", "integer", default = 60, ge = 1, le = 3600, doc = "How long the stream lasts." },

@@ -3,6 +3,7 @@ local include = require "pyoco.http.include"
 local response = require "pyoco.http.response"
 local validate = require "pyoco.http.validate"
 local waiting = require "pyoco.http.waiting"
+local filters = require "pyoco.routes.filters"
 local forms = require "pyoco.routes.forms"
 local batch = require "pyoco.service.batch"
 local cancel = require "pyoco.service.cancel"
@@ -113,13 +114,8 @@ return {
   { "GET", "/runs", name = "runs.list", doc = "Runs, newest first: a list; with updated_after, cursor or "
       .. "workflow_yaml_sha256 an object with items and next_cursor.",
     query = {
-      { "status", "string", doc = "Only runs of this status." },
-      { "flow", "string", doc = "Only runs of the flow of this name." },
-      { "tag", "string", doc = "Only runs with this tag." },
-      { "workflow_yaml_sha256", "string", doc = "Only runs of the document with this hash." },
-      { "schedule_id", "string", doc = "Only runs of this schedule." },
+      filters.STATUS, filters.FLOW, filters.TAG, filters.SHA256, filters.SCHEDULE, filters.TEXT,
       { "updated_after", "number", doc = "Only runs updated after this (unix seconds)." },
-      { "q", "string", max_length = 200, doc = "Only runs with this text in run_id, flow, worker or error." },
       { "sort", "string", choices = { "-updated_at", "updated_at" }, doc = "`updated_at`: oldest first." },
       { "include", "string", list = true, doc = "`full` (or all) gives whole snapshots." },
       { "limit", "integer", default = 50, ge = 1, le = 200, doc = "At most this many." },
@@ -129,8 +125,7 @@ return {
 
   { "GET", "/runs/counts", name = "runs.counts", doc = "How many runs there are by status: counts, total.",
     query = {
-      { "flow", "string", doc = "Only runs of the flow of this name." },
-      { "tag", "string", doc = "Only runs with this tag." },
+      filters.FLOW, filters.TAG,
     },
     run = function(app, req) return list.counts(app, caller(req), req.query) end },
 
