@@ -99,7 +99,7 @@ local function responses_of(row, names, gives)
     end
   end
   if #names > 0 then responses["404"] = error_response "There is no such thing, or it is another tenant's." end
-  if not row.public then
+  if row.public ~= true then -- a function says so for some configurations only
     responses["401"] = error_response "A key is needed (with API keys on)."
     responses["403"] = error_response "The key is not valid, or the request comes from another site."
   end
@@ -117,7 +117,7 @@ local function operation_of(row, names)
   local gives = row.gives or {}
   return { operationId = row.name, summary = row.doc, tags = { row.path:match("^/([%w_.-]+)") or "page" },
     parameters = parameters_of(row, names, gives.takes), requestBody = body_of(row),
-    responses = responses_of(row, names, gives), security = not row.public and { { key = {} }, {} } or nil }
+    responses = responses_of(row, names, gives), security = row.public ~= true and { { key = {} }, {} } or nil }
 end
 
 --- The document.
