@@ -133,7 +133,7 @@ export const scenarios = [
     const { run_id: id } = await zoo(api);
     await open(`#/runs/${id}`);
     await page.locator(".run-state").getByText("Completed").waitFor();
-    assert.equal(await page.locator(".graph-node").count(), 7);
+    await page.waitForFunction(() => document.querySelectorAll(".graph-node").length === 7);
     await page.getByLabel("for each item of $ctx.items, 3 times").getByText("3 times").waitFor();
     await page.locator('.graph-node[data-state="SKIPPED"]', { hasText: "b1" }).waitFor();
     assert.equal(await page.locator(".time-row").count(), 7);

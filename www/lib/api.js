@@ -3,39 +3,39 @@ import { texts } from "./i18n.js";
 
 const t = texts({
   en: {
-    unreachable: "The gateway does not answer. Is it running?", need_key: "This gateway wants an API key. Enter yours with the key button above.",
+    unreachable: "The gateway does not answer. Is it running?", need_key: "This gateway wants an API key. Enter yours with the button “API key” above.",
     bad_key: "The API key is not valid, or was revoked. Enter another one, or ask for a new one.",
-    not_ready: "Not ready: {detail}. It tries again by itself.", too_many: "Too many wrong keys from this address. Wait a moment.",
-    gone: "It is not there (any more).", failed: "Failed ({status}): {detail}",
+    not_ready: "Not ready ({detail}). Wait a moment; if you sent something, send it again.", too_many: "Too many wrong keys from this address. Wait a moment.",
+    gone: "It is not there (any more).", failed: "Failed ({status}).",
   },
   ja: {
-    unreachable: "ゲートウェイが応答しません。起動していますか?", need_key: "このゲートウェイには API キーが必要です。上の鍵のボタンから入力してください。",
+    unreachable: "ゲートウェイが応答しません。起動していますか?", need_key: "このゲートウェイには API キーが必要です。上の「API キー」ボタンから入力してください。",
     bad_key: "API キーが無効か、失効しています。別のキーを入力するか、新しいキーを発行してもらってください。",
-    not_ready: "準備中: {detail}。自動的に再試行します。", too_many: "このアドレスからの誤ったキーが多すぎます。少し待ってください。",
-    gone: "見つかりません(削除された可能性があります)。", failed: "失敗しました ({status}): {detail}",
+    not_ready: "準備中です ({detail})。少し待ってください。何か送った場合は、もう一度送ってください。", too_many: "このアドレスからの誤ったキーが多すぎます。少し待ってください。",
+    gone: "見つかりません(削除された可能性があります)。", failed: "失敗しました ({status})。",
   },
 });
 
 const KEY = "pyoco.key";
-const HEADER = document.documentElement.dataset.keyHeader || "X-API-Key";
+export const keyHeader = document.documentElement.dataset.keyHeader || "X-API-Key";
 
 export const apiKey = () => sessionStorage.getItem(KEY) ?? "";
 export const setApiKey = (key) => (key ? sessionStorage.setItem(KEY, key) : sessionStorage.removeItem(KEY));
 
-// What went wrong, in plain words. `status` 0: no answer; `errors`: of a document; `detail`: the gateway's own words.
+// What went wrong, in plain words: ours where a person has to do something, else the gateway's own. `status` 0: no answer;
+// `errors`: of a document.
 export class ApiError extends Error {
   constructor(status, body) {
     const said = typeof body?.detail === "string" ? body.detail
       : Array.isArray(body?.detail) ? body.detail.map((item) => `${(item.loc ?? []).join(".")}: ${item.msg}`).join("; ") : "";
     super({ 0: t("unreachable"), 401: t("need_key"), 403: t("bad_key"), 404: t("gone"), 429: t("too_many"),
-      503: t("not_ready", { detail: said }) }[status] ?? t("failed", { status, detail: said }));
+      503: t("not_ready", { detail: said }) }[status] ?? (said || t("failed", { status })));
     this.status = status;
-    this.detail = said;
     this.errors = body?.errors ?? [];
   }
 }
 
-export const headers = (more) => (apiKey() ? { ...more, [HEADER]: apiKey() } : { ...more });
+export const headers = (more) => (apiKey() ? { ...more, [keyHeader]: apiKey() } : { ...more });
 
 // "?a=1&b=2" of what is not empty; lists give a parameter for each item.
 export function query(values) {

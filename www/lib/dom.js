@@ -57,6 +57,21 @@ export function keyed(parent, items, keyOf, make, update) {
   }
 }
 
+// A handler of an event that does nothing while it is still at work for the one before: who clicks twice means it once.
+export function single(fn) {
+  let busy = false;
+  return async (event) => {
+    event.preventDefault();
+    if (busy) return;
+    busy = true;
+    try {
+      await fn(event);
+    } finally {
+      busy = false;
+    }
+  };
+}
+
 // A modal dialog, in the element that <dialog> is: closed by Escape and by its own button. Resolves to the value of the
 // button that closed it, "" for none.
 export function dialog(title, body, buttons) {

@@ -38,10 +38,16 @@ function coarse(sec) {
   return `${Math.floor(sec / 86400)}${u.d}`;
 }
 
+// Made once for each language: that takes longer than a thousand uses.
+const made = {};
+const formats = () => made[language()] ??= {
+  time: new Intl.DateTimeFormat(language(), { dateStyle: "short", timeStyle: "medium" }), count: new Intl.NumberFormat(language()),
+};
+
 // Date and time in the reader's zone.
 export function time(at) {
   if (!at) return "";
-  return new Intl.DateTimeFormat(language(), { dateStyle: "short", timeStyle: "medium" }).format(new Date(at * 1000));
+  return formats().time.format(new Date(at * 1000));
 }
 
 export function bytes(n) {
@@ -52,10 +58,7 @@ export function bytes(n) {
   return `${at && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[at]}`;
 }
 
-export const count = (n) => new Intl.NumberFormat(language()).format(n);
+export const count = (n) => formats().count.format(n);
 
 // The first eight characters tell runs apart for a person; the whole id is in the title.
 export const shortId = (id) => (id && id.length > 12 ? id.slice(0, 8) : id);
-
-// A value on one line.
-export const line = (value) => (typeof value === "string" ? value : JSON.stringify(value) ?? "");

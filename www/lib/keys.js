@@ -26,15 +26,18 @@ function help() {
   dialog(t("title"), h("table", { class: "keys" }, h("tbody", null, rows)), [["close", t("close"), "primary"]]);
 }
 
-const TYPING = "input, textarea, select, [contenteditable]";
+const TYPING = "input:not([type=checkbox]), textarea, select";
+const PRESSED = "a, button, summary, input, [role=button]"; // what Enter is for already
 let before = ""; // "g" of a key of two
 
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.target.closest?.(TYPING)) {
+  if (event.target.closest(TYPING)) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
+  if (event.key === "Enter" && event.target.closest(PRESSED)) return;
+  if (event.key === "Shift") return; // on the way to "?"
   const pressed = before ? `${before} ${event.key}` : event.key;
   before = "";
   const row = [...mine, ...GENERAL].find((one) => one.key === pressed);

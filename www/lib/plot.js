@@ -16,6 +16,7 @@ export function plot(title, series, format) {
         return;
       }
       d += `${pen}${((at / Math.max(1, values.length - 1)) * W).toFixed(1)} ${(H - 2 - (value / top) * (H - 6)).toFixed(1)}`;
+      if (pen === "M") d += "h0"; // a dot, for one that stands alone
       pen = "L";
     });
     return d;

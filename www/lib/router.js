@@ -1,9 +1,17 @@
 // The view and its settings are in the URL, as #/runs?status=FAILED&q=etl: a link shows another person the same.
 
+function decode(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // "%" of a link that was cut off or typed by hand
+  }
+}
+
 // { path: ["runs", "ID"], query: { status: "FAILED" } } of the current URL.
 export function here() {
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: Object.fromEntries(new URLSearchParams(search ?? "")) };
+  return { path: path.split("/").filter(Boolean).map(decode), query: Object.fromEntries(new URLSearchParams(search ?? "")) };
 }
 
 export function href(path, query) {

@@ -28,7 +28,13 @@ function parser(on) {
 // Follows path() until close(). on(event, data) gets each event but heartbeats, its data decoded; onState("open" | "lost",
 // error) tells how the connection stands. An answer of 4xx ends it (but 429): trying again would not help.
 export function follow(path, on, onState = () => {}) {
-  let closed = false, asleep = false, last, tries = 0, controller, timer, hiding;
+  let closed = false, asleep = false, last, tries = 0, turn = 0, controller, timer, hiding;
+
+  // A fault of the page itself is no lost connection: it goes to the console.
+  function take({ event, data }) {
+    const value = JSON.parse(data);
+    try { on(event, value); } catch (error) { reportError(error); }
+  }
 
   async function once() {
     controller = new AbortController();
@@ -41,7 +47,7 @@ export function follow(path, on, onState = () => {}) {
       onState("open");
       const feed = parser((message) => {
         if (message.id) last = message.id;
-        if (message.event !== "heartbeat") on(message.event, JSON.parse(message.data));
+        if (message.event !== "heartbeat" && !closed) take(message);
       });
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
@@ -57,9 +63,10 @@ export function follow(path, on, onState = () => {}) {
   }
 
   async function run() {
+    const mine = ++turn;
     let error;
     await once().catch((failure) => { error = failure; });
-    if (closed || asleep) return;
+    if (closed || asleep || mine !== turn) return;
     if (error) {
       onState("lost", error instanceof ApiError ? error : new ApiError(0));
       if (error.status >= 400 && error.status < 500 && error.status !== 429) return;

@@ -1,6 +1,6 @@
 // What a person can do with a run: cancel it, run it again, decide on its approval, take it along as a command.
-import { post, runPage, runPath, send, text as readText } from "../lib/api.js";
-import { dialog, h } from "../lib/dom.js";
+import { apiKey, keyHeader, post, runPage, runPath, send, text as readText } from "../lib/api.js";
+import { dialog, h, single } from "../lib/dom.js";
 import { texts } from "../lib/i18n.js";
 import { isTerminal } from "../lib/status.js";
 
@@ -8,12 +8,12 @@ const t = texts({
   en: {
     cancel: "Cancel", again: "Run again", edit: "Edit params and run", approve: "Approve", reject: "Reject", curl: "Copy as curl", cli: "Copy as command", copied: "Copied.",
     params: "Parameters (JSON)", run: "Run", close: "Close", comment: "Comment (kept with the run)", approve_title: "Approve this run?", reject_title: "Reject this run?",
-    bad_json: "This is no JSON object: {message}", started: "Started:", no_clipboard: "The browser does not allow copying here. This is the text:",
+    bad_json: "This is no JSON object: {message}", no_clipboard: "The browser does not allow copying here. This is the text:",
   },
   ja: {
     cancel: "キャンセル", again: "もう一度実行", edit: "パラメータを変えて実行", approve: "承認", reject: "却下", curl: "curl をコピー", cli: "コマンドをコピー", copied: "コピーしました。",
     params: "パラメータ (JSON)", run: "実行", close: "閉じる", comment: "コメント(実行に記録されます)", approve_title: "この実行を承認しますか?", reject_title: "この実行を却下しますか?",
-    bad_json: "JSON オブジェクトではありません: {message}", started: "開始しました:", no_clipboard: "ここではコピーが許可されていません。次の文字列です:",
+    bad_json: "JSON オブジェクトではありません: {message}", no_clipboard: "ここではコピーが許可されていません。次の文字列です:",
   },
 });
 
@@ -33,21 +33,22 @@ async function submit(snapshot, params) {
   return (await send("POST", snapshot.bundle_hash ? "/runs/bundle" : "/runs/yaml", { body: form })).json();
 }
 
-// The same submit as a command line.
+// The same submit as command lines, for curl or for client.lua. A key stays out of them: the shell fills it in.
 function asCommand(snapshot, kind) {
-  const params = JSON.stringify(snapshot.params ?? {});
-  const [kindOf, file] = snapshot.bundle_hash ? ["bundle", "bundle.yaml"] : ["workflow", "flow.yaml"];
-  const fetchSource = `curl -s ${location.origin}${runPath(snapshot.run_id, "/source")} -o ${file}`;
-  const isDocument = Boolean(snapshot.workflow_yaml_sha256 || snapshot.bundle_hash);
-  const name = snapshot.bundle_hash ? null : quote(snapshot.flow_name);
-  if (kind === "cli") {
-    const client = `pyoco-host client.lua --server ${location.origin}`;
-    const rest = `${name ? ` --flow-name ${name}` : ""} --tag ${snapshot.tag} --params ${quote(params)}`;
-    return isDocument ? `${fetchSource}\n${client} submit-${name ? "yaml" : "bundle"} --${kindOf}-file ${file}${rest}` : `${client} submit${rest}`;
+  const { bundle_hash: bundle, flow_name, tag, params } = snapshot;
+  const curl = `curl -s${apiKey() ? ` -H "${keyHeader}: $PYOCO_API_KEY"` : ""} ${location.origin}`;
+  const client = `pyoco-host client.lua --server ${location.origin}`;
+  const [document, file] = bundle ? ["bundle", "bundle.yaml"] : ["workflow", "flow.yaml"];
+  const json = quote(JSON.stringify(params ?? {}));
+  if (!bundle && !snapshot.workflow_yaml_sha256) {
+    return kind === "cli" ? `${client} submit --flow-name ${quote(flow_name)} --tag ${tag} --params ${json}`
+      : `${curl}/runs -H 'content-type: application/json' -d ${quote(JSON.stringify({ flow_name, tag, params: params ?? {} }))}`;
   }
-  const path = snapshot.bundle_hash ? "/runs/bundle" : "/runs/yaml";
-  return isDocument ? `${fetchSource}\ncurl -s ${location.origin}${path}${name ? ` -F flow_name=${name}` : ""} -F tag=${snapshot.tag} -F params=${quote(params)} -F ${kindOf}=@${file}`
-    : `curl -s ${location.origin}/runs -H 'content-type: application/json' -d ${quote(JSON.stringify({ flow_name: snapshot.flow_name, tag: snapshot.tag, params: snapshot.params ?? {} }))}`;
+  const [name, field] = bundle ? ["", ""] : [` --flow-name ${quote(flow_name)}`, ` -F flow_name=${quote(flow_name)}`];
+  const source = `${curl}${runPath(snapshot.run_id, "/source")} -o ${file}`;
+  return `${source}\n${kind === "cli"
+    ? `${client} submit-${bundle ? "bundle" : "yaml"} --${document}-file ${file}${name} --tag ${tag} --params ${json}`
+    : `${curl}/runs/${bundle ? "bundle" : "yaml"}${field} -F tag=${tag} -F params=${json} -F ${document}=@${file}`}`;
 }
 
 async function copy(text, say) {
@@ -85,9 +86,9 @@ async function decide(snapshot, verb) {
 // { node, update(snapshot) }; say(text, bad) shows what came of it.
 export function actionsView(say) {
   let snapshot;
-  const attempt = (fn) => async () => {
-    try { await fn(); } catch (error) { say(error.detail || error.message, true); }
-  };
+  const attempt = (fn) => single(async () => {
+    try { await fn(); } catch (error) { say(error.message, true); }
+  });
   const start = async (params) => {
     if (!params) return;
     const { run_id } = await submit(snapshot, params);

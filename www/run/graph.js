@@ -15,6 +15,7 @@ const t = texts({
 const DRAWN_MAX = 600;
 const MARGIN = 10;
 const SMALLEST = 0.62;
+const NAME_EM = 8.2, TITLE_EM = 6.8; // width of a usual letter of a name, of a title
 
 export const stateOf = (record, state) => (record?.skipped ? "SKIPPED" : state ?? "NONE");
 
@@ -30,14 +31,23 @@ function path(points) {
   const [first, ...rest] = points;
   let d = `M${first[0]} ${first[1]}`, [x, y] = first;
   for (const [toX, toY] of rest) {
-    const bend = Math.max(16, (toX - x) / 2);
-    d += `C${x + bend} ${y} ${toX - bend} ${toY} ${toX} ${toY}`;
+    const bend = (toX - x) / 2;
+    d += y === toY ? `H${toX}` : `C${x + bend} ${y} ${toX - bend} ${toY} ${toX} ${toY}`;
     [x, y] = [toX, toY];
   }
   return d;
 }
 
-const cut = (text, n) => (text.length > n ? `${text.slice(0, n - 1)}…` : text);
+// The beginning of a text that fits into so many pixels: a letter takes `em`, a Chinese or Japanese one about two.
+function cut(text, room, em) {
+  let width = 0, end = 0, fits = 0;
+  for (const letter of text) {
+    width += letter > "\u2e80" ? 1.75 * em : em;
+    end += letter.length;
+    if (width <= room - em) fits = end;
+  }
+  return width > room ? `${text.slice(0, fits)}…` : text;
+}
 
 function nodeShape({ node, x, y, w, h: height }, onPick) {
   const icon = s("g", { transform: "translate(10 13)" });
@@ -45,7 +55,7 @@ function nodeShape({ node, x, y, w, h: height }, onPick) {
   const shape = s("g", { class: "graph-node", transform: `translate(${x} ${y})`, tabindex: "0", role: "button", on: {
     click: () => onPick(node.name),
     keydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); onPick(node.name); } },
-  } }, s("title", null, node.name), s("rect", { width: w, height, rx: 9 }), icon, s("text", { x: 32, y: 18, class: "graph-name" }, cut(node.name, 17)), time);
+  } }, s("title", null, node.name), s("rect", { width: w, height, rx: 9 }), icon, s("text", { x: 32, y: 18, class: "graph-name" }, cut(node.name, w - 40, NAME_EM)), time);
   shape.parts = { icon, time };
   return shape;
 }
@@ -54,7 +64,7 @@ function frameShape({ frame, x, y, w, h: height }) {
   const title = s("text", { x: 12, y: 19, class: "graph-title" });
   const counted = s("text", { x: w - 12, y: 19, class: "graph-title", "text-anchor": "end" });
   const shape = s("g", { class: `graph-frame ${frame.kind}`, transform: `translate(${x} ${y})` }, s("rect", { width: w, height, rx: 12 }), title, counted);
-  shape.parts = { title, counted, room: Math.floor((w - 24) / 6.8) };
+  shape.parts = { title, counted, room: w - 24 };
   return shape;
 }
 
@@ -92,7 +102,7 @@ export function graphView(graph, onPick) {
     const title = frameTitle(frame);
     shape.dataset.state = stateOf(record, record.state);
     shape.parts.counted.textContent = counted;
-    shape.parts.title.textContent = cut(title, Math.max(6, shape.parts.room - counted.length - 1));
+    shape.parts.title.textContent = cut(title, shape.parts.room - (counted.length + 1) * TITLE_EM, TITLE_EM);
     shape.setAttribute("aria-label", [title, counted].filter(Boolean).join(", "));
   }
 

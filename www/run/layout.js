@@ -56,7 +56,7 @@ function withWaypoints(rows, edges, depth) {
     let last = a;
     edge.via = [];
     for (let at = depth.get(a) + 1; at < depth.get(b); at++) {
-      const point = { key: `${a.key}>${b.key}@${at}`, w: 0, h: 8 };
+      const point = { w: 0, h: 8 };
       rows[at].push(point);
       edge.via.push(point);
       steps.push([last, point]);
@@ -102,7 +102,7 @@ function place(list, edges) {
     const w = Math.max(...row.map((item) => item.w));
     let y = (h - heights[at]) / 2;
     for (const item of row) {
-      Object.assign(item, { x: x + (w - item.w) / 2, y });
+      Object.assign(item, { x: x + (w - item.w) / 2, y, left: x, right: x + w });
       y += item.h + GAP.y;
     }
     x += w + GAP.x;
@@ -114,12 +114,14 @@ function place(list, edges) {
 export function layout(graph) {
   const { items, inside } = tree(graph);
   const any = new Set((graph.any_of ?? []).flat(2).map(String));
-  const edges = new Map([...inside.keys()].map((id) => [id, []]));
+  const edges = new Map([...inside.keys()].map((id) => [id, []])), known = new Set();
   for (const [from, to] of graph.edges ?? []) {
     const ends = lift(items, items.get(keyOf(from)), items.get(keyOf(to)));
     if (!ends) continue;
     const list = edges.get(ends[0].parent);
-    if (list.some(([a, b]) => a === ends[0] && b === ends[1])) continue;
+    const pair = `${ends[0].key}>${ends[1].key}`;
+    if (known.has(pair)) continue;
+    known.add(pair);
     ends.any = any.has(from) && Boolean(items.get(keyOf(to)).node?.needs?.any);
     list.push(ends);
   }
@@ -146,8 +148,11 @@ export function layout(graph) {
       }
     }
     for (const edge of edges.get(id)) {
+      // Up and down only between the layers: within one it goes straight, so that it meets nothing that stands there.
       const [a, b] = edge;
-      const points = [[a.x + a.w, a.y + a.h / 2], ...edge.via.map((point) => [point.x, point.y + point.h / 2]), [b.x, b.y + b.h / 2]];
+      const middle = (item) => item.y + item.h / 2;
+      const points = [[a.x + a.w, middle(a)], [a.right, middle(a)],
+        ...edge.via.flatMap((point) => [[point.left, middle(point)], [point.right, middle(point)]]), [b.left, middle(b)], [b.x, middle(b)]];
       result.edges.push({ any: edge.any, points: points.map(([x, y]) => [x + dx, y + dy]) });
     }
   }

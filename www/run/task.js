@@ -10,12 +10,12 @@ const t = texts({
   en: {
     pick: "Choose a task in the graph or the timeline.", started: "Started", took: "Took", attempts: "Attempts", iterations: "Iterations", inputs: "Inputs",
     output: "Output", log: "Log", whole_log: "Whole log", whole_output: "Show it ({size})", error: "Error", traceback: "Traceback", source: "Source",
-    children: "Child runs", waiting_for: "Waits for", artifacts: "Artifacts", options: "Options", line: "line {n}", no_log: "It has said nothing.", runs: "Runs",
+    children: "Child runs", artifacts: "Artifacts", options: "Options", line: "line {n}", runs: "Runs",
   },
   ja: {
     pick: "グラフかタイムラインでタスクを選んでください。", started: "開始", took: "所要時間", attempts: "試行", iterations: "繰り返し", inputs: "入力",
     output: "出力", log: "ログ", whole_log: "ログ全体", whole_output: "表示 ({size})", error: "エラー", traceback: "トレースバック", source: "ソース",
-    children: "子の実行", waiting_for: "待っているもの", artifacts: "成果物", options: "オプション", line: "{n} 行目", no_log: "出力はありません。", runs: "実行内容",
+    children: "子の実行", artifacts: "成果物", options: "オプション", line: "{n} 行目", runs: "実行内容",
   },
 });
 

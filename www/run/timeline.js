@@ -6,8 +6,8 @@ import { stateIcon, stateName } from "../lib/status.js";
 import { stateOf } from "./graph.js";
 
 const t = texts({
-  en: { title: "Timeline", waited: "waited {time}", attempt: "attempt {n}, {time}", failed: "attempt {n} failed after {time}: {error}", task: "Task" },
-  ja: { title: "タイムライン", waited: "待機 {time}", attempt: "{n} 回目、{time}", failed: "{n} 回目は {time} で失敗: {error}", task: "タスク" },
+  en: { title: "Timeline", waited: "waited {time}", attempt: "attempt {n}, {time}", failed: "attempt {n} failed after {time}: {error}" },
+  ja: { title: "タイムライン", waited: "待機 {time}", attempt: "{n} 回目、{time}", failed: "{n} 回目は {time} で失敗: {error}" },
 });
 
 // Tasks that a need names, however it is built; of a frame, all that it holds.
@@ -83,7 +83,8 @@ export function timelineView(onPick) {
       const [label, track, long] = row.children;
       if (row.dataset.state !== item.state) {
         row.dataset.state = item.state;
-        label.replaceChildren(stateIcon(item.state), h("span", { class: "hidden" }, stateName(item.state)), h("span", null, item.name));
+        label.replaceChildren(stateIcon(item.state), h("span", { class: "hidden" }, stateName(item.state)), h("span", { class: "cut" }, item.name));
+        label.title = item.name;
       }
       track.replaceChildren(...item.bars.map((bar) => {
         const part = h("span", { class: `bar ${bar.kind}`, title: `${bar.text} (${time(bar.from)})` });

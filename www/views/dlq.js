@@ -16,14 +16,10 @@ const t = texts({
 const EVERY_MS = 5000;
 const REASONS = new Set(["invalid_job", "flow_not_found", "execution_error", "max_attempts", "worker_crashed"]);
 
-async function requeue(entry, say) {
+async function requeue(entry) {
   if (await dialog(t("sure"), h("p", null, `${entry.flow_name ?? ""} ${shortId(entry.run_id) ?? ""}`), [["yes", t("yes"), "primary"], ["", t("no")]]) !== "yes") return;
-  try {
-    const { run_id } = await post(`/dlq/${entry.seq}/requeue`);
-    location.hash = runPage(run_id);
-  } catch (error) {
-    say(error.detail || error.message, true);
-  }
+  const { run_id } = await post(`/dlq/${entry.seq}/requeue`);
+  location.hash = runPage(run_id);
 }
 
 export function show(_, query) {
@@ -39,8 +35,8 @@ export function show(_, query) {
         [t("tag"), (one) => one.tag ?? one.subject ?? ""],
         [t("error"), (one) => h("span", { class: "bad wrap" }, one.error ?? "")],
         ["", (one) => h("span", { class: "links" }, h("button", { class: "quiet", type: "button", on: { click: () => dialog(t("title"), h("pre", null, JSON.stringify(one, null, 2)), [["", t("close"), "primary"]]) } }, t("show")),
-          one.reason !== "invalid_job" && h("button", { type: "button", on: { click: () => requeue(one, view.say) } }, t("requeue")))],
-      ], items), answer.next_before && h("a", { class: "button", href: `#/dlq?before=${answer.next_before}` }, t("older"))];
+          one.reason !== "invalid_job" && h("button", { type: "button", on: { click: () => view.act(() => requeue(one)) } }, t("requeue")))],
+      ], items, (one) => one.seq), answer.next_before && h("a", { class: "button", href: `#/dlq?before=${answer.next_before}` }, t("older"))];
     } });
   return view;
 }

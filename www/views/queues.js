@@ -34,6 +34,6 @@ export function show() {
         [t("tag"), (one) => h("a", { href: href(["runs"], { tag: one.tag }) }, one.tag)], [t("waiting"), (one) => count(Math.max(0, one.jobs - (one.in_hand ?? 0)))], [t("in_hand"), (one) => one.in_hand ?? ""],
         [t("redelivered"), (one) => one.redelivered || ""], [t("oldest"), (one) => duration(one.oldest_age_sec)],
         [t("workers"), (one) => (one.workers ? count(one.workers) : h("span", { class: "bad" }, t("nobody")))], [t("slots"), (one) => one.slots || ""],
-      ], queues) : h("div", { class: "empty small" }, frog("happy", 72), h("p", null, t("none"))),
+      ], queues, (one) => one.tag) : h("div", { class: "empty small" }, frog("happy", 72), h("p", null, t("none"))),
       h("h2", null, t("hour")), plots(history)] });
 }

@@ -17,19 +17,33 @@ const t = texts({
     no_worker: "No worker with the tag {tag} is here: start one with --tags {tag}.", approval: "It waits for someone to approve it: it would start other runs.",
     tag: "Tag", worker: "Worker", started: "Started", took: "Took", id: "Run", parent: "Parent", root: "Root", children: "Children", schedule: "Schedule", bundle: "Bundle",
     attempt: "Delivery", crashes: "Crashes", approved: "Approved", rejected: "Rejected", lost: "Connection lost; trying again …", no_graph: "The graph is known once a worker has taken the run.",
-    missing: "There is no such run. It may have been removed, or the id is wrong.", back: "All runs", failed: "Failed tasks", requeued: "Again after",
+    missing: "There is no such run. It may have been removed, or the id is wrong.", back: "All runs", requeued: "Again after",
   },
   ja: {
     graph: "グラフ", timeline: "タイムライン", params: "パラメータ", source: "ソース", details: "関係", waiting: "タグ {tag} の空いているワーカーを待っています。",
     no_worker: "タグ {tag} のワーカーがいません。--tags {tag} で起動してください。", approval: "承認を待っています。この実行は他の実行を始めます。",
     tag: "タグ", worker: "ワーカー", started: "開始", took: "所要時間", id: "実行", parent: "親", root: "ルート", children: "子", schedule: "スケジュール", bundle: "バンドル",
     attempt: "配信", crashes: "クラッシュ", approved: "承認", rejected: "却下", lost: "接続が切れました。再接続しています…", no_graph: "ワーカーが実行を受け取るとグラフが分かります。",
-    missing: "その実行はありません。削除されたか、ID が違います。", back: "実行一覧", failed: "失敗したタスク", requeued: "再投入元",
+    missing: "その実行はありません。削除されたか、ID が違います。", back: "実行一覧", requeued: "再投入元",
   },
 });
 
 const TICK_MS = 250; // bars of running tasks grow
 const WORKERS_AFTER_MS = 1500;
+
+// The fields that relationFacts shows.
+const RELATIONS = ["parent_run_id", "root_run_id", "child_run_ids", "schedule_id", "bundle_hash", "requeued_from", "attempt", "crash_count",
+  "approved_at", "approved_by", "approval_comment", "rejected_at", "rejected_by", "rejection_reason"];
+
+const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
+// Replaces what a node holds when what it shows has changed.
+function refill(node, shown, make) {
+  const key = JSON.stringify(shown);
+  if (node.shown === key) return;
+  node.shown = key;
+  put(node, make());
+}
 
 const fact = (label, value) => (value === "" || value == null || value === false ? null : [h("dt", null, label), h("dd", null, value)]);
 const link = (id) => h("a", { href: runPage(id) }, h("code", null, shortId(id)));
@@ -56,7 +70,7 @@ export function show([runId], first) {
   const hint = h("p", { class: "hint", hidden: true });
   const error = h("pre", { class: "error", hidden: true });
   const graphBox = h("section", { class: "card", "aria-label": t("graph") }, h("h2", null, t("graph")), h("p", { class: "soft" }, t("no_graph")));
-  const params = h("pre"), related = h("div"), relatedTitle = h("h2", null, t("details")), sourceBox = h("pre", { class: "source" });
+  const took = h("span"), params = h("pre"), related = h("div"), relatedTitle = h("h2", null, t("details")), sourceBox = h("pre", { class: "source" });
   const actions = actionsView(say);
   const timeline = timelineView(pick);
   const task = taskView(runId);
@@ -83,6 +97,7 @@ export function show([runId], first) {
 
   const now = () => Date.now() / 1000 + offset;
 
+  // What the snapshot says. What has not changed is left alone: a selection and the focus stay.
   function draw() {
     if (!snapshot || closed) return;
     const { status } = snapshot;
@@ -92,22 +107,26 @@ export function show([runId], first) {
     }
     title.textContent = snapshot.flow_name;
     document.title = `${snapshot.flow_name} · ${shortId(runId)} · pyoco`;
-    const long = snapshot.start_time ? (snapshot.end_time ?? now()) - snapshot.start_time : null;
-    put(facts, fact(t("id"), h("code", null, runId)), fact(t("tag"), snapshot.tag), fact(t("worker"), snapshot.worker_id), fact(t("started"), time(snapshot.start_time)),
-      fact(t("took"), duration(long)));
+    refill(facts, [snapshot.tag, snapshot.worker_id, snapshot.start_time], () => [fact(t("id"), h("code", null, runId)), fact(t("tag"), snapshot.tag),
+      fact(t("worker"), snapshot.worker_id), fact(t("started"), time(snapshot.start_time)), snapshot.start_time && fact(t("took"), took)]);
     error.hidden = !snapshot.error;
-    error.textContent = snapshot.error ?? "";
+    setText(error, snapshot.error ?? "");
     actions.update(snapshot);
     drawnGraph?.update(snapshot);
     drawnGraph?.pick(picked);
-    timeline.update(snapshot, graph, now());
     const failed = Object.entries(snapshot.tasks ?? {}).find(([, one]) => one === "FAILED")?.[0];
     if (picked ?? failed) task.show(picked ?? failed, snapshot, graph, source, relatives);
-    const text = JSON.stringify(snapshot.params ?? {}, null, 2);
-    if (params.textContent !== text) params.textContent = text;
-    put(related, relationFacts(snapshot));
+    setText(params, JSON.stringify(snapshot.params ?? {}, null, 2));
+    refill(related, RELATIONS.map((name) => snapshot[name]), () => relationFacts(snapshot));
     relatedTitle.hidden = related.hidden = !related.firstChild.firstChild;
     drawHint();
+    drawTime();
+  }
+
+  // What time alone changes.
+  function drawTime() {
+    if (snapshot.start_time) setText(took, duration((snapshot.end_time ?? now()) - snapshot.start_time));
+    timeline.update(snapshot, graph, now());
   }
 
   // Why nothing happens: said after a moment, so that it does not flicker.
@@ -167,10 +186,11 @@ export function show([runId], first) {
     take(data.snapshot);
   }, (kind, failure) => {
     if (failure?.status === 404 && !snapshot) put(node, h("div", { class: "empty" }, h("p", null, t("missing")), h("a", { href: "#/runs" }, t("back"))));
-    else say(kind === "lost" && !isTerminal(snapshot?.status) ? failure?.status ? failure.message : t("lost") : "", kind === "lost");
+    else if (kind === "open") say("");
+    else if (!isTerminal(snapshot?.status)) say(failure?.status ? failure.message : t("lost"), true);
   });
 
-  const tick = setInterval(() => { if (snapshot?.status === "RUNNING" || snapshot?.status === "CANCELLING") draw(); }, TICK_MS);
+  const tick = setInterval(() => { if (snapshot?.status === "RUNNING" || snapshot?.status === "CANCELLING") drawTime(); }, TICK_MS);
 
   return {
     node,

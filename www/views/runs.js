@@ -1,6 +1,6 @@
 // All runs, live: the list keeps itself up to date by the stream of events, and keeps its place while a person reads.
 import { get, post, query as search, runPage, runPath } from "../lib/api.js";
-import { dialog, h, put } from "../lib/dom.js";
+import { dialog, h, keyed, put } from "../lib/dom.js";
 import { away, count, shortId, time } from "../lib/format.js";
 import { frog } from "../lib/frog.js";
 import { texts } from "../lib/i18n.js";
@@ -11,19 +11,19 @@ import { VirtualList } from "../lib/virtual.js";
 
 const t = texts({
   en: {
-    title: "Runs", search: "Search id, flow, worker, error", flow: "Flow", tag: "Tag", all: "All", state: "State", worker: "Worker", updated: "Changed",
+    title: "Runs", search: "Search id, flow, worker, error", flow: "Flow", tag: "Tag", all: "All", state: "State",
     select: "Select", cancel_n: "Cancel {n}", sure: "Cancel {n} runs?", sure_text: "Their tasks are stopped. Runs that have ended stay as they are.",
     yes: "Cancel them", no: "Leave them", cancelled: "{n} asked to stop.", not_all: "{n} could not be cancelled: {first}",
     newer: "{n} newer: show", none: "No run fits these filters.", clear: "Clear filters", first: "Nothing has run yet.",
-    first_text: "Submit a flow here, or from a terminal:", submit: "Submit a flow", lost: "Connection lost; trying again …", more: "Loading …",
+    first_text: "Submit a flow here, or from a terminal:", submit: "Submit a flow", lost: "Connection lost; trying again …",
     move: "next / previous run", open: "open the run", mark: "select the run", to_search: "search", clear_selection: "Clear selection",
   },
   ja: {
-    title: "実行", search: "ID・フロー・ワーカー・エラーを検索", flow: "フロー", tag: "タグ", all: "すべて", state: "状態", worker: "ワーカー", updated: "更新",
+    title: "実行", search: "ID・フロー・ワーカー・エラーを検索", flow: "フロー", tag: "タグ", all: "すべて", state: "状態",
     select: "選択", cancel_n: "{n} 件をキャンセル", sure: "{n} 件をキャンセルしますか?", sure_text: "タスクを止めます。終わった実行はそのままです。",
     yes: "キャンセルする", no: "やめる", cancelled: "{n} 件に停止を求めました。", not_all: "{n} 件はキャンセルできませんでした: {first}",
     newer: "新しい {n} 件を表示", none: "この条件に合う実行はありません。", clear: "条件を消す", first: "まだ何も実行していません。",
-    first_text: "ここから、またはターミナルから投入できます:", submit: "フローを投入", lost: "接続が切れました。再接続しています…", more: "読み込み中…",
+    first_text: "ここから、またはターミナルから投入できます:", submit: "フローを投入", lost: "接続が切れました。再接続しています…",
     move: "次 / 前の実行", open: "実行を開く", mark: "実行を選ぶ", to_search: "検索", clear_selection: "選択を消す",
   },
 });
@@ -34,6 +34,9 @@ const COUNTS_MS = 1000;   // counts are read at most so often
 const TICK_MS = 5000;     // "3 min ago" goes on
 const TYPING_MS = 250;
 const DRAW_MS = 60;       // changes that come close together are drawn together
+const READING_MS = 20000; // a pointer that lay still for so long belongs to nobody who reads
+const ROWS_MAX = 2000;    // more rows than these are forgotten while nobody looks at them
+const FRESH_MAX = 1000;   // so many newer ones are kept; beyond that the list is read anew
 
 const FILTERS = ["status", "flow", "tag", "q"];
 
@@ -53,10 +56,11 @@ class Runs {
 
   fits(run) { return !this.filters.status || run.status === this.filters.status; }
 
+  // Takes another list. What has changed since it was asked for is newer than the list.
   replace(items) {
     this.items = items;
     this.byId = new Map(items.map((run) => [run.run_id, run]));
-    this.fresh.clear();
+    for (const [id, run] of this.fresh) if (this.byId.get(id)?.updated_at >= run.updated_at) this.fresh.delete(id);
   }
 
   add(items) {
@@ -67,15 +71,12 @@ class Runs {
     }
   }
 
-  // A change from the stream. hold: the order is kept, what is new waits.
-  change(run, hold) {
+  // A change from the stream: what is known shows it at once, but moves only when settle() is called.
+  change(run) {
     const known = this.byId.get(run.run_id);
     if (known) Object.assign(known, run);
-    if (hold) {
-      if (!known && this.fits(run)) this.fresh.set(run.run_id, run);
-      return;
-    }
-    this.fresh.set(run.run_id, known ?? run);
+    if (!known && !this.fits(run)) this.fresh.delete(run.run_id);
+    else if (this.fresh.size < FRESH_MAX) this.fresh.set(run.run_id, known ?? run);
   }
 
   // Puts what waits into its place.
@@ -89,18 +90,23 @@ class Runs {
       while (at < rest.length && isBefore(rest[at], run)) next.push(rest[at++]);
       next.push(run);
     }
+    this.fresh.clear();
     this.replace(next.concat(rest.slice(at)));
   }
 
   remove(id) {
     this.fresh.delete(id);
     this.selected.delete(id);
-    if (!this.byId.delete(id)) return;
-    this.items = this.items.filter((run) => run.run_id !== id);
+    const known = this.byId.get(id);
+    if (!known) return;
+    this.byId.delete(id);
+    const index = this.items.indexOf(known);
+    this.items.splice(index, 1);
+    if (index < this.at) this.at--;
   }
 }
 
-function rowOf(runs, onSelect) {
+function rowOf(onSelect) {
   return (run) => {
     const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": `${t("select")} ${run.run_id}`,
       on: { change: () => onSelect(run.run_id, box.checked) } });
@@ -137,13 +143,19 @@ function updateRow(runs) {
   };
 }
 
-// One button for each state, with how many runs are in it; pressed: only those.
-function chips(filters, counts) {
+// One button for each state, with how many runs are in it; pressed: only those. They stay, so that the focus does too.
+function drawChips(node, filters, counts) {
   const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
-  const chip = (state, label, n) => h("button", { class: "chip", type: "button", data: { state: state || "ALL" }, "aria-pressed": String((filters.status ?? "") === state),
-    on: { click: () => go(["runs"], { ...filters, status: filters.status === state ? "" : state }) } }, state && stateIcon(state), h("span", null, label), h("b", null, count(n)));
-  return [chip("", t("all"), total), ...RUN_STATES.filter((state) => counts[state] || filters.status === state)
-    .map((state) => chip(state, stateName(state), counts[state] ?? 0))];
+  const states = RUN_STATES.filter((state) => counts[state] || filters.status === state);
+  keyed(node, [["", t("all"), total], ...states.map((state) => [state, stateName(state), counts[state] ?? 0])], ([state]) => state,
+    ([state, label]) => h("button", { class: "chip", type: "button", data: { state: state || "ALL" } },
+      state && stateIcon(state), h("span", null, label), h("b")),
+    (button, [state, , n]) => {
+      const pressed = (filters.status ?? "") === state;
+      button.setAttribute("aria-pressed", pressed);
+      button.onclick = () => go(["runs"], { ...filters, status: pressed ? "" : state });
+      button.lastChild.textContent = count(n);
+    });
 }
 
 function empty(filters) {
@@ -158,18 +170,21 @@ export function show(_, first) {
   let filters = first;
   const runs = new Runs(filters);
   const timers = new Set();
-  let closed = false, loading = false, reading = false, countsAt = 0, countsTimer, drawTimer;
+  let closed = false, loading = false, readAt = -Infinity, countsAt = 0, countsTimer, drawTimer;
   let asked = 0; // counts the questions: an answer to an earlier one is not wanted any more
+  let wanted = 1; // rows of the next answer, at least
 
   const notice = h("p", { class: "notice", role: "status", hidden: true });
   const bar = h("div", { class: "selection", hidden: true });
-  const newer = h("button", { class: "newer", type: "button", hidden: true, on: { click: () => { list.node.scrollTop = 0; settle(); } } });
+  const newer = h("button", { class: "newer", type: "button", hidden: true, on: { click: showNewer } });
   const states = h("div", { class: "chips", role: "group", "aria-label": t("state") });
   const nothing = h("div");
-  const list = new VirtualList({ label: t("title"), rowHeight: ROW_HEIGHT, keyOf: (run) => run.run_id, make: rowOf(runs, select),
+  const list = new VirtualList({ label: t("title"), rowHeight: ROW_HEIGHT, keyOf: (run) => run.run_id, make: rowOf(select),
     update: updateRow(runs), onEnd: () => loadMore() });
-  list.node.addEventListener("pointerenter", () => { reading = true; });
-  list.node.addEventListener("pointerleave", () => { reading = false; later(settle, 0); });
+  const box = h("div", { class: "list-box", on: {
+    pointermove: () => { readAt = Date.now(); },
+    pointerleave: () => { readAt = -Infinity; settle(); },
+  } }, newer, list.node, nothing);
 
   function later(fn, ms) {
     const timer = setTimeout(() => { timers.delete(timer); if (!closed) fn(); }, ms);
@@ -190,14 +205,25 @@ export function show(_, first) {
     if (isEmpty !== Boolean(nothing.firstChild)) put(nothing, isEmpty && empty(filters));
     const waiting = [...runs.fresh.values()].filter((run) => !runs.byId.has(run.run_id)).length;
     newer.hidden = !waiting;
-    newer.textContent = t("newer", { n: count(waiting) });
+    newer.textContent = t("newer", { n: count(waiting) + (waiting >= FRESH_MAX ? "+" : "") });
   }
 
   // While a person reads (further down, with the pointer on the list, or rows selected) nothing moves away.
-  const holds = () => !list.atTop || reading || runs.selected.size > 0 || runs.at >= 0;
+  const holds = () => !list.atTop || Date.now() - readAt < READING_MS || runs.selected.size > 0 || runs.at >= 0;
 
   function settle() {
-    if (!holds() || newer.matches(":focus, :active")) runs.settle();
+    if (!holds()) {
+      if (runs.items.length <= ROWS_MAX && runs.fresh.size < FRESH_MAX) runs.settle();
+      else if (!loading) reload();
+    }
+    draw();
+  }
+
+  function showNewer() {
+    list.node.scrollTop = 0;
+    runs.at = -1;
+    if (runs.fresh.size >= FRESH_MAX) reload();
+    else runs.settle();
     draw();
   }
 
@@ -211,8 +237,15 @@ export function show(_, first) {
     const ids = [...runs.selected].filter((id) => !isTerminal(runs.byId.get(id)?.status));
     bar.hidden = runs.selected.size === 0;
     put(bar, h("button", { class: "danger", type: "button", disabled: !ids.length, on: { click: () => cancel(ids) } }, t("cancel_n", { n: ids.length })),
-      h("button", { class: "quiet", type: "button", on: { click: () => { runs.selected.clear(); drawSelection(); settle(); } } }, t("clear_selection")));
+      h("button", { class: "quiet", type: "button", on: { click: clearSelection } }, t("clear_selection")));
     list.draw();
+  }
+
+  function clearSelection() {
+    runs.at = -1;
+    runs.selected.clear();
+    drawSelection();
+    settle();
   }
 
   async function cancel(ids) {
@@ -221,8 +254,7 @@ export function show(_, first) {
     const results = await Promise.allSettled(ids.map((id) => post(runPath(id, "/cancel"))));
     const failed = results.filter((one) => one.status === "rejected");
     say(failed.length ? t("not_all", { n: failed.length, first: failed[0].reason.message }) : t("cancelled", { n: ids.length }), failed.length > 0);
-    runs.selected.clear();
-    drawSelection();
+    clearSelection();
   }
 
   async function readCounts() {
@@ -231,7 +263,7 @@ export function show(_, first) {
     countsAt = Date.now();
     const mine = filters;
     const answer = await get("/runs/counts", { flow: filters.flow, tag: filters.tag }).catch(() => null);
-    if (answer && !closed && mine === filters) put(states, chips(filters, answer.counts));
+    if (answer && !closed && mine === filters) drawChips(states, filters, answer.counts);
   }
 
   function countsSoon() {
@@ -243,11 +275,12 @@ export function show(_, first) {
     loading = true;
     const mine = asked;
     try {
-      const answer = await fetchPage(filters, runs.cursor);
+      const answer = await fetchRows(filters, runs.cursor, wanted);
       if (closed || mine !== asked) return;
       if (runs.cursor === "") runs.replace(answer.items);
       else runs.add(answer.items);
       runs.cursor = answer.next_cursor;
+      wanted = 1;
       say("");
     } catch (error) {
       if (closed || mine !== asked) return;
@@ -259,11 +292,13 @@ export function show(_, first) {
     draw();
   }
 
-  // Reads everything anew.
+  // Reads the list anew; who is further down keeps the rows there.
   function reload() {
     asked++;
     loading = false;
     runs.cursor = "";
+    runs.fresh.clear();
+    wanted = list.atTop ? 1 : Math.min(ROWS_MAX, runs.items.length);
     loadMore();
     countsSoon();
   }
@@ -271,7 +306,7 @@ export function show(_, first) {
   function open() {
     const { flow, tag, q } = filters; // all states: a run that leaves the one asked for has to be seen leaving
     return follow(() => `/events${search({ flow, tag, q, timeout_sec: 3600 })}`, (event, data) => {
-      if (event === "run") runs.change(data, holds());
+      if (event === "run") runs.change(data);
       else if (event === "deleted" || event === "left") runs.remove(data.run_id);
       else if (event === "reset") reload(); // also the first one: what comes after it is told from here on
       else return;
@@ -295,17 +330,17 @@ export function show(_, first) {
     return h("label", { class: "field" }, h("span", null, label), h("input", { type: kind ?? "text", value: filters[name] ?? "", name, spellcheck: "false",
       on: { input: (event) => {
         clearTimeout(timer);
-        timer = setTimeout(() => go(["runs"], { ...filters, [name]: event.target.value.trim() }, true), TYPING_MS);
+        timer = later(() => go(["runs"], { ...filters, [name]: event.target.value.trim() }, true), TYPING_MS);
       } } }));
   };
   const filterBar = h("form", { class: "filters", role: "search", on: { submit: (event) => event.preventDefault() } },
     field("q", t("search"), "search"), field("flow", t("flow")), field("tag", t("tag")));
 
-  const tick = setInterval(() => list.draw(), TICK_MS);
+  const tick = setInterval(settle, TICK_MS);
   readCounts();
 
   return {
-    node: h("section", { class: "runs-view", "aria-label": t("title") }, filterBar, states, bar, notice, h("div", { class: "list-box" }, newer, list.node, nothing)),
+    node: h("section", { class: "runs-view", "aria-label": t("title") }, filterBar, states, bar, notice, box),
     title: t("title"),
     // Other filters: the fields stay as they are, with what is being typed.
     update(next) {
@@ -314,7 +349,11 @@ export function show(_, first) {
         const input = filterBar.elements[name];
         if (input !== document.activeElement) input.value = next[name] ?? "";
       }
-      runs.at = -1;
+      asked++; // what was asked with the old filters is not wanted any more
+      loading = false;
+      runs.cursor = "";
+      runs.fresh.clear();
+      clearSelection(); // nobody should cancel what is out of sight
       list.node.scrollTop = 0;
       stream.close();
       stream = open();
@@ -326,7 +365,7 @@ export function show(_, first) {
       { key: "Enter", text: () => t("open"), run: () => { if (runs.items[runs.at]) location.hash = runPage(runs.items[runs.at].run_id); } },
       { key: "x", text: () => t("mark"), run: () => { const run = runs.items[runs.at]; if (run) select(run.run_id, !runs.selected.has(run.run_id)); } },
       { key: "/", text: () => t("to_search"), run: () => filterBar.elements.q.focus() },
-      { key: "Escape", text: () => t("clear_selection"), run: () => { runs.at = -1; runs.selected.clear(); drawSelection(); settle(); } },
+      { key: "Escape", text: () => t("clear_selection"), run: clearSelection },
     ],
     close() {
       closed = true;
@@ -337,8 +376,13 @@ export function show(_, first) {
   };
 }
 
-// A page of the list: an empty cursor asks for the form with items and next_cursor.
-async function fetchPage({ status, flow, tag, q }, cursor) {
-  const values = search({ status, flow, tag, q, limit: PAGE });
-  return get(`/runs${values}&cursor=${encodeURIComponent(cursor)}`);
+// Pages of the list until there are as many rows as wanted; an empty cursor asks for the first one.
+async function fetchRows({ status, flow, tag, q }, cursor, wanted) {
+  const items = [];
+  do {
+    const answer = await get(`/runs${search({ status, flow, tag, q, limit: PAGE })}&cursor=${encodeURIComponent(cursor)}`);
+    items.push(...answer.items);
+    cursor = answer.next_cursor;
+  } while (cursor !== null && items.length < wanted);
+  return { items, next_cursor: cursor };
 }

@@ -1,6 +1,6 @@
 // Submit a document: checked while it is typed, errors at their lines, the graph as a preview, then run.
-import { ApiError, runPage, send } from "../lib/api.js";
-import { h, put } from "../lib/dom.js";
+import { ApiError, post, runPage, send } from "../lib/api.js";
+import { h, put, single } from "../lib/dom.js";
 import { texts } from "../lib/i18n.js";
 import { graphView } from "../run/graph.js";
 
@@ -9,13 +9,13 @@ const t = texts({
     title: "Submit a flow", document: "Document (YAML): type, paste, or drop a file", flow_name: "Flow name", tag: "Tag", params: "Parameters over the defaults (JSON)", run: "Run",
     by_name: "Run a flow of the workers by its name", name: "Name", checking: "Checking …", fine: "It is fine: {n} tasks.", faults: "{n} error(s)", warnings: "Warnings",
     place: "line {line}:{column}", empty: "The graph appears here as you type.", defaults: "Defaults", bundle: "This is a bundle: it starts with {entry}.", approval: "It starts other runs, so someone will have to approve it.",
-    bad_params: "Parameters are no JSON object: {message}", drop: "Drop the file to read it", go: "Go to line",
+    bad_params: "Parameters are no JSON object: {message}", go: "Go to line",
   },
   ja: {
     title: "フローを投入", document: "ドキュメント (YAML): 入力、貼り付け、またはファイルをドロップ", flow_name: "フロー名", tag: "タグ", params: "既定値に重ねるパラメータ (JSON)", run: "実行",
     by_name: "ワーカーにあるフローを名前で実行", name: "名前", checking: "確認中…", fine: "問題ありません: タスク {n} 個。", faults: "エラー {n} 件", warnings: "警告",
     place: "{line} 行 {column} 列", empty: "入力するとここにグラフが表示されます。", defaults: "既定値", bundle: "バンドルです。{entry} から始まります。", approval: "他の実行を始めるため、承認が必要です。",
-    bad_params: "パラメータが JSON オブジェクトではありません: {message}", drop: "ドロップして読み込む", go: "その行へ",
+    bad_params: "パラメータが JSON オブジェクトではありません: {message}", go: "その行へ",
   },
 });
 
@@ -35,6 +35,10 @@ tasks:
 `;
 
 const isBundle = (text) => /^(workflows|submit)\s*:/m.test(text) && !/^flow\s*:/m.test(text);
+
+function keepDraft(text) {
+  try { sessionStorage.setItem(DRAFT, text); } catch { /* there is no room: it lasts as long as this page */ }
+}
 
 // Params of a text field, or undefined when it is empty; throws what is wrong with it.
 function readParams(text) {
@@ -104,15 +108,16 @@ export function show() {
   async function check() {
     controller?.abort();
     controller = new AbortController();
-    sessionStorage.setItem(DRAFT, area.value);
+    keepDraft(area.value);
     name.closest("label").hidden = isBundle(area.value);
+    name.required = !isBundle(area.value);
     state.textContent = t("checking");
     const body = new FormData();
     body.append("workflow", new Blob([area.value], { type: "application/x-yaml" }), "flow.yaml");
     try {
       const answer = await (await send("POST", "/check", { body, signal: controller.signal })).json();
       if (closed) return;
-      const graph = answer.graph ?? Object.values(answer.workflows ?? {})[0]?.graph;
+      const graph = answer.graph;
       drawFaults([], answer.warnings ?? []);
       state.textContent = [t("fine", { n: graph?.nodes?.length ?? "?" }), answer.entry_workflow ? t("bundle", { entry: answer.entry_workflow }) : "",
         answer.requires_approval ? t("approval") : ""].join(" ");
@@ -125,7 +130,7 @@ export function show() {
       put(defaults, Object.keys(answer.defaults ?? {}).length ? [h("h3", null, t("defaults")), h("pre", null, JSON.stringify(answer.defaults, null, 2))] : null);
     } catch (error) {
       if (closed || error.name === "AbortError") return;
-      state.textContent = error.errors?.length ? t("faults", { n: error.errors.length }) : error.detail || error.message;
+      state.textContent = error.errors?.length ? t("faults", { n: error.errors.length }) : error.message;
       state.className = "bad";
       drawFaults(error.errors ?? [], []);
     }
@@ -137,8 +142,7 @@ export function show() {
     timer = setTimeout(check, CHECK_MS);
   }
 
-  async function submit(event) {
-    event.preventDefault();
+  const submit = single(async () => {
     say("");
     try {
       const overlay = readParams(params.value);
@@ -148,26 +152,26 @@ export function show() {
       location.hash = runPage(answer.run_id);
     } catch (error) {
       if (error instanceof ApiError && error.errors.length) drawFaults(error.errors, []);
-      say(error.detail || error.message);
+      say(error.message);
     }
-  }
+  });
 
-  const named = h("form", { class: "card inline", on: { submit: async (event) => {
-    event.preventDefault();
+  const named = h("form", { class: "card inline", on: { submit: single(async ({ target }) => {
     say("");
     try {
-      const values = Object.fromEntries(new FormData(event.target));
-      const answer = await (await send("POST", "/runs", { json: { flow_name: values.name.trim(), params: readParams(values.params) ?? {}, ...(values.tag.trim() ? { tag: values.tag.trim() } : {}) } })).json();
+      const values = Object.fromEntries(new FormData(target));
+      const answer = await post("/runs", { flow_name: values.name.trim(), params: readParams(values.params) ?? {},
+        tag: values.tag.trim() || undefined });
       location.hash = runPage(answer.run_id);
     } catch (error) {
-      say(error.detail || error.message);
+      say(error.message);
     }
-  } } }, h("h2", null, t("by_name")), field(t("name"), h("input", { name: "name", required: true })), field(t("tag"), h("input", { name: "tag", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+" })),
+  }) } }, h("h2", null, t("by_name")), field(t("name"), h("input", { name: "name", required: true })), field(t("tag"), h("input", { name: "tag", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+" })),
   field(t("params"), h("input", { name: "params", class: "code", placeholder: "{}" })), h("button", { class: "primary" }, t("run")));
 
   const node = h("section", { class: "submit-view", "aria-label": t("title"), on: {
     dragover: (event) => { event.preventDefault(); node.classList.add("dropping"); },
-    dragleave: () => node.classList.remove("dropping"),
+    dragleave: (event) => { if (!node.contains(event.relatedTarget)) node.classList.remove("dropping"); },
     drop: async (event) => {
       event.preventDefault();
       node.classList.remove("dropping");

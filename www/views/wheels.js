@@ -1,5 +1,5 @@
 // Packages for workers: what is there, a new one by drop or choice, tags, history.
-import { apiKey, get, headers, send } from "../lib/api.js";
+import { ApiError, apiKey, get, headers, send } from "../lib/api.js";
 import { dialog, h, put } from "../lib/dom.js";
 import { bytes, time } from "../lib/format.js";
 import { frog } from "../lib/frog.js";
@@ -24,12 +24,12 @@ function upload(file, tags, onProgress) {
     body.append("wheel", file, file.name);
     const request = new XMLHttpRequest();
     request.open("POST", "/wheels");
+    request.responseType = "json"; // null when it is none
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => { if (event.lengthComputable) onProgress(event.loaded / event.total); };
     request.onload = () => {
-      const answer = JSON.parse(request.responseText || "null");
-      if (request.status < 300) resolve(answer);
-      else reject(new Error(typeof answer?.detail === "string" ? answer.detail : request.statusText));
+      if (request.status < 300) resolve(request.response);
+      else reject(new ApiError(request.status, request.response));
     };
     request.onerror = () => reject(new Error(t("failed")));
     request.send(body);
@@ -76,24 +76,23 @@ function uploader(done) {
 }
 
 async function showHistory(place) {
-  const events = await get("/wheels/history", { limit: 100 }).catch(() => []);
+  const events = await get("/wheels/history", { limit: 100 });
   put(place, table(t("history"), [[t("when"), (one) => time(one.occurred_at)], [t("action"), (one) => t(`${one.action}_action`)], [t("name"), (one) => one.wheel_name], [t("tags"), (one) => (one.tags ?? []).join(", ")],
-    [t("who"), (one) => one.actor?.api_key_id ?? ""], [t("from"), (one) => [one.source?.remote_addr, one.source?.user_agent].filter(Boolean).join(", ")]], events));
+    [t("who"), (one) => one.actor?.api_key_id ?? ""], [t("from"), (one) => [one.source?.remote_addr, one.source?.user_agent].filter(Boolean).join(", ")]], events, (one) => `${one.occurred_at} ${one.wheel_name}`));
 }
 
 export function show() {
   const remove = async (wheel) => {
     if (await dialog(t("sure"), h("p", null, wheel.name), [["yes", t("yes"), "danger"], ["", t("no")]]) !== "yes") return;
-    await send("DELETE", `/wheels/${encodeURIComponent(wheel.name)}`).catch((error) => view.say(error.message, true));
-    view.refresh();
+    await send("DELETE", `/wheels/${encodeURIComponent(wheel.name)}`);
   };
-  const link = (wheel) => (apiKey() ? h("button", { class: "quiet", type: "button", on: { click: () => download(wheel.name) } }, t("download")) : h("a", { href: `/wheels/${encodeURIComponent(wheel.name)}`, download: wheel.name }, t("download")));
+  const link = (wheel) => (apiKey() ? h("button", { class: "quiet", type: "button", on: { click: () => view.act(() => download(wheel.name)) } }, t("download")) : h("a", { href: `/wheels/${encodeURIComponent(wheel.name)}`, download: wheel.name }, t("download")));
   const view = panel({ title: t("title"), every: EVERY_MS, read: () => get("/wheels"),
     draw: (list) => (list.length ? table(t("title"), [[t("name"), (one) => h("strong", null, one.name)], [t("size"), (one) => bytes(one.size_bytes)], [t("tags"), (one) => one.tags.join(", ") || t("all")],
-      [t("uploaded"), (one) => time(Date.parse(one.mtime) / 1000)], ["", (one) => h("span", { class: "links" }, link(one), h("button", { class: "quiet", type: "button", on: { click: () => remove(one) } }, t("remove")))]], list)
+      [t("uploaded"), (one) => time(Date.parse(one.mtime) / 1000)], ["", (one) => h("span", { class: "links" }, link(one), h("button", { class: "quiet", type: "button", on: { click: () => view.act(() => remove(one)) } }, t("remove")))]], list, (one) => one.name)
       : h("div", { class: "empty" }, frog("asleep", 88), h("p", null, t("none")), h("p", null, t("none_text")))) });
   const history = h("div");
   view.node.prepend(uploader(() => view.refresh()));
-  view.node.append(h("details", { class: "card", on: { toggle: (event) => { if (event.target.open) showHistory(history); } } }, h("summary", null, t("history")), history));
+  view.node.append(h("details", { class: "card", on: { toggle: (event) => { if (event.target.open) view.act(() => showHistory(history)); } } }, h("summary", null, t("history")), history));
   return view;
 }

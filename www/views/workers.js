@@ -15,9 +15,9 @@ const t = texts({
     sync_off: "not synced", sync_ok: "{n} installed, synced {when}", sync_error: "Sync failed: {error}", skipped: "Skipped", reason: "not for this worker ({reason})", idle: "nothing",
   },
   ja: {
-    title: "ワーカー", all: "いなくなったものも", hidden: "隠したものも", none: "ワーカーがいません。", none_text: "起動するには:", slots: "スロット", busy: "{all} 中 {n} 使用中", now: "実行中", last: "最後の実行",
+    title: "ワーカー", all: "いなくなったものも", hidden: "隠したものも", none: "ワーカーがいません。", none_text: "起動するには:", slots: "スロット", busy: "{all} 個中 {n} 個使用中", now: "実行中", last: "最後の実行",
     tags: "タグ", memory: "メモリ", seen: "最終確認", host: "ホスト", version: "バージョン", flows: "フロー", hide: "隠す", show: "再表示", broken: "読み込めないフローファイル", sync: "パッケージ",
-    sync_off: "同期なし", sync_ok: "{n} 個インストール済み、同期 {when}", sync_error: "同期に失敗: {error}", skipped: "対象外", reason: "このワーカー向けではない ({reason})", idle: "なし",
+    sync_off: "同期なし", sync_ok: "{n} 個インストール済み({when}に同期)", sync_error: "同期に失敗: {error}", skipped: "対象外", reason: "このワーカー向けではない ({reason})", idle: "なし",
   },
 });
 
@@ -35,16 +35,14 @@ function wheels(sync) {
   return t("sync_ok", { n: sync.installed_wheels?.length ?? 0, when: away(sync.last_synced_at) });
 }
 
-function card(worker, refresh, say) {
+function card(worker, act) {
   const running = (worker.current_run_ids ?? [worker.current_run_id]).filter(Boolean);
   const slots = slotsOf(worker);
   const installed = worker.wheel_sync?.installed_wheels ?? [], skipped = worker.wheel_sync?.skipped_incompatible ?? [];
-  const hide = h("button", { class: "quiet", type: "button", on: { click: async () => {
-    hide.blur();
-    await send("PATCH", `/workers/${encodeURIComponent(worker.worker_id)}`, { json: { hidden: !worker.hidden } }).catch((error) => say(error.message, true));
-    refresh();
-  } } }, worker.hidden ? t("show") : t("hide"));
-  return h("article", { class: "card worker" }, h("h2", null, worker.worker_id, " ", badge(worker.state), hide),
+  const hide = h("button", { class: "quiet", type: "button", on: { click: () => act(() =>
+    send("PATCH", `/workers/${encodeURIComponent(worker.worker_id)}`, { json: { hidden: !worker.hidden } })) } },
+  worker.hidden ? t("show") : t("hide"));
+  return h("article", { class: "card worker", data: { key: worker.worker_id } }, h("h2", null, worker.worker_id, " ", badge(worker.state), hide),
     h("dl", { class: "facts" }, fact(t("tags"), worker.tags.join(", ")), fact(t("slots"), slots ? t("busy", { n: running.length, all: slots }) : null),
       fact(t("now"), running.length ? h("span", { class: "links" }, running.map(run)) : t("idle")),
       fact(t("last"), worker.last_run_id && h("span", null, run(worker.last_run_id), " ", badge(worker.last_run_status))),
@@ -57,10 +55,18 @@ function card(worker, refresh, say) {
 }
 
 export function show(_, query) {
-  const box = (name, label) => h("label", null, h("input", { type: "checkbox", checked: query[name] === "1", on: { change: (event) => go(["workers"], { ...query, [name]: event.target.checked ? "1" : "" }) } }), " ", label);
-  const view = panel({ title: t("title"), every: EVERY_MS, before: h("div", { class: "inline" }, box("all", t("all")), box("hidden", t("hidden"))),
+  const boxes = ["all", "hidden"].map((name) => h("input", { type: "checkbox", name, checked: query[name] === "1",
+    on: { change: (event) => go(["workers"], { ...query, [name]: event.target.checked ? "1" : "" }) } }));
+  const view = panel({ title: t("title"), every: EVERY_MS,
+    before: h("div", { class: "inline" }, boxes.map((box) => h("label", null, box, " ", t(box.name)))),
     read: () => get("/workers", { scope: query.all ? "all" : "active", include_hidden: query.hidden ? "true" : "", limit: 500 }),
-    draw: (workers, refresh) => (workers.length ? h("div", { class: "cards" }, workers.map((worker) => card(worker, refresh, (text, bad) => view.say(text, bad))))
+    draw: (workers) => (workers.length ? h("div", { class: "cards" }, workers.map((worker) => card(worker, view.act)))
       : h("div", { class: "empty" }, frog("asleep", 88), h("p", null, t("none")), h("p", null, t("none_text")), h("pre", null, "pyoco-host worker.lua --tags default"))) });
-  return view;
+  return Object.assign(view, {
+    update(next) {
+      query = next;
+      for (const box of boxes) box.checked = query[box.name] === "1";
+      view.refresh();
+    },
+  });
 }

@@ -12,14 +12,12 @@
 --- params of a run are the submit's inputs, those of a child its parent's and the task's inputs.
 local crypto = require "host.crypto"
 local yaml = require "host.yaml"
-local compile = require "pyoco.flow.compile"
 local options = require "pyoco.flow.options"
 local section = require "pyoco.flow.section"
 
 local M = {}
 
 local MESSAGE = "invalid workflow bundle"
-local SMALL_TASK = 30 -- bytes of a document that a task takes at least
 
 local TOP, WORKFLOW = section.keys_of(options.BUNDLE), section.keys_of(options.WORKFLOW)
 local SUBMIT = section.keys_of(options.SUBMIT)
@@ -173,17 +171,12 @@ end
 ---@return table|nil errors all of them, by place: { line, column, path, code, message, hint, caret }
 function M.read(text, opts)
   opts = opts or {}
-  local resting <close> = compile.rest_collector(#text // SMALL_TASK) -- luacheck: ignore
-  local root, marks, code, errors = yaml.decode(text, { duplicate = opts.duplicate, max_bytes = opts.max_bytes })
-  if root == nil then
-    return nil, MESSAGE, code, section.finish(errors or { { code = code, message = marks } }, text)
-  end
-  local d = { text = text, root = root, marks = marks, errors = {}, prefix = "", kind = "bundle", shared = {} }
-  if not is_mapping(root) then
-    fail(d, {}, "", "invalid_yaml_root", ("a bundle is a mapping, this is %s"):format(options.describe(root)),
-      { hint = "start with version: 1, workflows: and submit:" })
-    return nil, MESSAGE, "invalid", section.finish(d.errors, text)
-  end
+  local resting <close> = section.rest_collector(text) -- luacheck: ignore
+  local d, code, errors = section.open(text, "bundle", { duplicate = opts.duplicate, max_bytes = opts.max_bytes,
+    what = "a bundle", hint = "start with version: 1, workflows: and submit:" })
+  if not d then return nil, MESSAGE, code, errors end
+  d.shared = {}
+  local root = d.root
   local names = read_top(d)
   local submit = read_submit(d, names)
   if opts.only and names and root.workflows[opts.only] == nil then

@@ -7,15 +7,12 @@
 ---
 --- The keys and what may stand behind each are the rows of flow/options.lua.
 local crypto = require "host.crypto"
-local yaml = require "host.yaml"
-local compile = require "pyoco.flow.compile"
 local options = require "pyoco.flow.options"
 local section = require "pyoco.flow.section"
 
 local M = {}
 
 local MESSAGE = "invalid workflow yaml"
-local SMALL_TASK = 30 -- bytes of a document that a task takes at least
 
 local TOP = section.keys_of(options.TOP)
 local UNSUPPORTED = { flows = "write one flow: per document", discovery = "name callables in tasks:" }
@@ -40,20 +37,12 @@ end
 ---@return table|nil errors all of them, by place: { line, column, path, code, message, hint, caret }
 function M.read(text, opts)
   opts = opts or {}
-  local resting <close> = compile.rest_collector(#text // SMALL_TASK) -- luacheck: ignore
-  local root, marks, code, errors = yaml.decode(text, { duplicate = opts.duplicate, max_bytes = opts.max_bytes })
-  if root == nil then
-    return nil, MESSAGE, code, section.finish(errors or { { code = code, message = marks } }, text)
-  end
-  local d = { text = text, root = root, marks = marks, errors = {}, prefix = "", kind = "document" }
-  if not section.is_mapping(root) then
-    section.fail(d, {}, "", "invalid_yaml_root",
-      ("a flow document is a mapping, this is %s"):format(options.describe(root)),
-      { hint = "start with version: 1, flow: and tasks:" })
-    return nil, MESSAGE, "invalid", section.finish(d.errors, text)
-  end
+  local resting <close> = section.rest_collector(text) -- luacheck: ignore
+  local d, code, errors = section.open(text, "document", { duplicate = opts.duplicate, max_bytes = opts.max_bytes,
+    what = "a flow document", hint = "start with version: 1, flow: and tasks:" })
+  if not d then return nil, MESSAGE, code, errors end
   check_top(d)
-  section.check_version(d, root, TOP.rows.version)
+  section.check_version(d, d.root, TOP.rows.version)
   local doc = section.read(d, { name = opts.name, max_iterations = opts.max_iterations })
   if #d.errors > 0 then return nil, MESSAGE, "invalid", section.finish(d.errors, text) end
   doc.text, doc.sha256, doc.warnings = text, crypto.sha256(text), section.finish(doc.warnings, text)

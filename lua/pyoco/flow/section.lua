@@ -5,6 +5,7 @@
 --- root = the section's mapping, prefix = path of the section ("" or "workflows.NAME."), place = mark of the section,
 --- codes = { code = what a bundle calls it }, kind = "document" | "bundle" }.
 local json = require "host.json"
+local yaml = require "host.yaml"
 local compile = require "pyoco.flow.compile"
 local options = require "pyoco.flow.options"
 local text_parser = require "pyoco.flow.text"
@@ -12,6 +13,7 @@ local text_parser = require "pyoco.flow.text"
 local M = {}
 
 local MAX_PROBLEMS = 200 -- hostile documents have any number
+local SMALL_TASK = 30    -- bytes of a document that a task takes at least
 
 --- The keys of a mapping: { names = in order, rows = name -> row of flow/options.lua }.
 ---@param rows table list of rows
@@ -230,6 +232,31 @@ local function compile_graph(d, text, rows, opts)
   for _, list in ipairs { errors, not graph and problems or {} } do
     table.move(placed(d, text, list), 1, #list, #d.errors + 1, d.errors)
   end
+end
+
+--- Opens a document: its YAML as a reader whose root is a mapping.
+---@param text string YAML
+---@param kind string "document" | "bundle"
+---@param opts table { duplicate = "last" lets the last of equal keys win, max_bytes, what = how an error names it,
+---  hint = what to begin it with }
+---@return table|nil d the reader
+---@return string|nil code "invalid" | "too_large"
+---@return table|nil errors finished
+function M.open(text, kind, opts)
+  local root, marks, code, errors = yaml.decode(text, { duplicate = opts.duplicate, max_bytes = opts.max_bytes })
+  if root == nil then return nil, code, M.finish(errors or { { code = code, message = marks } }, text) end
+  local d = { text = text, root = root, marks = marks, errors = {}, prefix = "", kind = kind }
+  if M.is_mapping(root) then return d end
+  fail(d, {}, "", "invalid_yaml_root", ("%s is a mapping, this is %s"):format(opts.what, options.describe(root)),
+    { hint = opts.hint })
+  return nil, "invalid", M.finish(d.errors, text)
+end
+
+--- Has the collector rest while a document is read: nothing of it is garbage before its end.
+---@param text string
+---@return table to be closed
+function M.rest_collector(text)
+  return compile.rest_collector(#text // SMALL_TASK)
 end
 
 --- Reads a section. What is wrong is added to d.errors; whoever reads the document looks whether there is any.
