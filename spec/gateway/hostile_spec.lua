@@ -112,8 +112,8 @@ describe("the gateway", function()
       assert.equal(422, gateway:submit(text, { { "flow_name", "x" }, { "params", params } }).status, params:sub(1, 20))
     end
     local giant = { flow_name = ("n"):rep(1500000) }
-    local status = assert(gateway:fetch("/runs", { json = giant })).status
-    assert.is_true(status == 413 or status == 422, "status " .. status)
+    local refused = assert(gateway:fetch("/runs", { json = giant })) -- more than a message of NATS holds (CONTRACT 6)
+    assert.equal(503, refused.status, refused.body)
     local body, kind = http.multipart({ { "flow_name", "a\xffb" } }, { { name = "workflow", filename = "f.yaml",
       content_type = "application/x-yaml", data = text } })
     local answer = assert(gateway:fetch("/runs/yaml", { method = "POST", body = body,
