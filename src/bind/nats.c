@@ -68,13 +68,13 @@ static int l_conn_close(lua_State *L) {
     conn *c = luaL_checkudata(L, 1, CONN);
     ph_nats_free(c->held);
     c->held = NULL;
-    ph_nats_asker_close(&c->asker);
     if (!c->conn)
         return 0;
     if (c->is_sharing)
         ph_nats_share(NULL);
     if (!c->is_borrowed)
         ph_nats_close(c->conn);
+    ph_nats_asker_close(&c->asker); /* after it: with TLS, nats.c's reader may be ending the session already */
     ph_nats_release(c->conn);
     c->conn = NULL;
     return 0;
