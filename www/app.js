@@ -113,7 +113,7 @@ async function load(name) {
   } catch (error) {
     if (!(error instanceof TypeError)) throw error; // no answer is a TypeError; this is a broken edit
     put(main, h("p", { class: "empty" }, t("lost")));
-    do await new Promise((done) => setTimeout(done, RELOAD_MS)); while (shown === wanted && !health);
+    do await new Promise((done) => setTimeout(done, RELOAD_MS)); while (shown === wanted && !await get("/health").catch(() => null));
     if (shown === wanted) location.reload();
     return null;
   }

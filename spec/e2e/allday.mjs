@@ -144,6 +144,8 @@ export const scenarios = [
     await context.setOffline(true);
     await page.getByRole("link", { name: "Queues" }).click();
     await page.locator("main").getByText("No connection; trying again").waitFor();
+    await page.waitForRequest(/\/health/); // it asks before it loads itself anew: else nothing of the page would be left
+    await page.waitForRequest(/\/health/);
     await context.setOffline(false);
     await page.getByText("The last hour").waitFor({ timeout: 15000 });
   } },

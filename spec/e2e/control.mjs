@@ -210,7 +210,7 @@ export const scenarios = [
     await shot("runs-ja");
   } },
 
-  { name: "fits a phone: nothing is cut off sideways", context: { viewport: { width: 390, height: 844 } }, async run({ page, open, shot }) {
+  { name: "fits a phone: nothing is cut off sideways", context: { viewport: { width: 390, height: 844 } }, async run({ page, open, api, shot }) {
     for (const view of VIEWS) {
       await open(`#/${view}`);
       await page.locator("main > *").first().waitFor();
@@ -226,6 +226,11 @@ export const scenarios = [
     assert.ok(Math.max(...heights) < 45, `letters under each other: ${heights}`);
     const link = await page.getByRole("link", { name: "デッドレター" }).boundingBox();
     assert.ok(link.x + link.width <= 390, "the section's own link is out of sight");
+    const { run_id: id } = await api("POST", "/runs", { flow_name: "nap", params: { sec: 0.02 } });
+    await open(`#/runs/${id}`);
+    await page.locator(".run-state").getByText("完了").waitFor();
+    const ends = await page.locator(".time-axis span:visible").evaluateAll((spans) => spans.map((one) => [one.getBoundingClientRect().left, one.getBoundingClientRect().right]));
+    assert.ok(ends.every(([left], at) => at === 0 || left > ends[at - 1][1]), `times over each other: ${ends}`);
   } },
 
   { name: "follows the system's colours, or the person's choice", context: { colorScheme: "dark" }, async run({ page, open, shot }) {
