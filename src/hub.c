@@ -12,6 +12,7 @@
 
 #define READ_TIMEOUT_MS 1500
 #define BUCKETS 1024 /* of the hash table; streams are hundreds at most */
+#define LINGER_SEC 2.0 /* the tail rests when nobody has watched for so long */
 
 typedef struct counted { /* a change with its references and texts behind it */
     ph_change change; /* first: a ph_change * is a counted * */
@@ -34,6 +35,9 @@ struct ph_hub {
     pthread_mutex_t lock;
     pthread_condattr_t monotonic;
     bool closed, was_live;
+    bool resting;      /* the tail does */
+    int watchers;
+    double idle_since; /* monotonic; when the last of them went */
     topic *topics[BUCKETS];
 };
 
@@ -115,12 +119,26 @@ static void publish(topic *t, ph_change *change) {
     ph_change_release(change);
 }
 
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void set_resting(ph_hub *hub, bool is_resting) {
+    hub->resting = is_resting;
+    hub->was_live = false;
+    ph_tail_rest(hub->tail, is_resting);
+}
+
 /* ---- what the tail tells ---- */
 
 static void on_entry(void *ctx, const ph_entry *e) {
     ph_hub *hub = ctx;
     pthread_mutex_lock(&hub->lock);
     bool wanted = *place_of(hub, e->key) != NULL;
+    if (hub->watchers == 0 && !hub->resting && now() - hub->idle_since > LINGER_SEC)
+        set_resting(hub, true);
     pthread_mutex_unlock(&hub->lock);
     ph_change *change = wanted ? make_change(e) : NULL; /* not under the lock: snapshots can be large */
     if (!change)
@@ -186,7 +204,11 @@ ph_hub *ph_hub_start(natsConnection *nc, const char *bucket, ph_error *err) {
     pthread_condattr_init(&hub->monotonic);
     pthread_condattr_setclock(&hub->monotonic, CLOCK_MONOTONIC);
     ph_tail_handlers handlers = {.on_entry = on_entry, .on_reset = on_reset, .on_live = on_live};
+    pthread_mutex_lock(&hub->lock); /* a handler waits until the tail is known */
     hub->tail = ph_tail_start(nc, bucket, 0, handlers, hub, err);
+    if (hub->tail)
+        set_resting(hub, true);
+    pthread_mutex_unlock(&hub->lock);
     if (hub->tail)
         return hub;
     ph_hub_free(hub);
@@ -217,7 +239,10 @@ void ph_hub_free(ph_hub *hub) {
 }
 
 bool ph_hub_is_live(ph_hub *hub) {
-    return ph_tail_age_ms(hub->tail) < 5000;
+    pthread_mutex_lock(&hub->lock);
+    bool resting = hub->resting;
+    pthread_mutex_unlock(&hub->lock);
+    return resting ? natsConnection_Status(hub->nc) == NATS_CONN_STATUS_CONNECTED : ph_tail_age_ms(hub->tail) < 5000;
 }
 
 /* ---- watchers ---- */
@@ -246,6 +271,9 @@ ph_watcher *ph_hub_watch(ph_hub *hub, const char *key) {
         w->topic->watchers = w;
         w->epoch = w->topic->epoch;
         w->closed = hub->closed;
+        hub->watchers++;
+        if (hub->resting)
+            set_resting(hub, false);
     }
     pthread_mutex_unlock(&hub->lock);
     if (w->topic)
@@ -269,6 +297,8 @@ void ph_watcher_close(ph_watcher *w) {
         *place_of(w->hub, t->key) = t->next;
         free(t);
     }
+    w->hub->watchers--;
+    w->hub->idle_since = now();
     pthread_mutex_unlock(&w->hub->lock);
     ph_change_release(w->latest);
     pthread_cond_destroy(&w->changed);
@@ -306,7 +336,8 @@ static ph_change *take_new(ph_watcher *w) {
     return change;
 }
 
-/* The key's value as it is now, unless it is what was seen. With the watcher's lock, which it gives up meanwhile. */
+/* The key's value as it is now, unless it is what was seen; a key that is gone counts as deleted. With the watcher's lock,
+ * which it gives up meanwhile. */
 static ph_change *read_again(ph_watcher *w) {
     uint64_t seen = w->seen;
     ph_change *change = NULL;
@@ -314,10 +345,13 @@ static ph_change *read_again(ph_watcher *w) {
     w->must_read = false;
     pthread_mutex_unlock(&w->lock);
     const char *code = ph_watcher_read(w, READ_TIMEOUT_MS, &change, &err);
+    bool is_gone = code && strcmp(code, PH_NOT_FOUND) == 0;
+    if (is_gone && seen)
+        change = make_change(&(ph_entry){.key = w->topic->key, .value = "", .deleted = true});
     pthread_mutex_lock(&w->lock);
-    if (!code && change->revision != seen)
+    if (change && (is_gone || change->revision != seen))
         return change;
-    w->must_read = code && strcmp(code, PH_NOT_FOUND) != 0; /* the next call tries again */
+    w->must_read = code && !is_gone; /* the next call tries again */
     ph_change_release(change);
     return NULL;
 }

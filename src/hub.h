@@ -26,13 +26,14 @@ typedef struct ph_change {
  * pyoco.service.access's. */
 bool ph_change_is_of(const ph_change *change, const char *tenant);
 
-/* A hub that follows bucket on nc (which outlives it), new entries only. NULL and err on failure. */
+/* A hub that follows bucket on nc (which outlives it), new entries only, while somebody watches. NULL and err on failure. */
 ph_hub *ph_hub_start(natsConnection *nc, const char *bucket, ph_error *err);
 /* Wakes all watchers for good: their next calls say PH_HUB_CLOSED. */
 void ph_hub_close(ph_hub *hub);
 /* Stops the tail and frees; all watchers have been closed by then. NULL is fine. */
 void ph_hub_free(ph_hub *hub);
-/* Whether the tail is live: what is written is seen within milliseconds. */
+/* Whether the tail is live: what is written is seen within milliseconds. Nobody watching, it rests, and counts as live
+ * while NATS is connected. */
 bool ph_hub_is_live(ph_hub *hub);
 
 /* Starts watching a key. NULL when out of memory. Any thread. */

@@ -38,7 +38,7 @@ const char *ph_js_call(natsConnection *nc, const char *subject, const char *body
     if (s != NATS_OK)
         return ph_nats_fail(s, err, full);
     cJSON *json = cJSON_ParseWithLength(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
-    natsMsg_Destroy(msg);
+    ph_nats_free(msg);
     if (!json) {
         snprintf(err->text, sizeof err->text, "%s: the answer is no JSON", full);
         return PH_INTERNAL;

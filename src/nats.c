@@ -8,6 +8,8 @@
 
 #define DEFAULT_URL "nats://127.0.0.1:4222"
 #define MAX_SERVERS 32
+#define HELD_MAX 64             /* messages that wait to be freed together */
+#define HELD_BYTES (256u << 10) /* or as many as these bytes */
 
 struct ph_nats_conn {
     natsConnection *nc;
@@ -85,6 +87,30 @@ const char *ph_nats_bad_subject(const char *subject, size_t len) {
     return NULL;
 }
 
+static pthread_mutex_t held_lock = PTHREAD_MUTEX_INITIALIZER; /* over the next three */
+static natsMsg *held[HELD_MAX];
+static int held_count;
+static size_t held_bytes;
+
+void ph_nats_free(natsMsg *msg) {
+    if (!msg)
+        return;
+    natsMsg *full[HELD_MAX];
+    int n = 0;
+    pthread_mutex_lock(&held_lock);
+    held[held_count++] = msg;
+    held_bytes += (size_t)natsMsg_GetDataLength(msg);
+    if (held_count == HELD_MAX || held_bytes >= HELD_BYTES) {
+        n = held_count;
+        memcpy(full, held, (size_t)n * sizeof *full);
+        held_count = 0;
+        held_bytes = 0;
+    }
+    pthread_mutex_unlock(&held_lock);
+    for (int i = 0; i < n; i++)
+        natsMsg_Destroy(full[i]);
+}
+
 natsStatus ph_nats_message(natsMsg **msg, const ph_nats_out *out) {
     natsStatus s = natsMsg_Create(msg, out->subject, out->reply, out->data, (int)out->len);
     for (size_t i = 0; s == NATS_OK && i < out->header_count; i++)
@@ -150,7 +176,14 @@ static natsStatus set_security(natsOptions *opts, const ph_nats_options *o, cons
     return s;
 }
 
+/* Two cores and many threads: who spins for a lock keeps its holder from running. */
+static void open_library(void) {
+    nats_Open(0);
+}
+
 const char *ph_nats_make_options(natsOptions **out, const ph_nats_options *o, ph_error *err) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, open_library);
     const char *url = o->url && *o->url ? o->url : DEFAULT_URL;
     natsOptions *opts = NULL;
     natsStatus s = natsOptions_Create(&opts);

@@ -56,6 +56,8 @@ const char *ph_nats_bad_subject(const char *subject, size_t len);
 
 /* Sends out, with headers when it has any. */
 natsStatus ph_nats_send(natsConnection *nc, const ph_nats_out *out);
+/* Frees a message, with others later: each natsMsg_Destroy wakes a thread of nats.c. NULL is fine. Any thread. */
+void ph_nats_free(natsMsg *msg);
 /* A natsMsg of out, for calls that want one. The caller destroys *msg. */
 natsStatus ph_nats_message(natsMsg **msg, const ph_nats_out *out);
 

@@ -131,7 +131,7 @@ static void drain(ph_nats_sub *sub) {
         if (!msg)
             return;
         sub->fn(sub->ctx, sub->tag, msg);
-        natsMsg_Destroy(msg);
+        ph_nats_free(msg);
     }
 }
 
@@ -209,7 +209,7 @@ static void answer(ph_nats_loop *pl, int i, natsMsg *msg) {
         request r = take(pl, i);
         r.fn(r.ctx, r.tag, msg, NULL, NULL);
     }
-    natsMsg_Destroy(msg);
+    ph_nats_free(msg);
 }
 
 static void drain_request(ph_nats_loop *pl, int i) {

@@ -24,10 +24,10 @@ struct ph_tail {
     ph_tail_handlers on;
     void *ctx;
     pthread_t thread;
-    pthread_mutex_t lock; /* over the next three */
+    pthread_mutex_t lock; /* over the next four */
     pthread_cond_t wake;
     natsSubscription *sub;
-    bool stopping;
+    bool stopping, resting;
     /* the thread's own */
     uint64_t next;         /* the revision to go on with; 0 = whatever comes new */
     int64_t last_ns;       /* time of the revision before it, when that was delivered; 0 = it was not */
@@ -74,8 +74,36 @@ static bool is_stopping(ph_tail *tail) {
     return stopping;
 }
 
-/* Waits, or until the tail is stopped. */
-static void rest(ph_tail *tail, int64_t ms) {
+static bool must_follow(ph_tail *tail) {
+    pthread_mutex_lock(&tail->lock);
+    bool follows = !tail->stopping && !tail->resting;
+    pthread_mutex_unlock(&tail->lock);
+    return follows;
+}
+
+void ph_tail_rest(ph_tail *tail, bool is_resting) {
+    pthread_mutex_lock(&tail->lock);
+    tail->resting = is_resting;
+    pthread_cond_broadcast(&tail->wake);
+    pthread_mutex_unlock(&tail->lock);
+}
+
+/* While it is to rest. Afterwards it is as at its start. */
+static void wait_until_needed(ph_tail *tail) {
+    pthread_mutex_lock(&tail->lock);
+    bool has_rested = tail->resting;
+    while (tail->resting && !tail->stopping)
+        pthread_cond_wait(&tail->wake, &tail->lock);
+    pthread_mutex_unlock(&tail->lock);
+    if (has_rested) {
+        tail->next = 0;
+        tail->last_ns = 0;
+        tail->has_started = tail->is_live = false;
+    }
+}
+
+/* Waits, or until the tail is stopped or rests. */
+static void pause_for(ph_tail *tail, int64_t ms) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += ms / 1000;
@@ -85,7 +113,7 @@ static void rest(ph_tail *tail, int64_t ms) {
         until.tv_nsec -= 1000000000;
     }
     pthread_mutex_lock(&tail->lock);
-    while (!tail->stopping && pthread_cond_timedwait(&tail->wake, &tail->lock, &until) == 0)
+    while (!tail->stopping && !tail->resting && pthread_cond_timedwait(&tail->wake, &tail->lock, &until) == 0)
         ;
     pthread_mutex_unlock(&tail->lock);
 }
@@ -266,7 +294,7 @@ static void follow(ph_tail *tail) {
     uint64_t connection = reconnects(tail->nc);
     int left = 0;
     int64_t heard_ms = now_ms();
-    while (!is_stopping(tail)) {
+    while (must_follow(tail)) {
         if (left == 0) {
             if (!pull(tail))
                 return;
@@ -288,7 +316,7 @@ static void follow(ph_tail *tail) {
             return;
         verdict v = take_message(tail, msg);
         left = v == PULL_AGAIN ? 0 : natsMsg_GetReply(msg) ? left - 1 : left;
-        natsMsg_Destroy(msg);
+        ph_nats_free(msg);
         if (v == MAKE_ANEW)
             return;
         heard_ms = now;
@@ -325,7 +353,7 @@ static void unsubscribe(ph_tail *tail) {
 static void *run(void *arg) {
     ph_tail *tail = arg;
     int64_t wait_ms = RETRY_MIN_MS;
-    while (!is_stopping(tail)) {
+    for (wait_until_needed(tail); !is_stopping(tail); wait_until_needed(tail)) {
         ph_error err = {0};
         /* a fresh inbox each time, so that nothing of an older pull gets in between */
         bool is_open = natsConnection_Status(tail->nc) == NATS_CONN_STATUS_CONNECTED && subscribe(tail) &&
@@ -335,9 +363,10 @@ static void *run(void *arg) {
             atomic_store(&tail->seen_ms, tail->is_live ? now_ms() : 0);
             follow(tail);
         }
+        atomic_store(&tail->seen_ms, 0);
         unsubscribe(tail);
         close_consumer(tail);
-        rest(tail, wait_ms);
+        pause_for(tail, wait_ms);
         wait_ms = wait_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : wait_ms * 2;
     }
     nats_ReleaseThreadMemory();

@@ -38,6 +38,9 @@ ph_tail *ph_tail_start(natsConnection *nc, const char *bucket, uint64_t from, ph
                        ph_error *err);
 /* Stops and joins; no handler runs afterwards. Waits for a handler or a request (2 s at most) under way. NULL is fine. */
 void ph_tail_stop(ph_tail *tail);
+/* Has a tail that was started with from = 0 follow nothing for a while: it has no consumer then, and costs nothing.
+ * Afterwards it follows what comes new, and on_live is called again. Any thread, from handlers too; does not wait. */
+void ph_tail_rest(ph_tail *tail, bool is_resting);
 /* Milliseconds since the server last gave a sign of life to a tail that is live; INT64_MAX while it is not.
  * Up to 2 s is normal (heartbeats). Any thread. */
 int64_t ph_tail_age_ms(ph_tail *tail);

@@ -8,11 +8,13 @@ import { here } from "./lib/router.js";
 
 const table = {
   en: {
-    title: "Control room", nav: "Sections", runs: "Runs", submit: "Submit", workers: "Workers", queues: "Queues", schedules: "Schedules",
-    wheels: "Wheels", dlq: "Dead letters", language: "Language", theme: "Colours", auto: "Auto", light: "Light", dark: "Dark",
-    key: "API key", key_set: "API key (set)", key_text: "Kept until this tab is closed, and sent as a header only.", save: "Use", forget: "Forget",
-    cancel: "Cancel", skip: "Skip to content", no_view: "There is no such page.", lost: "No connection; trying again …",
-    nats: "NATS is not connected; what you see may be old", reload: "An edit of gateway.lua is broken; the last good version serves: {error}",
+    title: "Control room", nav: "Sections", runs: "Runs", submit: "Submit", workers: "Workers", queues: "Queues",
+    schedules: "Schedules", wheels: "Wheels", dlq: "Dead letters", language: "Language", theme: "Colours", auto: "Auto",
+    light: "Light", dark: "Dark", key: "API key", key_set: "API key (set)",
+    key_text: "Kept until this tab is closed, and sent as a header only.", save: "Use", forget: "Forget", cancel: "Cancel",
+    skip: "Skip to content", no_view: "There is no such page.", lost: "No connection; trying again …",
+    nats: "NATS is not connected; what you see may be old",
+    reload: "An edit of gateway.lua is broken; the last good version serves: {error}",
     flow_errors: "{n} flow file(s) do not load: {first}", warming: "Reading the runs …",
   },
   ja: {
@@ -80,8 +82,10 @@ function header() {
 // Shows what /health tells of; the frog's face too.
 function showHealth() {
   const flows = health?.flow_errors ?? [];
-  const text = !health ? t("lost") : health.nats !== "connected" ? t("nats") : health.reload_error ? t("reload", { error: health.reload_error })
-    : health.warming ? t("warming") : flows.length ? t("flow_errors", { n: flows.length, first: `${flows[0].file}: ${flows[0].message}` }) : "";
+  const text = !health ? t("lost") : health.nats !== "connected" ? t("nats") : health.reload_error
+    ? t("reload", { error: health.reload_error })
+    : health.warming ? t("warming") : flows.length ? t("flow_errors", { n: flows.length, first: `${flows[0].file}: ${flows[0].message}` })
+      : "";
   const short = text.length > TROUBLE_MAX ? `${text.slice(0, TROUBLE_MAX)} …` : text;
   trouble.hidden = !text;
   trouble.title = text;

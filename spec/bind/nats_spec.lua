@@ -1,5 +1,7 @@
 local nats = require "host.nats"
 local uv = require "luv"
+local jetstream = require "pyoco.nats.jetstream"
+local rpc = require "pyoco.nats.rpc"
 local process = require "spec.support.process"
 local support = require "spec.support.nats"
 
@@ -19,6 +21,35 @@ local function ask(conn, subject, data, timeout_ms, headers)
   if not ok then return nil, message, code end
   wait_for(function() return reply end, 10000, "a reply on " .. subject)
   return table.unpack(reply, 1, reply.n)
+end
+
+--- Freezes the server and waits until none of its threads runs.
+local function freeze(server)
+  server:freeze()
+  wait_for(function()
+    local pipe <close> = io.popen(("cat /proc/%d/task/*/stat"):format(server.process.pid))
+    return not pipe:read("a"):find("%) [^T]")
+  end)
+end
+
+--- A process that answers requests on `do.twice` with their data doubled, each of them two times, and at a message on
+--- `do.die` kills the process whose id it carries.
+local function start_responder(server)
+  local responder = process.host { "-e", [[
+    local conn = require("host.nats").connect { url = arg[1] }
+    local sub = conn:subscribe("do.*")
+    conn:flush(2000) io.write("ready") io.flush()
+    while true do
+      local m = sub:next(60000)
+      if m and m.subject == "do.die" then require("luv").kill(tonumber(m.data), "sigkill") return end
+      if m and m.subject == "do.twice" then
+        conn:publish(m.reply, m.data .. m.data, nil, m.headers)
+        conn:publish(m.reply, m.data .. m.data .. " again", nil, m.headers)
+      end
+    end
+  ]], server.url }
+  wait_for(function() return responder.stdout == "ready" end)
+  return responder
 end
 
 describe("host.nats", function()
@@ -135,19 +166,43 @@ describe("host.nats", function()
       assert.are.equal("b", sub:next(2000).headers.A)
     end)
 
+    it("pairs a reply with its request, whatever else comes late or twice", function()
+      local responder = start_responder(server)
+      local sub <close> = assert(conn:subscribe("slow.one"))
+      assert.are.equal("timeout", select(3, conn:request("slow.one", "x", 20)))
+      conn:publish(sub:next(2000).reply, "late")
+      for i = 1, 20 do assert.are.equal(i .. "" .. i, assert(conn:request("do.twice", tostring(i), 5000)).data) end
+      responder:kill("sigkill")
+      responder:wait()
+    end)
+
+    it("takes a job that keeps its subject for the reply to a pull", function()
+      local streams = support.start()
+      local one <close> = assert(nats.connect { url = streams.url })
+      local js = jetstream.new(rpc.blocking(one))
+      assert(js:stream_create { name = "JOBS", subjects = { "jobs.*" } })
+      assert(js:consumer_create("JOBS", { durable_name = "d", ack_policy = "explicit" }))
+      one:publish("jobs.a", "x")
+      local job = assert(one:request("$JS.API.CONSUMER.MSG.NEXT.JOBS.d", '{"batch":1}', 5000))
+      streams:stop()
+      assert.are.equal("jobs.a", job.subject)
+      assert.are.equal("x", job.data)
+    end)
+
+    it("takes a late 'nobody answers' for no other request's", function()
+      local sub <close> = assert(conn:subscribe("slow.two"))
+      freeze(server)
+      local _, _, code = conn:request("nobody.home", "x", 50)
+      server:thaw()
+      assert.are.equal("timeout", code)
+      assert.are.equal("timeout", select(3, conn:request("slow.two", "x", 200)))
+      assert.are.equal("x", sub:next(2000).data)
+    end)
+
     it("sends many requests at once and pairs the replies", function()
-      local responder = process.host { "-e", [[
-        local conn = require("host.nats").connect { url = arg[1] }
-        local sub = conn:subscribe("twice")
-        conn:flush(2000) io.write("ready") io.flush()
-        while true do
-          local m = sub:next(60000)
-          if m then conn:publish(m.reply, m.data .. m.data, nil, m.headers) end
-        end
-      ]], server.url }
-      wait_for(function() return responder.stdout == "ready" end)
+      local responder = start_responder(server)
       local replies = conn:request_many({
-        { "twice", "a" }, { "nobody", "b" }, { "bad subject", "c" }, { "twice", "d", { H = "1" } },
+        { "do.twice", "a" }, { "nobody", "b" }, { "bad subject", "c" }, { "do.twice", "d", { H = "1" } },
       }, 5000)
       responder:kill("sigkill")
       responder:wait()
@@ -267,11 +322,11 @@ describe("host.nats", function()
     end)
 
     it("takes an answer that comes twice once", function()
-      conn:subscribe("twice", function(msg)
+      conn:subscribe("do.twice", function(msg)
         conn:publish(msg.reply, msg.data)
         conn:publish(msg.reply, msg.data)
       end)
-      for i = 1, 10 do assert.are.equal(tostring(i), ask(conn, "twice", tostring(i)).data) end
+      for i = 1, 10 do assert.are.equal(tostring(i), ask(conn, "do.twice", tostring(i)).data) end
     end)
 
     it("writes out on flush without a turn of the loop", function()
@@ -556,6 +611,24 @@ describe("host.nats when the server goes", function()
     server:restart()
     wait_for(is_up)
     assert.are.equal("aa", ask(conn, "later", "a").data)
+  end)
+
+  it("fails a blocking request that waits, and the next one is answered", function()
+    conn = assert(nats.connect { url = server.url })
+    local sub = assert(conn:subscribe("silent"))
+    local responder = start_responder(server)
+    conn:publish("do.die", tostring(server.process.pid))
+    local msg, _, code = conn:request("silent", "x", 60000)
+    assert.is_nil(msg)
+    assert.are.equal("unavailable", code)
+    responder:wait()
+    server:restart()
+    wait_for(function() return conn:status() == "connected" end)
+    sub:close()
+    responder = start_responder(server)
+    assert.are.equal("aa", assert(conn:request("do.twice", "a", 5000)).data)
+    responder:kill("sigkill")
+    responder:wait()
   end)
 
   it("fails fast in blocking mode, and sends nothing late", function()

@@ -288,6 +288,27 @@ describe("event streams", function()
     c:close()
   end, { heartbeat_ms = 100 })
 
+  streams("cost NATS nothing while nobody watches", function()
+    local js = jetstream.new(rpc.blocking(conn))
+    local function consumers() return assert(js:stream_info("KV_runs")).state.consumer_count end
+    bucket:put("r1", snapshot("RUNNING", 1))
+    assert.equal(0, consumers())
+    for i = 1, 2 do
+      local c = watch "/runs/r1/watch?timeout_sec=60"
+      assert.is_true(c:wait(count(1)))
+      web.wait_for(function() return consumers() == 1 end)
+      bucket:put("r1", snapshot("RUNNING", 2 * i))
+      assert.is_true(c:wait(count(2)))
+      c:close()
+      web.wait_for(function() -- what comes when nobody has watched for a while sends it to rest
+        bucket:put("r1", snapshot("RUNNING", 2 * i + 1))
+        return consumers() == 0
+      end, 20000)
+    end
+    assert.truthy(http.request { url = ("http://127.0.0.1:%d/health"):format(server:port()) }.body
+      :find('"runs_tail":"live"', 1, true))
+  end, { heartbeat_ms = 100 })
+
   streams("end when the bucket was made anew without the run", function()
     bucket:put("r1", snapshot("RUNNING", 1))
     local c = watch "/runs/r1/watch?timeout_sec=60"

@@ -1,5 +1,6 @@
 // The dashboard of a gateway that wants API keys. E2E_KEY: one that is valid.
 import assert from "node:assert/strict";
+import { execSync } from "node:child_process";
 
 const KEY = process.env.E2E_KEY;
 
@@ -19,6 +20,30 @@ export const scenarios = [
     await open("#/workers");
     await page.getByText("The API key is not valid").first().waitFor();
   } },
+
+  { name: "says so of what a person does, too", async run({ page, open }) {
+    await open("#/submit");
+    const form = page.locator("form", { hasText: "by its name" });
+    await form.getByLabel("Name").fill("nap");
+    await form.getByRole("button", { name: "Run" }).click();
+    await page.getByRole("alert").getByText("This gateway wants an API key.").waitFor();
+  } },
+
+  { name: "keeps the key out of a copied command, which takes it from the environment",
+    context: { permissions: ["clipboard-read", "clipboard-write"] }, async run({ page, open }) {
+      await open("#/submit");
+      await enter(page, KEY);
+      const form = page.locator("form", { hasText: "by its name" });
+      await form.getByLabel("Name").fill("nap");
+      await form.getByLabel("Parameters").fill('{"sec": 0}');
+      await form.getByRole("button", { name: "Run" }).click();
+      await page.getByRole("button", { name: "Copy as curl" }).click();
+      await page.getByText("Copied.").waitFor();
+      const command = await page.evaluate(() => navigator.clipboard.readText());
+      assert.ok(!command.includes(KEY), command);
+      const answer = JSON.parse(execSync(command, { shell: "/bin/bash", env: { ...process.env, PYOCO_API_KEY: KEY } }));
+      assert.ok(answer.run_id);
+    } },
 
   { name: "keeps the key for the session, never in a URL, and follows runs with it", async run({ page, open, url }) {
     const urls = [];

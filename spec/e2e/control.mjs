@@ -217,6 +217,14 @@ export const scenarios = [
       assert.ok(inner <= outer, `${view} is ${inner} wide on ${outer}`);
       await shot(`phone-${view}`);
     }
+    await page.evaluate(() => localStorage.setItem("pyoco.lang", "ja"));
+    await open("#/dlq");
+    await page.reload();
+    await page.locator("tbody tr").first().waitFor();
+    const heights = await page.locator("thead th").evaluateAll((cells) => cells.map((cell) => cell.clientHeight));
+    assert.ok(Math.max(...heights) < 45, `letters under each other: ${heights}`);
+    const link = await page.getByRole("link", { name: "デッドレター" }).boundingBox();
+    assert.ok(link.x + link.width <= 390, "the section's own link is out of sight");
   } },
 
   { name: "follows the system's colours, or the person's choice", context: { colorScheme: "dark" }, async run({ page, open, shot }) {

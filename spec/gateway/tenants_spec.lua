@@ -76,7 +76,7 @@ end
 
 describe("tenants", function()
   local world, ours, theirs, run_id, schedule_id, secrets
-  local rows = gateway_module.app().router.rows
+  local rows = gateway_module.app():routes()
 
   --- What a path's parameter names: prefix of the path -> { name, id, message when it is somebody else's }.
   local owned = {}

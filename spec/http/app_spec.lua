@@ -178,6 +178,29 @@ describe("pyoco.http.app", function()
     assert.same({ "GET /later", "runs.get" }, seen)
   end)
 
+  it("puts off what makes it until it is used, whatever the first use is", function()
+    local uses = {
+      function(a) a:mount { { "GET", "/b", name = "b", doc = "x", run = print } } end,
+      function(a) a:get("/b", print) end, function(a) a:wrap("a", print) end, function(a) a:wrap("*", print) end,
+      function(a) a:replace("a", print) end, function(a) a:every(1, "x", print) end,
+      function(a) a:authenticate(print) end, function(a) a:run_duties() end, function(a) a:admit { path = "/a" } end,
+      function(a) a:handle { method = "GET", path = "/a", raw_path = "/a", headers = {}, query_string = "" } end,
+      function(a) a:routes() end,
+    }
+    for i, use in ipairs(uses) do
+      local one, made = application.new {}, 0
+      one:later(function()
+        made = made + 1
+        one:get("/a", function() return {} end, { name = "a" })
+      end)
+      assert.equal(0, made)
+      use(one)
+      assert.equal(1, made, "use " .. i)
+      assert.equal("a", one:routes()[1].name)
+      assert.equal(1, made)
+    end
+  end)
+
   it("stops at a row that is wrong", function()
     local function mount(row) return function() app:mount { row } end end
     local run = function() end

@@ -303,6 +303,23 @@ describe("a worker", function()
       assert.equal("missing_fields", publish(json.encode { run_id = run_id }).error)
       assert.equal("invalid_job: missing_fields", world:run(run_id).error)
     end)
+
+    it("what it says of its run is shown", function()
+      local run_id = crypto.uuid4()
+      publish(json.encode { run_id = run_id, flow_name = "etl", tag = "t", tags = 5 })
+      local run = world:run(run_id)
+      assert.same({ "FAILED", "etl", "t", {}, {} }, { run.status, run.flow_name, run.tag, run.tags, run.params })
+    end)
+
+    it("what is stored of its run stays", function()
+      local run_id = crypto.uuid4()
+      assert(world.store.runs:create({ run_id = run_id, flow_name = "kept", tag = "default", tags = { "mine" },
+        status = "PENDING", params = { x = 1 }, tasks = {}, task_records = {} }))
+      publish(json.encode { run_id = run_id })
+      local run = world:run(run_id)
+      assert.same({ "FAILED", "kept", "default", { "mine" }, { x = 1 } },
+        { run.status, run.flow_name, run.tag, run.tags, run.params })
+    end)
   end)
 
   it("says in the registry who it is and what it did", function()

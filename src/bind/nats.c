@@ -18,6 +18,7 @@
  */
 #include "nats_bind.h"
 #include "nats_msg.h"
+#include "natsask.h"
 #include "tail.h"
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ typedef struct conn {
     bool is_borrowed;   /* nats.shared(): close() leaves it open for the others */
     bool is_sharing;    /* this object made it the process's: its end takes it back */
     natsMsg *held;      /* the message being turned into a table; kept here so that an error cannot leak it */
+    ph_nats_asker asker;
 } conn;
 
 typedef struct sub {
@@ -64,7 +66,7 @@ static sub *new_sub(lua_State *L) {
 
 static int l_conn_close(lua_State *L) {
     conn *c = luaL_checkudata(L, 1, CONN);
-    natsMsg_Destroy(c->held);
+    ph_nats_free(c->held);
     c->held = NULL;
     if (!c->conn)
         return 0;
@@ -72,6 +74,7 @@ static int l_conn_close(lua_State *L) {
         ph_nats_share(NULL);
     if (!c->is_borrowed)
         ph_nats_close(c->conn);
+    ph_nats_asker_close(&c->asker); /* after it: with TLS, nats.c's reader may be ending the session already */
     ph_nats_release(c->conn);
     c->conn = NULL;
     return 0;
@@ -79,7 +82,7 @@ static int l_conn_close(lua_State *L) {
 
 static int l_sub_close(lua_State *L) {
     sub *s = luaL_checkudata(L, 1, SUB);
-    natsMsg_Destroy(s->held);
+    ph_nats_free(s->held);
     s->held = NULL;
     natsSubscription_Destroy(s->sub);
     s->sub = NULL;
@@ -89,7 +92,7 @@ static int l_sub_close(lua_State *L) {
 /* Pushes *held as a table and frees it. */
 static int push_held(lua_State *L, natsMsg **held) {
     lb_nats_push(L, *held);
-    natsMsg_Destroy(*held);
+    ph_nats_free(*held);
     *held = NULL;
     return 1;
 }
@@ -134,17 +137,7 @@ static int l_conn_request(lua_State *L) {
         return failed;
     if (!is_connected(c))
         return fail_disconnected(L, c);
-    natsConnection *nc = ph_nats_raw(c->conn);
-    natsStatus s;
-    if (o.out.header_count == 0) {
-        s = natsConnection_Request(&c->held, nc, o.out.subject, o.out.data, (int)o.out.len, timeout_ms);
-    } else {
-        natsMsg *msg = NULL;
-        s = ph_nats_message(&msg, &o.out);
-        if (s == NATS_OK)
-            s = natsConnection_RequestMsg(&c->held, nc, msg, timeout_ms);
-        natsMsg_Destroy(msg);
-    }
+    natsStatus s = ph_nats_ask(&c->asker, ph_nats_raw(c->conn), &o.out, timeout_ms, &c->held);
     if (s != NATS_OK)
         return fail_status(L, s, "send a request to", o.out.subject, timeout_ms);
     return push_held(L, &c->held);
@@ -214,13 +207,13 @@ static int collect(lua_State *L, sub *s, int replies, int count, int waiting, in
         bool is_expected = i >= 1 && i <= count && lua_geti(L, replies, i) == LUA_TNIL; /* not a second answer */
         lua_settop(L, base);
         if (!is_expected) {
-            natsMsg_Destroy(s->held);
+            ph_nats_free(s->held);
             s->held = NULL;
             continue;
         }
         lb_nats_push(L, s->held);
         lua_seti(L, replies, i);
-        natsMsg_Destroy(s->held);
+        ph_nats_free(s->held);
         s->held = NULL;
         waiting--;
     }

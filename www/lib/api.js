@@ -3,10 +3,12 @@ import { texts } from "./i18n.js";
 
 const t = texts({
   en: {
-    unreachable: "The gateway does not answer. Is it running?", need_key: "This gateway wants an API key. Enter yours with the button “API key” above.",
+    unreachable: "The gateway does not answer. Is it running?",
+    need_key: "This gateway wants an API key. Enter yours with the button “API key” above.",
     bad_key: "The API key is not valid, or was revoked. Enter another one, or ask for a new one.",
-    not_ready: "Not ready ({detail}). Wait a moment; if you sent something, send it again.", too_many: "Too many wrong keys from this address. Wait a moment.",
-    gone: "It is not there (any more).", failed: "Failed ({status}).",
+    not_ready: "Not ready ({detail}). Wait a moment; if you sent something, send it again.",
+    too_many: "Too many wrong keys from this address. Wait a moment.", gone: "It is not there (any more).",
+    failed: "Failed ({status}).",
   },
   ja: {
     unreachable: "ゲートウェイが応答しません。起動していますか?", need_key: "このゲートウェイには API キーが必要です。上の「API キー」ボタンから入力してください。",

@@ -23,8 +23,11 @@ export function plot(title, series, format) {
   };
   const last = (values) => values.findLast((value) => value !== null && value !== undefined);
   return h("figure", { class: "plot" },
-    h("figcaption", null, h("span", null, title), series.map((one) => h("b", { class: one.class }, series.length > 1 ? `${one.label} ` : "", format(last(one.values) ?? 0)))),
-    s("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${series.map((one) => `${one.label} ${format(last(one.values) ?? 0)}`).join(", ")}` },
-      s("path", { d: `M0 ${H - 2}H${W}`, class: "plot-base" }), series.map((one) => s("path", { d: shape(one.values), class: `plot-line ${one.class ?? ""}` }))),
+    h("figcaption", null, h("span", null, title), series.map((one) => h("b", { class: one.class },
+      series.length > 1 ? `${one.label} ` : "", format(last(one.values) ?? 0)))),
+    s("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", role: "img",
+      "aria-label": `${title}: ${series.map((one) => `${one.label} ${format(last(one.values) ?? 0)}`).join(", ")}` },
+      s("path", { d: `M0 ${H - 2}H${W}`, class: "plot-base" }),
+      series.map((one) => s("path", { d: shape(one.values), class: `plot-line ${one.class ?? ""}` }))),
     h("span", { class: "plot-top", "aria-hidden": "true" }, format(top)));
 }

@@ -21,7 +21,8 @@ export const isTerminal = (status) => status === "COMPLETED" || status === "FAIL
 // Paths in a box of 16.
 const SHAPES = {
   tick: "M3.5 8.5l3 3 6-7", cross: "M4 4l8 8M12 4l-8 8", play: "M5.5 3.5v9l7-4.5z", clock: "M8 4v4.5l3 1.5M8 1.8a6.2 6.2 0 1 0 .01 0",
-  stop: "M4.5 4.5h7v7h-7z", hand: "M8 2.5v7M8 12.5v1", dash: "M3.5 8h9", moon: "M11.5 10.5A5 5 0 0 1 6 3.5a5 5 0 1 0 5.5 7", plug: "M4 12l8-8M4.5 4.5h7v7",
+  stop: "M4.5 4.5h7v7h-7z", hand: "M8 2.5v7M8 12.5v1", dash: "M3.5 8h9", moon: "M11.5 10.5A5 5 0 0 1 6 3.5a5 5 0 1 0 5.5 7",
+    plug: "M4 12l8-8M4.5 4.5h7v7",
 };
 const SHAPE_OF = {
   COMPLETED: "tick", SUCCEEDED: "tick", FAILED: "cross", RUNNING: "play", PENDING: "clock", PENDING_APPROVAL: "hand",
@@ -31,7 +32,8 @@ const SHAPE_OF = {
 export const stateName = (state) => t(state);
 
 // The shape of a state; it says nothing to a screen reader: the word stands beside it.
-export const stateIcon = (state) => s("svg", { class: "icon", viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true", "data-state": state },
+export const stateIcon = (state) => s("svg", { class: "icon", viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true",
+  "data-state": state },
   s("path", { d: SHAPES[SHAPE_OF[state] ?? "dash"] }));
 
 // Shape and word.

@@ -6,14 +6,15 @@ import { isTerminal } from "../lib/status.js";
 
 const t = texts({
   en: {
-    cancel: "Cancel", again: "Run again", edit: "Edit params and run", approve: "Approve", reject: "Reject", curl: "Copy as curl", cli: "Copy as command", copied: "Copied.",
-    params: "Parameters (JSON)", run: "Run", close: "Close", comment: "Comment (kept with the run)", approve_title: "Approve this run?", reject_title: "Reject this run?",
+    cancel: "Cancel", again: "Run again", edit: "Edit params and run", approve: "Approve", reject: "Reject", curl: "Copy as curl",
+    cli: "Copy as command", copied: "Copied.", params: "Parameters (JSON)", run: "Run", close: "Close",
+    comment: "Comment (kept with the run)", approve_title: "Approve this run?", reject_title: "Reject this run?",
     bad_json: "This is no JSON object: {message}", no_clipboard: "The browser does not allow copying here. This is the text:",
   },
   ja: {
-    cancel: "キャンセル", again: "もう一度実行", edit: "パラメータを変えて実行", approve: "承認", reject: "却下", curl: "curl をコピー", cli: "コマンドをコピー", copied: "コピーしました。",
-    params: "パラメータ (JSON)", run: "実行", close: "閉じる", comment: "コメント(実行に記録されます)", approve_title: "この実行を承認しますか?", reject_title: "この実行を却下しますか?",
-    bad_json: "JSON オブジェクトではありません: {message}", no_clipboard: "ここではコピーが許可されていません。次の文字列です:",
+    cancel: "キャンセル", again: "もう一度実行", edit: "パラメータを変えて実行", approve: "承認", reject: "却下", curl: "curl をコピー", cli: "コマンドをコピー",
+    copied: "コピーしました。", params: "パラメータ (JSON)", run: "実行", close: "閉じる", comment: "コメント(実行に記録されます)", approve_title: "この実行を承認しますか?",
+    reject_title: "この実行を却下しますか?", bad_json: "JSON オブジェクトではありません: {message}", no_clipboard: "ここではコピーが許可されていません。次の文字列です:",
   },
 });
 
@@ -78,7 +79,8 @@ async function editParams(snapshot) {
 
 async function decide(snapshot, verb) {
   const input = h("input", { "aria-label": t("comment"), placeholder: t("comment") });
-  if (await dialog(t(`${verb}_title`), input, [["yes", t(verb), verb === "approve" ? "primary" : "danger"], ["", t("close")]]) !== "yes") return;
+  if (await dialog(t(`${verb}_title`), input, [["yes", t(verb), verb === "approve" ? "primary" : "danger"],
+    ["", t("close")]]) !== "yes") return;
   const text = input.value.trim();
   await post(runPath(snapshot.run_id, `/${verb}`), text ? { [verb === "approve" ? "comment" : "reason"]: text } : {});
 }

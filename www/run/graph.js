@@ -6,8 +6,11 @@ import { stateIcon, stateName } from "../lib/status.js";
 import { layout } from "./layout.js";
 
 const t = texts({
-  en: { graph: "Task graph", task: "{name}: {state}", times: "{n} times", of: "{n} of at most {max}", branch: "branch {label}", other: "otherwise",
-    each: "for each {as} of {over}", until: "until {cond}", loop: "{n} ×", choice: "by {on}", large: "{n} tasks: too many to draw; they are in the list below." },
+  en: {
+    graph: "Task graph", task: "{name}: {state}", times: "{n} times", of: "{n} of at most {max}", branch: "branch {label}",
+    other: "otherwise", each: "for each {as} of {over}", until: "until {cond}", loop: "{n} ×", choice: "by {on}",
+    large: "{n} tasks: too many to draw; they are in the list below.",
+  },
   ja: { graph: "タスクグラフ", task: "{name}: {state}", times: "{n} 回", of: "{n} 回 (最大 {max})", branch: "分岐 {label}", other: "それ以外",
     each: "{over} の各 {as}", until: "{cond} になるまで", loop: "{n} ×", choice: "{on} による", large: "タスクが {n} 個あり描けません。下の一覧を見てください。" },
 });
@@ -55,7 +58,8 @@ function nodeShape({ node, x, y, w, h: height }, onPick) {
   const shape = s("g", { class: "graph-node", transform: `translate(${x} ${y})`, tabindex: "0", role: "button", on: {
     click: () => onPick(node.name),
     keydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); onPick(node.name); } },
-  } }, s("title", null, node.name), s("rect", { width: w, height, rx: 9 }), icon, s("text", { x: 32, y: 18, class: "graph-name" }, cut(node.name, w - 40, NAME_EM)), time);
+  } }, s("title", null, node.name), s("rect", { width: w, height, rx: 9 }), icon,
+    s("text", { x: 32, y: 18, class: "graph-name" }, cut(node.name, w - 40, NAME_EM)), time);
   shape.parts = { icon, time };
   return shape;
 }
@@ -63,23 +67,29 @@ function nodeShape({ node, x, y, w, h: height }, onPick) {
 function frameShape({ frame, x, y, w, h: height }) {
   const title = s("text", { x: 12, y: 19, class: "graph-title" });
   const counted = s("text", { x: w - 12, y: 19, class: "graph-title", "text-anchor": "end" });
-  const shape = s("g", { class: `graph-frame ${frame.kind}`, transform: `translate(${x} ${y})` }, s("rect", { width: w, height, rx: 12 }), title, counted);
+  const shape = s("g", { class: `graph-frame ${frame.kind}`, transform: `translate(${x} ${y})` }, s("rect", { width: w, height, rx: 12 }),
+    title, counted);
   shape.parts = { title, counted, room: w - 24 };
   return shape;
 }
 
 // A picture of a graph: { node, update(snapshot), pick(name) }. onPick(name): a task was chosen.
 export function graphView(graph, onPick) {
-  if (graph.nodes.length > DRAWN_MAX) return { node: h("p", { class: "empty" }, t("large", { n: graph.nodes.length })), update() {}, pick() {} };
+  if (graph.nodes.length > DRAWN_MAX) {
+    return { node: h("p", { class: "empty" }, t("large", { n: graph.nodes.length })), update() {}, pick() {} };
+  }
   const places = layout(graph);
   const nodes = new Map(places.nodes.map((one) => [one.node.name, nodeShape(one, onPick)]));
   const frames = new Map(places.frames.map((one) => [one.frame.id, [one.frame, frameShape(one)]]));
   const width = places.width + 2 * MARGIN, height = places.height + 2 * MARGIN;
   // It shrinks to the room there is, as long as its texts can be read; beyond that it scrolls.
-  const svg = s("svg", { class: "graph", viewBox: `${-MARGIN} ${-MARGIN} ${width} ${height}`, width, height, role: "group", "aria-label": t("graph") },
-    s("defs", null, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, s("path", { d: "M0 0l8 4-8 4z" }))),
+  const svg = s("svg", { class: "graph", viewBox: `${-MARGIN} ${-MARGIN} ${width} ${height}`, width, height, role: "group",
+    "aria-label": t("graph") },
+    s("defs", null, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
+      s("path", { d: "M0 0l8 4-8 4z" }))),
     [...frames.values()].map(([, shape]) => shape),
-    places.edges.map((edge) => s("path", { d: path(edge.points), class: edge.any ? "graph-edge any" : "graph-edge", "marker-end": "url(#arrow)" })),
+    places.edges.map((edge) => s("path", { d: path(edge.points), class: edge.any ? "graph-edge any" : "graph-edge",
+      "marker-end": "url(#arrow)" })),
     [...nodes.values()]);
   svg.style.minWidth = `${Math.round(width * SMALLEST)}px`;
 
@@ -87,7 +97,8 @@ export function graphView(graph, onPick) {
     const record = snapshot.task_records?.[name];
     const state = stateOf(record, snapshot.tasks?.[name]);
     const seconds = record?.duration_ms != null ? record.duration_ms / 1000 : null;
-    const extra = [record?.iterations != null ? `×${record.iterations}` : "", record?.attempt > 1 ? `↻${record.attempt}` : "", duration(seconds)];
+    const extra = [record?.iterations != null ? `×${record.iterations}` : "", record?.attempt > 1 ? `↻${record.attempt}` : "",
+      duration(seconds)];
     shape.parts.time.textContent = extra.filter(Boolean).join("  ");
     if (shape.dataset.state === state) return;
     shape.dataset.state = state;

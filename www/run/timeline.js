@@ -41,14 +41,16 @@ function bars(record, node, snapshot, graph, now) {
   const list = [];
   const first = record.attempts?.[0]?.started_at ?? record.started_at;
   const ready = node ? readyAt(node, snapshot, graph) : snapshot.start_time;
-  if (ready && first - ready > 0.02) list.push({ kind: "wait", from: ready, to: first, text: t("waited", { time: duration(first - ready) }) });
+  if (ready && first - ready > 0.02) list.push({ kind: "wait", from: ready, to: first,
+    text: t("waited", { time: duration(first - ready) }) });
   (record.attempts ?? []).forEach((one, index) => {
     if (!one.ended_at || one.started_at === record.started_at) return;
     list.push({ kind: "retry", from: one.started_at, to: one.ended_at,
       text: t("failed", { n: index + 1, time: duration(one.ended_at - one.started_at), error: one.error ?? "" }) });
   });
   const to = record.ended_at ?? now;
-  list.push({ kind: "run", from: record.started_at, to, text: t("attempt", { n: record.attempt ?? 1, time: duration(to - record.started_at) }) });
+  list.push({ kind: "run", from: record.started_at, to,
+    text: t("attempt", { n: record.attempt ?? 1, time: duration(to - record.started_at) }) });
   return list;
 }
 
@@ -70,6 +72,7 @@ export function timelineView(onPick) {
         at: record.attempts?.[0]?.started_at ?? record.started_at ?? Infinity };
     }).sort((a, b) => (a.at === b.at ? (a.name < b.name ? -1 : 1) : a.at - b.at));
     const span = Math.max(0.001, Math.max(now, ...items.flatMap((item) => item.bars.map((bar) => bar.to))) - start);
+    axis.hidden = !snapshot.start_time;
     axis.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((part) => {
       const label = h("span", null, duration(span * part) || "0");
       label.style.left = `${part * 100}%`;
@@ -83,7 +86,8 @@ export function timelineView(onPick) {
       const [label, track, long] = row.children;
       if (row.dataset.state !== item.state) {
         row.dataset.state = item.state;
-        label.replaceChildren(stateIcon(item.state), h("span", { class: "hidden" }, stateName(item.state)), h("span", { class: "cut" }, item.name));
+        label.replaceChildren(stateIcon(item.state), h("span", { class: "hidden" }, stateName(item.state)),
+          h("span", { class: "cut" }, item.name));
         label.title = item.name;
       }
       track.replaceChildren(...item.bars.map((bar) => {

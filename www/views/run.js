@@ -1,8 +1,9 @@
 // One run, live: graph, timeline, the task that is chosen, parameters, relations, and what can be done.
-import { get, query as search, runPage, runPath, text as readText } from "../lib/api.js";
+import { get, query as search, runPath, text as readText } from "../lib/api.js";
 import { h, put } from "../lib/dom.js";
 import { duration, shortId, time } from "../lib/format.js";
 import { texts } from "../lib/i18n.js";
+import { empty, fact, runLink } from "../lib/parts.js";
 import { href } from "../lib/router.js";
 import { badge, isTerminal } from "../lib/status.js";
 import { follow } from "../lib/stream.js";
@@ -13,18 +14,21 @@ import { timelineView } from "../run/timeline.js";
 
 const t = texts({
   en: {
-    graph: "Graph", timeline: "Timeline", params: "Parameters", source: "Source", details: "Relations", waiting: "It waits for a free worker with the tag {tag}.",
-    no_worker: "No worker with the tag {tag} is here: start one with --tags {tag}.", approval: "It waits for someone to approve it: it would start other runs.",
-    tag: "Tag", worker: "Worker", started: "Started", took: "Took", id: "Run", parent: "Parent", root: "Root", children: "Children", schedule: "Schedule", bundle: "Bundle",
-    attempt: "Delivery", crashes: "Crashes", approved: "Approved", rejected: "Rejected", lost: "Connection lost; trying again …", no_graph: "The graph is known once a worker has taken the run.",
+    graph: "Graph", timeline: "Timeline", params: "Parameters", source: "Source", details: "Relations",
+    waiting: "It waits for a free worker with the tag {tag}.",
+    no_worker: "No worker with the tag {tag} is here: start one with --tags {tag}.",
+    approval: "It waits for someone to approve it: it would start other runs.", tag: "Tag", worker: "Worker", started: "Started",
+    took: "Took", id: "Run", parent: "Parent", root: "Root", children: "Children", schedule: "Schedule", bundle: "Bundle",
+    attempt: "Delivery", crashes: "Crashes", approved: "Approved", rejected: "Rejected", lost: "Connection lost; trying again …",
+    no_graph: "The graph is known once a worker has taken the run.",
     missing: "There is no such run. It may have been removed, or the id is wrong.", back: "All runs", requeued: "Again after",
   },
   ja: {
     graph: "グラフ", timeline: "タイムライン", params: "パラメータ", source: "ソース", details: "関係", waiting: "タグ {tag} の空いているワーカーを待っています。",
-    no_worker: "タグ {tag} のワーカーがいません。--tags {tag} で起動してください。", approval: "承認を待っています。この実行は他の実行を始めます。",
-    tag: "タグ", worker: "ワーカー", started: "開始", took: "所要時間", id: "実行", parent: "親", root: "ルート", children: "子", schedule: "スケジュール", bundle: "バンドル",
-    attempt: "配信", crashes: "クラッシュ", approved: "承認", rejected: "却下", lost: "接続が切れました。再接続しています…", no_graph: "ワーカーが実行を受け取るとグラフが分かります。",
-    missing: "その実行はありません。削除されたか、ID が違います。", back: "実行一覧", requeued: "再投入元",
+    no_worker: "タグ {tag} のワーカーがいません。--tags {tag} で起動してください。", approval: "承認を待っています。この実行は他の実行を始めます。", tag: "タグ", worker: "ワーカー",
+    started: "開始", took: "所要時間", id: "実行", parent: "親", root: "ルート", children: "子", schedule: "スケジュール", bundle: "バンドル",
+    attempt: "配信", crashes: "クラッシュ", approved: "承認", rejected: "却下", lost: "接続が切れました。再接続しています…",
+    no_graph: "ワーカーが実行を受け取るとグラフが分かります。", missing: "その実行はありません。削除されたか、ID が違います。", back: "実行一覧", requeued: "再投入元",
   },
 });
 
@@ -45,19 +49,21 @@ function refill(node, shown, make) {
   put(node, make());
 }
 
-const fact = (label, value) => (value === "" || value == null || value === false ? null : [h("dt", null, label), h("dd", null, value)]);
-const link = (id) => h("a", { href: runPage(id) }, h("code", null, shortId(id)));
 
 function relationFacts(snapshot) {
   const { parent_run_id: parent, root_run_id: root, run_id: id, child_run_ids: children = [], schedule_id: schedule } = snapshot;
-  return h("dl", { class: "facts" }, fact(t("parent"), parent && link(parent)), fact(t("root"), root && root !== id && root !== parent && link(root)),
-    fact(t("children"), children?.length ? h("span", { class: "links" }, children.map(link)) : null),
+  return h("dl", { class: "facts" }, fact(t("parent"), runLink(parent)),
+    fact(t("root"), root && root !== id && root !== parent && runLink(root)),
+    fact(t("children"), children?.length ? h("span", { class: "links" }, children.map(runLink)) : null),
     fact(t("schedule"), schedule && h("a", { href: href(["schedules"], { id: schedule }) }, h("code", null, shortId(schedule)))),
     fact(t("bundle"), snapshot.bundle_hash && h("code", { title: snapshot.bundle_hash }, snapshot.bundle_hash.slice(0, 12))),
-    fact(t("requeued"), snapshot.requeued_from && link(snapshot.requeued_from)),
-    fact(t("attempt"), snapshot.attempt?.delivery > 1 && String(snapshot.attempt.delivery)), fact(t("crashes"), snapshot.crash_count > 0 && String(snapshot.crash_count)),
-    fact(t("approved"), snapshot.approved_at && [time(snapshot.approved_at), " ", snapshot.approved_by ?? "", " ", snapshot.approval_comment ?? ""]),
-    fact(t("rejected"), snapshot.rejected_at && [time(snapshot.rejected_at), " ", snapshot.rejected_by ?? "", " ", snapshot.rejection_reason ?? ""]));
+    fact(t("requeued"), runLink(snapshot.requeued_from)),
+    fact(t("attempt"), snapshot.attempt?.delivery > 1 && String(snapshot.attempt.delivery)),
+    fact(t("crashes"), snapshot.crash_count > 0 && String(snapshot.crash_count)),
+    fact(t("approved"), snapshot.approved_at && [time(snapshot.approved_at), " ", snapshot.approved_by ?? "", " ",
+      snapshot.approval_comment ?? ""]),
+    fact(t("rejected"), snapshot.rejected_at && [time(snapshot.rejected_at), " ", snapshot.rejected_by ?? "", " ",
+      snapshot.rejection_reason ?? ""]));
 }
 
 export function show([runId], first) {
@@ -68,9 +74,11 @@ export function show([runId], first) {
   const facts = h("dl", { class: "facts" });
   const notice = h("p", { class: "notice", role: "status", hidden: true });
   const hint = h("p", { class: "hint", hidden: true });
-  const error = h("pre", { class: "error", hidden: true });
-  const graphBox = h("section", { class: "card", "aria-label": t("graph") }, h("h2", null, t("graph")), h("p", { class: "soft" }, t("no_graph")));
-  const took = h("span"), params = h("pre"), related = h("div"), relatedTitle = h("h2", null, t("details")), sourceBox = h("pre", { class: "source" });
+  const error = h("pre", { class: "error", tabindex: "0", hidden: true });
+  const graphBox = h("section", { class: "card", "aria-label": t("graph") }, h("h2", null, t("graph")),
+    h("p", { class: "soft" }, t("no_graph")));
+  const took = h("span"), params = h("pre", { tabindex: "0" }), related = h("div"), relatedTitle = h("h2", null, t("details")),
+    sourceBox = h("pre", { class: "source", tabindex: "0" });
   const actions = actionsView(say);
   const timeline = timelineView(pick);
   const task = taskView(runId);
@@ -80,7 +88,8 @@ export function show([runId], first) {
       h("div", null, graphBox, h("section", { class: "card", "aria-label": t("timeline") }, h("h2", null, t("timeline")), timeline.node)),
       h("div", { class: "run-side" }, task.node,
         h("section", { class: "card" }, relatedTitle, related, h("h2", null, t("params")), params,
-          h("details", { on: { toggle: (event) => { if (event.target.open) sourceBox.textContent = source ?? ""; } } }, h("summary", null, t("source")), sourceBox)))));
+          h("details", { on: { toggle: (event) => { if (event.target.open) sourceBox.textContent = source ?? ""; } } },
+            h("summary", null, t("source")), sourceBox)))));
   let drawnGraph;
 
   function say(text, bad) {
@@ -107,8 +116,9 @@ export function show([runId], first) {
     }
     title.textContent = snapshot.flow_name;
     document.title = `${snapshot.flow_name} · ${shortId(runId)} · pyoco`;
-    refill(facts, [snapshot.tag, snapshot.worker_id, snapshot.start_time], () => [fact(t("id"), h("code", null, runId)), fact(t("tag"), snapshot.tag),
-      fact(t("worker"), snapshot.worker_id), fact(t("started"), time(snapshot.start_time)), snapshot.start_time && fact(t("took"), took)]);
+    refill(facts, [snapshot.tag, snapshot.worker_id, snapshot.start_time], () => [fact(t("id"), h("code", null, runId)),
+      fact(t("tag"), snapshot.tag), fact(t("worker"), snapshot.worker_id), fact(t("started"), time(snapshot.start_time)),
+      snapshot.start_time && fact(t("took"), took)]);
     error.hidden = !snapshot.error;
     setText(error, snapshot.error ?? "");
     actions.update(snapshot);
@@ -150,7 +160,8 @@ export function show([runId], first) {
     const hash = snapshot.graph_sha256;
     if (!hash || graph?.sha256 === hash) return;
     graph = { sha256: hash, nodes: [] };
-    const [gotGraph, gotSource] = await Promise.all([get(runPath(runId, "/graph")).catch(() => null), readText(runPath(runId, "/source")).catch(() => "")]);
+    const [gotGraph, gotSource] = await Promise.all([get(runPath(runId, "/graph")).catch(() => null),
+      readText(runPath(runId, "/source")).catch(() => "")]);
     if (closed) return;
     if (!gotGraph) {
       graph = undefined;
@@ -180,12 +191,13 @@ export function show([runId], first) {
     if (isTerminal(next.status)) stream.close();
   }
 
-  const stream = follow(() => runPath(runId, `/watch${search({ include: "records", timeout_sec: 600, until: "terminal" })}`), (event, data) => {
+  const stream = follow(() => runPath(runId, `/watch${search({ include: "records", timeout_sec: 600, until: "terminal" })}`),
+    (event, data) => {
     if (event !== "snapshot") return;
     offset = data.ts - Date.now() / 1000;
     take(data.snapshot);
   }, (kind, failure) => {
-    if (failure?.status === 404 && !snapshot) put(node, h("div", { class: "empty" }, h("p", null, t("missing")), h("a", { href: "#/runs" }, t("back"))));
+    if (failure?.status === 404 && !snapshot) put(node, empty("worried", t("missing"), h("a", { href: "#/runs" }, t("back"))));
     else if (kind === "open") say("");
     else if (!isTerminal(snapshot?.status)) say(failure?.status ? failure.message : t("lost"), true);
   });

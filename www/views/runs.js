@@ -1,9 +1,9 @@
 // All runs, live: the list keeps itself up to date by the stream of events, and keeps its place while a person reads.
 import { get, post, query as search, runPage, runPath } from "../lib/api.js";
-import { dialog, h, keyed, put } from "../lib/dom.js";
+import { h, keyed, put } from "../lib/dom.js";
 import { away, count, shortId, time } from "../lib/format.js";
-import { frog } from "../lib/frog.js";
 import { texts } from "../lib/i18n.js";
+import { button, confirm, empty } from "../lib/parts.js";
 import { go } from "../lib/router.js";
 import { RUN_STATES, isTerminal, stateIcon, stateName } from "../lib/status.js";
 import { follow } from "../lib/stream.js";
@@ -11,12 +11,13 @@ import { VirtualList } from "../lib/virtual.js";
 
 const t = texts({
   en: {
-    title: "Runs", search: "Search id, flow, worker, error", flow: "Flow", tag: "Tag", all: "All", state: "State",
-    select: "Select", cancel_n: "Cancel {n}", sure: "Cancel {n} runs?", sure_text: "Their tasks are stopped. Runs that have ended stay as they are.",
+    title: "Runs", search: "Search id, flow, worker, error", flow: "Flow", tag: "Tag", all: "All", state: "State", select: "Select",
+    cancel_n: "Cancel {n}", sure: "Cancel {n} runs?", sure_text: "Their tasks are stopped. Runs that have ended stay as they are.",
     yes: "Cancel them", no: "Leave them", cancelled: "{n} asked to stop.", not_all: "{n} could not be cancelled: {first}",
     newer: "{n} newer: show", none: "No run fits these filters.", clear: "Clear filters", first: "Nothing has run yet.",
     first_text: "Submit a flow here, or from a terminal:", submit: "Submit a flow", lost: "Connection lost; trying again …",
-    move: "next / previous run", open: "open the run", mark: "select the run", to_search: "search", clear_selection: "Clear selection",
+    move: "next / previous run", open: "open the run", mark: "select the run", to_search: "search",
+    clear_selection: "Clear selection",
   },
   ja: {
     title: "実行", search: "ID・フロー・ワーカー・エラーを検索", flow: "フロー", tag: "タグ", all: "すべて", state: "状態",
@@ -112,10 +113,12 @@ function rowOf(onSelect) {
       on: { change: () => onSelect(run.run_id, box.checked) } });
     const row = h("div", { class: "row run-row", role: "row" });
     row.parts = { box, icon: h("span", { class: "state", role: "cell" }), flow: h("a", { class: "flow" }),
-      id: h("code", { class: "id", role: "cell" }), tag: h("span", { class: "tag", role: "cell" }), note: h("span", { class: "note", role: "cell" }),
+      id: h("code", { class: "id", role: "cell" }), tag: h("span", { class: "tag", role: "cell" }),
+      note: h("span", { class: "note", role: "cell" }),
       when: h("time", { class: "when", role: "cell" }) };
     const { flow, ...others } = row.parts;
-    row.append(h("span", { role: "cell" }, box), others.icon, h("span", { role: "cell" }, flow), others.id, others.tag, others.note, others.when);
+    row.append(h("span", { role: "cell" }, box), others.icon, h("span", { role: "cell" }, flow), others.id, others.tag, others.note,
+      others.when);
     row.addEventListener("click", (event) => { if (!event.target.closest("a, input")) location.hash = runPage(run.run_id); });
     return row;
   };
@@ -158,12 +161,11 @@ function drawChips(node, filters, counts) {
     });
 }
 
-function empty(filters) {
+function nothingFor(filters) {
   const filtered = FILTERS.some((name) => filters[name]);
-  return h("div", { class: "empty" }, frog("asleep", 88), filtered
-    ? [h("p", null, t("none")), h("p", null, h("a", { href: "#/runs" }, t("clear")))]
-    : [h("p", null, t("first")), h("p", null, h("a", { class: "button primary", href: "#/submit" }, t("submit"))), h("p", null, t("first_text")),
-      h("pre", null, "pyoco-host client.lua submit --flow-name word-report --param limit=5")]);
+  return filtered ? empty("asleep", t("none"), h("a", { href: "#/runs" }, t("clear")))
+    : empty("asleep", t("first"), h("a", { class: "button primary", href: "#/submit" }, t("submit")), t("first_text"),
+      h("code", null, "pyoco-host client.lua submit --flow-name word-report --param limit=5"));
 }
 
 export function show(_, first) {
@@ -202,7 +204,7 @@ export function show(_, first) {
     list.set(runs.items);
     const isEmpty = !runs.items.length && runs.cursor === null;
     list.node.hidden = isEmpty;
-    if (isEmpty !== Boolean(nothing.firstChild)) put(nothing, isEmpty && empty(filters));
+    if (isEmpty !== Boolean(nothing.firstChild)) put(nothing, isEmpty && nothingFor(filters));
     const waiting = [...runs.fresh.values()].filter((run) => !runs.byId.has(run.run_id)).length;
     newer.hidden = !waiting;
     newer.textContent = t("newer", { n: count(waiting) + (waiting >= FRESH_MAX ? "+" : "") });
@@ -236,8 +238,9 @@ export function show(_, first) {
   function drawSelection() {
     const ids = [...runs.selected].filter((id) => !isTerminal(runs.byId.get(id)?.status));
     bar.hidden = runs.selected.size === 0;
-    put(bar, h("button", { class: "danger", type: "button", disabled: !ids.length, on: { click: () => cancel(ids) } }, t("cancel_n", { n: ids.length })),
-      h("button", { class: "quiet", type: "button", on: { click: clearSelection } }, t("clear_selection")));
+    put(bar, h("button", { class: "danger", type: "button", disabled: !ids.length, on: { click: () => cancel(ids) } },
+      t("cancel_n", { n: ids.length })),
+      button(t("clear_selection"), clearSelection, "quiet"));
     list.draw();
   }
 
@@ -249,11 +252,11 @@ export function show(_, first) {
   }
 
   async function cancel(ids) {
-    const answer = await dialog(t("sure", { n: ids.length }), h("p", null, t("sure_text")), [["yes", t("yes"), "danger"], ["", t("no")]]);
-    if (answer !== "yes") return;
+    if (!await confirm(t("sure", { n: ids.length }), t("sure_text"), [t("yes"), "danger"], t("no"))) return;
     const results = await Promise.allSettled(ids.map((id) => post(runPath(id, "/cancel"))));
     const failed = results.filter((one) => one.status === "rejected");
-    say(failed.length ? t("not_all", { n: failed.length, first: failed[0].reason.message }) : t("cancelled", { n: ids.length }), failed.length > 0);
+    say(failed.length ? t("not_all", { n: failed.length, first: failed[0].reason.message }) : t("cancelled", { n: ids.length }),
+      failed.length > 0);
     clearSelection();
   }
 
@@ -325,9 +328,15 @@ export function show(_, first) {
     list.show(runs.at);
   }
 
+  function mark() {
+    const id = runs.items[runs.at]?.run_id;
+    if (id) select(id, !runs.selected.has(id));
+  }
+
   const field = (name, label, kind) => {
     let timer;
-    return h("label", { class: "field" }, h("span", null, label), h("input", { type: kind ?? "text", value: filters[name] ?? "", name, spellcheck: "false",
+    return h("label", { class: "field" }, h("span", null, label),
+      h("input", { type: kind ?? "text", value: filters[name] ?? "", name, spellcheck: "false",
       on: { input: (event) => {
         clearTimeout(timer);
         timer = later(() => go(["runs"], { ...filters, [name]: event.target.value.trim() }, true), TYPING_MS);
@@ -363,7 +372,7 @@ export function show(_, first) {
       { key: "j", text: () => t("move"), run: () => move(1) },
       { key: "k", text: () => t("move"), run: () => move(-1) },
       { key: "Enter", text: () => t("open"), run: () => { if (runs.items[runs.at]) location.hash = runPage(runs.items[runs.at].run_id); } },
-      { key: "x", text: () => t("mark"), run: () => { const run = runs.items[runs.at]; if (run) select(run.run_id, !runs.selected.has(run.run_id)); } },
+      { key: "x", text: () => t("mark"), run: mark },
       { key: "/", text: () => t("to_search"), run: () => filterBar.elements.q.focus() },
       { key: "Escape", text: () => t("clear_selection"), run: clearSelection },
     ],

@@ -2,20 +2,23 @@
 import { ApiError, post, runPage, send } from "../lib/api.js";
 import { h, put, single } from "../lib/dom.js";
 import { texts } from "../lib/i18n.js";
+import { button, field } from "../lib/parts.js";
 import { graphView } from "../run/graph.js";
 
 const t = texts({
   en: {
-    title: "Submit a flow", document: "Document (YAML): type, paste, or drop a file", flow_name: "Flow name", tag: "Tag", params: "Parameters over the defaults (JSON)", run: "Run",
-    by_name: "Run a flow of the workers by its name", name: "Name", checking: "Checking …", fine: "It is fine: {n} tasks.", faults: "{n} error(s)", warnings: "Warnings",
-    place: "line {line}:{column}", empty: "The graph appears here as you type.", defaults: "Defaults", bundle: "This is a bundle: it starts with {entry}.", approval: "It starts other runs, so someone will have to approve it.",
-    bad_params: "Parameters are no JSON object: {message}", go: "Go to line",
+    title: "Submit a flow", document: "Document (YAML): type, paste, or drop a file", flow_name: "Flow name", tag: "Tag",
+    params: "Parameters over the defaults (JSON)", run: "Run", by_name: "Run a flow of the workers by its name", name: "Name",
+    checking: "Checking …", fine: "It is fine: {n} tasks.", faults: "{n} error(s)", warnings: "Warnings",
+    place: "line {line}:{column}", empty: "The graph appears here as you type.", defaults: "Defaults",
+    bundle: "This is a bundle: it starts with {entry}.", approval: "It starts other runs, so someone will have to approve it.",
+    bad_params: "Parameters are no JSON object: {message}",
   },
   ja: {
-    title: "フローを投入", document: "ドキュメント (YAML): 入力、貼り付け、またはファイルをドロップ", flow_name: "フロー名", tag: "タグ", params: "既定値に重ねるパラメータ (JSON)", run: "実行",
-    by_name: "ワーカーにあるフローを名前で実行", name: "名前", checking: "確認中…", fine: "問題ありません: タスク {n} 個。", faults: "エラー {n} 件", warnings: "警告",
-    place: "{line} 行 {column} 列", empty: "入力するとここにグラフが表示されます。", defaults: "既定値", bundle: "バンドルです。{entry} から始まります。", approval: "他の実行を始めるため、承認が必要です。",
-    bad_params: "パラメータが JSON オブジェクトではありません: {message}", go: "その行へ",
+    title: "フローを投入", document: "ドキュメント (YAML): 入力、貼り付け、またはファイルをドロップ", flow_name: "フロー名", tag: "タグ", params: "既定値に重ねるパラメータ (JSON)",
+    run: "実行", by_name: "ワーカーにあるフローを名前で実行", name: "名前", checking: "確認中…", fine: "問題ありません: タスク {n} 個。", faults: "エラー {n} 件",
+    warnings: "警告", place: "{line} 行 {column} 列", empty: "入力するとここにグラフが表示されます。", defaults: "既定値", bundle: "バンドルです。{entry} から始まります。",
+    approval: "他の実行を始めるため、承認が必要です。", bad_params: "パラメータが JSON オブジェクトではありません: {message}",
   },
 });
 
@@ -64,7 +67,8 @@ export function show() {
   let timer, controller, closed = false;
 
   const numbers = h("div", { class: "numbers", "aria-hidden": "true" });
-  const area = h("textarea", { class: "code", rows: "18", spellcheck: "false", wrap: "off", "aria-label": t("document"), "aria-describedby": "check-state",
+  const area = h("textarea", { class: "code", rows: "18", spellcheck: "false", wrap: "off", "aria-label": t("document"),
+    "aria-describedby": "check-state",
     on: { input: later, scroll: () => { numbers.scrollTop = area.scrollTop; } } });
   area.value = sessionStorage.getItem(DRAFT) ?? EXAMPLE;
   const name = h("input", { name: "flow_name", value: "hello", required: true });
@@ -76,7 +80,6 @@ export function show() {
   const defaults = h("div");
   const said = h("p", { class: "bad", role: "alert", hidden: true });
   const runButton = h("button", { class: "primary" }, t("run"));
-  const field = (label, input) => h("label", { class: "field" }, h("span", null, label), input);
 
   const say = (text) => {
     said.hidden = !text;
@@ -97,11 +100,13 @@ export function show() {
     area.scrollTop = Math.max(0, (line - 6) * parseFloat(getComputedStyle(area).lineHeight));
   }
 
-  const fault = (one, kind) => h("li", { class: kind }, one.line ? h("button", { class: "quiet", type: "button", title: t("go"), on: { click: () => goTo(one.line, one.column) } },
-    t("place", { line: one.line, column: one.column ?? 1 })) : null, " ", one.message, one.hint ? h("span", { class: "soft" }, ` ${one.hint}`) : null);
+  const fault = (one, kind) => h("li", { class: kind },
+    one.line && button(t("place", { line: one.line, column: one.column ?? 1 }), () => goTo(one.line, one.column), "quiet"),
+    " ", one.message, one.hint ? h("span", { class: "soft" }, ` ${one.hint}`) : null);
 
   function drawFaults(errors, warnings) {
-    faults.replaceChildren(...errors.map((one) => fault(one, "bad")), ...warnings.map((one) => fault(typeof one === "string" ? { message: one } : one, "soft")));
+    faults.replaceChildren(...errors.map((one) => fault(one, "bad")), ...warnings.map((one) =>
+      fault(typeof one === "string" ? { message: one } : one, "soft")));
     drawNumbers(new Set(errors.map((one) => one.line)));
   }
 
@@ -119,7 +124,8 @@ export function show() {
       if (closed) return;
       const graph = answer.graph;
       drawFaults([], answer.warnings ?? []);
-      state.textContent = [t("fine", { n: graph?.nodes?.length ?? "?" }), answer.entry_workflow ? t("bundle", { entry: answer.entry_workflow }) : "",
+      state.textContent = [t("fine", { n: graph?.nodes?.length ?? "?" }),
+        answer.entry_workflow ? t("bundle", { entry: answer.entry_workflow }) : "",
         answer.requires_approval ? t("approval") : ""].join(" ");
       state.className = "good";
       if (graph) {
@@ -127,7 +133,8 @@ export function show() {
         view.update({});
         put(preview, view.node);
       }
-      put(defaults, Object.keys(answer.defaults ?? {}).length ? [h("h3", null, t("defaults")), h("pre", null, JSON.stringify(answer.defaults, null, 2))] : null);
+      put(defaults, Object.keys(answer.defaults ?? {}).length ? [h("h3", null, t("defaults")),
+        h("pre", null, JSON.stringify(answer.defaults, null, 2))] : null);
     } catch (error) {
       if (closed || error.name === "AbortError") return;
       state.textContent = error.errors?.length ? t("faults", { n: error.errors.length }) : error.message;
@@ -147,7 +154,8 @@ export function show() {
     try {
       const overlay = readParams(params.value);
       const bundle = isBundle(area.value);
-      const body = form(area.value, { flow_name: bundle ? "" : name.value.trim(), tag: tag.value.trim(), params: overlay && JSON.stringify(overlay) });
+      const body = form(area.value, { flow_name: bundle ? "" : name.value.trim(), tag: tag.value.trim(),
+        params: overlay && JSON.stringify(overlay) });
       const answer = await (await send("POST", bundle ? "/runs/bundle" : "/runs/yaml", { body })).json();
       location.hash = runPage(answer.run_id);
     } catch (error) {
@@ -166,7 +174,8 @@ export function show() {
     } catch (error) {
       say(error.message);
     }
-  }) } }, h("h2", null, t("by_name")), field(t("name"), h("input", { name: "name", required: true })), field(t("tag"), h("input", { name: "tag", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+" })),
+  }) } }, h("h2", null, t("by_name")), field(t("name"), h("input", { name: "name", required: true })),
+    field(t("tag"), h("input", { name: "tag", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+" })),
   field(t("params"), h("input", { name: "params", class: "code", placeholder: "{}" })), h("button", { class: "primary" }, t("run")));
 
   const node = h("section", { class: "submit-view", "aria-label": t("title"), on: {

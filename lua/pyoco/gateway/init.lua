@@ -4,20 +4,10 @@
 local host = require "host"
 local guard = require "host.guard"
 local json = require "host.json"
-local shared = require "host.shared"
-local authenticate = require "pyoco.gateway.authenticate"
 local http_app = require "pyoco.http.app"
 local readmodel = require "pyoco.store.readmodel"
 local store = require "pyoco.store.jetstream"
 local logger = require "pyoco.log"
-local metrics = require "pyoco.service.metrics"
-local lease = require "pyoco.service.lease"
-local reassert = require "pyoco.service.reassert"
-local scheduler = require "pyoco.service.scheduler"
-local queue = require "pyoco.service.queue"
-local sweeper = require "pyoco.service.sweeper"
-local retention = require "pyoco.service.retention"
-local workers = require "pyoco.service.worker"
 
 local M = {}
 
@@ -26,15 +16,6 @@ M.ROUTES = { "pyoco.routes.page", "pyoco.routes.status", "pyoco.routes.runs", "p
   "pyoco.routes.bundles", "pyoco.routes.schedules", "pyoco.routes.workers", "pyoco.routes.wheels",
   "pyoco.routes.queues", "pyoco.routes.dlq", "pyoco.routes.schemas", "pyoco.routes.metrics",
   "pyoco.routes.openapi" }
-
-local FLOW_ERRORS_SEC = 3
-local WORKERS_RETENTION_SEC = 60
-
---- Duty: shows on /health what the workers cannot load. While NATS is away the last answer stands.
-local function show_flow_errors(app)
-  local list = workers.flow_errors(app)
-  if list then shared.set("health.flow_errors", assert(json.encode(list))) end
-end
 
 local function new_log(cfg)
   return logger.new { service = "pyoco-server:http", logger = "pyoco_server.http_api", config = cfg }
@@ -60,17 +41,11 @@ function M.app()
   local cfg = boot and assert(json.decode(boot)) or {}
   local app = http_app.new { config = cfg, log = new_log(cfg) }
   if boot then app.store = M.store(cfg) end
-  authenticate.mount(app)
-  app:every(lease.TICK_SEC, "lease", lease.tick)
-  app.on_handled = metrics.request
-  app:every(queue.STEP_SEC, "queue_history", queue.sample)
-  app:every(scheduler.EVERY_SEC, "schedules", scheduler.duty(), { wakes = true })
-  app:every(reassert.EVERY_SEC, "reassert", reassert.duty(), { wakes = true })
-  app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
-  app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
-  app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
-  app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
-  for _, name in ipairs(M.ROUTES) do app:mount(require(name)) end
+  local function mount()
+    require("pyoco.gateway.duties").mount(app)
+    for _, name in ipairs(M.ROUTES) do app:mount(require(name)) end
+  end
+  if host.role == "script" then app:later(mount) else mount() end -- it serves nothing: most of it is never loaded there
   return app
 end
 

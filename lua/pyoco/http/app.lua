@@ -41,6 +41,22 @@ function M.new(opts)
     router = router.new(), names = {}, duties = {}, steps = { table.unpack(pipeline.steps) }, wrappers = {} }, App)
 end
 
+--- Puts off what makes the app until somebody uses it: whatever a script does with it comes after fn.
+---@param fn function()
+---@return table app
+function App:later(fn)
+  self.made_later = fn
+  return self
+end
+
+--- Does what was put off.
+local function complete(app)
+  local fn = app.made_later
+  if not fn then return end
+  app.made_later = nil
+  fn()
+end
+
 local ROW_KEYS = { name = true, doc = true, run = true, query = true, body = true, form = true, raw = true,
   upload = true, public = true, gives = true, fails = true }
 
@@ -70,6 +86,7 @@ end
 ---@param rows table
 ---@return table app
 function App:mount(rows)
+  complete(self)
   for _, row in ipairs(rows) do
     if not row.name or not row.doc then
       error(("route %s %s: a mounted row needs name and doc"):format(row[1], row[2]), 2)
@@ -82,6 +99,7 @@ end
 
 for _, method in ipairs { "get", "post", "put", "patch", "delete" } do
   App[method] = function(self, path, run, row)
+    complete(self)
     local full = { method:upper(), path, run = run }
     for key, value in pairs(row or {}) do full[key] = value end
     add(self, full, path)
@@ -103,6 +121,7 @@ end
 ---@param fn function fn(next, app, req); call next(app, req) to go on, and return what it returns or something else
 ---@return table app
 function App:wrap(name, fn)
+  complete(self)
   local function wrap_row(row)
     local inner = row.run
     row.run = function(app, req) return fn(inner, app, req) end
@@ -121,6 +140,7 @@ end
 ---@param run function(app, req)
 ---@return table app
 function App:replace(name, run)
+  complete(self)
   named(self, name).run = run
   return self
 end
@@ -129,6 +149,7 @@ end
 ---@param fn function(app, req) -> true (after setting req.caller) | a response | nil, message, code, detail
 ---@return table app
 function App:authenticate(fn)
+  complete(self)
   self.authenticate_fn = fn
   return self
 end
@@ -142,6 +163,7 @@ end
 ---@param opts table|nil wakes = true: it runs also whenever the host wakes the duties (a followed bucket has changed)
 ---@return table app
 function App:every(sec, name, fn, opts)
+  complete(self)
   if type(sec) ~= "number" or sec <= 0 then error("every: sec must be above 0", 2) end
   self.duties[#self.duties + 1] = { name = name, every_sec = sec, fn = fn, next_at = 0,
     wakes = opts ~= nil and opts.wakes == true }
@@ -171,6 +193,7 @@ end
 ---@param is_woken boolean|nil those with `wakes` are
 ---@return number|nil delay_sec until the next one; nil when there are none
 function App:run_duties(is_woken)
+  complete(self)
   local delay
   for _, duty in ipairs(self.duties) do
     if duty.next_at <= clock.monotonic() or is_woken and duty.wakes then
@@ -200,6 +223,7 @@ end
 ---@param req table { method, raw_path, path, query_string, headers, body, remote_addr, scheme }
 ---@return table response { status, headers, body } or { stream = ... }
 function App:handle(req)
+  complete(self)
   local started_at = clock.monotonic()
   local ok, answer = xpcall(pipeline.run, with_traceback, self, pipeline.request(req))
   return answered(self, req, ok, answer, started_at)
@@ -210,6 +234,7 @@ end
 ---@param req table as handle, without its body
 ---@return table|nil
 function App:admit(req)
+  complete(self)
   local started_at = clock.monotonic()
   local ok, answer = xpcall(pipeline.admit, with_traceback, self, pipeline.request(req))
   if ok and (answer == nil or answer.upload) then return answer end
@@ -219,6 +244,7 @@ end
 --- All rows as data, for lists, documentation and checks, in the order they were added.
 ---@return table list of { method, path, name, doc, query, body, form, raw, public, gives }
 function App:routes()
+  complete(self)
   local list = {}
   for i, row in ipairs(self.router.rows) do
     list[i] = { method = row.method, path = row.path, name = row.name, doc = row.doc, query = row.query,

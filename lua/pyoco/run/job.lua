@@ -41,20 +41,25 @@ function M.may_spawn(bytes)
   return bytes:find('"workflow_bundle":"', 1, true) ~= nil and not bytes:find('"spawn_depth":%s*[1-9]')
 end
 
+local function text_of(value) return type(value) == "string" and value ~= "" and value or nil end
+
+local function said_by(job) return { flow_name = text_of(job.flow_name), tag = text_of(job.tag) } end
+
 --- Reads a job.
 ---@param bytes string the message's body
 ---@return table|nil job with run_id, flow_name, tag, tags, params, submitted_at and whatever else it carries
 ---@return string|nil reason "invalid_json" | "invalid_schema" | "missing_fields" | what field does not fit
 ---@return string|nil run_id of a job that is not valid, where it has one
+---@return table|nil said with it: { flow_name, tag }, where they can be read
 function M.read(bytes)
   local job = json.decode(bytes)
   if job == nil then return nil, "invalid_json" end
   if not IS.object(job) then return nil, "invalid_schema" end
   local run_id = type(job.run_id) == "string" and job.run_id ~= "" and job.run_id or nil
-  if job.run_id == nil or job.flow_name == nil then return nil, "missing_fields", run_id end
+  if job.run_id == nil or job.flow_name == nil then return nil, "missing_fields", run_id, said_by(job) end
   if not run_id then return nil, "run_id: expected string" end
   local fault = misfit(job)
-  if fault then return nil, fault, run_id end
+  if fault then return nil, fault, run_id, said_by(job) end
   if is_falsy(job.tag) then job.tag = "default" end
   if is_falsy(job.tags) then job.tags = json.array {} end
   if is_falsy(job.params) then job.params = {} end

@@ -1,6 +1,5 @@
 --- Checks a wheel file whole before anything of it is written (pyoco.wheel.unpack). Everything that is wrong is said at
 --- once, up to a limit; what could only be said by doing harm (unpacking a bomb) ends the check.
-local archive = require "host.archive"
 local crypto = require "host.crypto"
 local directory = require "pyoco.wheel.directory"
 local fit = require "pyoco.wheel.fit"
@@ -88,7 +87,7 @@ end
 local function read_entries(self, path)
   local listed, message = directory.names(path, self.limits.max_entries)
   if not listed then return self:say("%s", message) end
-  local reader <close>, why = archive.open(path)
+  local reader <close>, why = require("host.archive").open(path) -- heavy: not before there is a wheel
   if not reader then return self:say("%s", why) end
   local seen = {}
   for entry in reader:entries() do

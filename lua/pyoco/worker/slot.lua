@@ -350,7 +350,9 @@ function run:attempt(document, fault)
   if stored then found.age_sec = self.now() - code.created end
   local act, doc = attempt.decide(found, self.ours, self.head)
   if fault and (act == "run" or act == "exhausted" or act == "republish") then
-    self:open_writer(snapshot.image(stored, self.job, self.now()), bytes and revision)
+    local image = snapshot.image(stored, self.job, self.now())
+    if not stored then image.tags, image.params = json.array {}, {} end
+    self:open_writer(image, bytes and revision)
     self:fail_early("invalid_job", "invalid_job: " .. fault)
     return "invalid_job"
   end
@@ -359,12 +361,12 @@ end
 
 --- The main course. Returns the outcome's name.
 function run:main(body)
-  local job, fault, run_id = jobs.read(body)
+  local job, fault, run_id, said = jobs.read(body)
   self.started_at = self.now()
   if not job then
     self.error = fault
     if not run_id then return "invalid_job" end
-    self.job = { run_id = run_id, flow_name = null, tag = null, tags = json.array {}, params = {} }
+    self.job = { run_id = run_id, flow_name = said.flow_name, tag = said.tag }
     local outcome = self:attempt(nil, fault)
     self.error = fault
     return outcome == "skipped" and "skipped" or "invalid_job"
