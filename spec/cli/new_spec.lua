@@ -105,11 +105,12 @@ describe("client.lua new flow", function()
   end)
 
   it("refuses names that no file or flow can have", function()
-    for _, name in ipairs { "../up", "a/b", "1st", "a b", "", ".x", ("n"):rep(65) } do
+    for _, name in ipairs { "../up", "a/b", "1st", "a b", ".x", ("n"):rep(65) } do
       local got = client("new", "flow", name)
       assert.equal(1, got.code, name)
       holds(got.stderr, "cannot be the name of a flow file", "as in my-flow")
     end
+    holds(client("new", "flow", "").stderr, "argument 'NAME' is empty")
     assert.falsy(uv.fs_stat(dir .. "/flows"))
   end)
 

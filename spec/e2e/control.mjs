@@ -87,6 +87,7 @@ export const scenarios = [
     const line = page.locator("tr", { hasText: "lonely" });
     await line.getByText("no worker has this tag").waitFor();
     assert.equal(await page.locator(".plot").count(), 5);
+    await page.locator(".plot", { hasText: "Oldest job" }).getByText(/\d/).first().waitFor();
     await shot("queues");
     await line.getByRole("link", { name: "lonely" }).click();
     await page.waitForURL(/#\/runs\?tag=lonely/);

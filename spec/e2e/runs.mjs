@@ -106,6 +106,11 @@ export const scenarios = [
     await page.getByRole("dialog").getByRole("button", { name: "Cancel them" }).click();
     for (const id of ids.slice(0, 2)) await row(page, id).getByText("Cancelled").waitFor();
     await row(page, ids[2]).getByText("Waiting").waitFor();
+    await row(page, ids[2]).getByRole("checkbox").check();
+    await page.getByRole("button", { name: "Select all 3 loaded" }).click();
+    await page.getByRole("button", { name: "Cancel 1" }).waitFor(); // those that have ended need no cancelling
+    await page.getByRole("button", { name: "Clear selection" }).click();
+    await page.getByRole("button", { name: "Cancel 1" }).waitFor({ state: "hidden" });
   } },
 
   { name: "scrolls through 1,000 runs with few rows in the page", async run({ page, open, api }) {

@@ -6,14 +6,14 @@ const t = texts({
     unreachable: "The gateway does not answer. Is it running?",
     need_key: "This gateway wants an API key. Enter yours with the button “API key” above.",
     bad_key: "The API key is not valid, or was revoked. Enter another one, or ask for a new one.",
-    not_ready: "Not ready ({detail}). Wait a moment; if you sent something, send it again.",
+    not_ready: "Not ready ({detail}). Wait a moment and try again.",
     too_many: "Too many wrong keys from this address. Wait a moment.", gone: "It is not there (any more).",
     failed: "Failed ({status}).",
   },
   ja: {
     unreachable: "ゲートウェイが応答しません。起動していますか?", need_key: "このゲートウェイには API キーが必要です。上の「API キー」ボタンから入力してください。",
     bad_key: "API キーが無効か、失効しています。別のキーを入力するか、新しいキーを発行してもらってください。",
-    not_ready: "準備中です ({detail})。少し待ってください。何か送った場合は、もう一度送ってください。", too_many: "このアドレスからの誤ったキーが多すぎます。少し待ってください。",
+    not_ready: "準備中です ({detail})。少し待って、もう一度お試しください。", too_many: "このアドレスからの誤ったキーが多すぎます。少し待ってください。",
     gone: "見つかりません(削除された可能性があります)。", failed: "失敗しました ({status})。",
   },
 });
@@ -67,6 +67,7 @@ export const get = async (path, values, options) => (await send("GET", path + qu
 export const post = async (path, json, options) => (await send("POST", path, { json: json ?? {}, ...options })).json();
 export const text = async (path) => (await send("GET", path)).text();
 
-// The URL of a run or of something of it, and the page of it.
-export const runPath = (id, rest = "") => `/runs/${encodeURIComponent(id)}${rest}`;
-export const runPage = (id) => `#/runs/${encodeURIComponent(id)}`;
+// "/workers/w1": the URL of something by its name; of a run or of something of it; the page of a run.
+export const urlOf = (...parts) => parts.map((part) => `/${encodeURIComponent(part)}`).join("");
+export const runPath = (id, ...rest) => urlOf("runs", id, ...rest);
+export const runPage = (id) => `#${runPath(id)}`;

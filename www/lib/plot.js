@@ -21,13 +21,16 @@ export function plot(title, series, format) {
     });
     return d;
   };
-  const last = (values) => values.findLast((value) => value !== null && value !== undefined);
+  const last = ({ values }) => {
+    const value = values.findLast((one) => one !== null && one !== undefined);
+    return value === undefined ? "–" : format(value);
+  };
   return h("figure", { class: "plot" },
     h("figcaption", null, h("span", null, title), series.map((one) => h("b", { class: one.class },
-      series.length > 1 ? `${one.label} ` : "", format(last(one.values) ?? 0)))),
+      series.length > 1 ? `${one.label} ` : "", last(one)))),
     s("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", role: "img",
-      "aria-label": `${title}: ${series.map((one) => `${one.label} ${format(last(one.values) ?? 0)}`).join(", ")}` },
+      "aria-label": `${title}: ${series.map((one) => `${one.label} ${last(one)}`).join(", ")}` },
       s("path", { d: `M0 ${H - 2}H${W}`, class: "plot-base" }),
       series.map((one) => s("path", { d: shape(one.values), class: `plot-line ${one.class ?? ""}` }))),
-    h("span", { class: "plot-top", "aria-hidden": "true" }, format(top)));
+    all.length > 0 && h("span", { class: "plot-top", "aria-hidden": "true" }, format(top)));
 }

@@ -29,7 +29,7 @@ async function submit(snapshot, params) {
   if (!snapshot.bundle_hash) form.append("flow_name", snapshot.flow_name);
   form.append("tag", snapshot.tag);
   form.append("params", JSON.stringify(params));
-  const document = new Blob([await readText(runPath(snapshot.run_id, "/source"))], { type: "application/x-yaml" });
+  const document = new Blob([await readText(runPath(snapshot.run_id, "source"))], { type: "application/x-yaml" });
   form.append(snapshot.bundle_hash ? "bundle" : "workflow", document, snapshot.bundle_hash ? "bundle.yaml" : "flow.yaml");
   return (await send("POST", snapshot.bundle_hash ? "/runs/bundle" : "/runs/yaml", { body: form })).json();
 }
@@ -46,7 +46,7 @@ function asCommand(snapshot, kind) {
       : `${curl}/runs -H 'content-type: application/json' -d ${quote(JSON.stringify({ flow_name, tag, params: params ?? {} }))}`;
   }
   const [name, field] = bundle ? ["", ""] : [` --flow-name ${quote(flow_name)}`, ` -F flow_name=${quote(flow_name)}`];
-  const source = `${curl}${runPath(snapshot.run_id, "/source")} -o ${file}`;
+  const source = `${curl}${runPath(snapshot.run_id, "source")} -o ${file}`;
   return `${source}\n${kind === "cli"
     ? `${client} submit-${bundle ? "bundle" : "yaml"} --${document}-file ${file}${name} --tag ${tag} --params ${json}`
     : `${curl}/runs/${bundle ? "bundle" : "yaml"}${field} -F tag=${tag} -F params=${json} -F ${document}=@${file}`}`;
@@ -82,7 +82,7 @@ async function decide(snapshot, verb) {
   if (await dialog(t(`${verb}_title`), input, [["yes", t(verb), verb === "approve" ? "primary" : "danger"],
     ["", t("close")]]) !== "yes") return;
   const text = input.value.trim();
-  await post(runPath(snapshot.run_id, `/${verb}`), text ? { [verb === "approve" ? "comment" : "reason"]: text } : {});
+  await post(runPath(snapshot.run_id, verb), text ? { [verb === "approve" ? "comment" : "reason"]: text } : {});
 }
 
 // { node, update(snapshot) }; say(text, bad) shows what came of it.
@@ -100,7 +100,7 @@ export function actionsView(say) {
   const buttons = {
     approve: button(t("approve"), "primary", () => decide(snapshot, "approve")),
     reject: button(t("reject"), "danger", () => decide(snapshot, "reject")),
-    cancel: button(t("cancel"), "danger", () => post(runPath(snapshot.run_id, "/cancel"))),
+    cancel: button(t("cancel"), "danger", () => post(runPath(snapshot.run_id, "cancel"))),
     again: button(t("again"), "", () => start(snapshot.params ?? {})),
     edit: button(t("edit"), "", async () => start(await editParams(snapshot))),
     curl: button(t("curl"), "quiet", () => copy(asCommand(snapshot, "curl"), say)),

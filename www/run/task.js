@@ -47,7 +47,7 @@ function output(runId, name, record) {
   if (record.output_ref) {
     const place = h("div");
     const button = h("button", { type: "button", on: { click: async () => {
-      const value = await get(runPath(runId, `/tasks/${encodeURIComponent(name)}/output`)).catch((error) => error.message);
+      const value = await get(runPath(runId, "tasks", name, "output")).catch((error) => error.message);
       put(place, pretty(value));
     } } }, t("whole_output", { size: bytes(record.output_ref.size) }));
     put(place, button);
@@ -60,7 +60,7 @@ function log(runId, name, record) {
   if (!record.log_tail && !record.log_ref) return null;
   const place = h("pre", { class: "log", tabindex: "0" }, record.log_tail ?? "");
   const whole = record.log_ref ? h("button", { class: "quiet", type: "button", on: { click: async () => {
-    place.textContent = await readText(runPath(runId, `/tasks/${encodeURIComponent(name)}/log`)).catch((error) => error.message);
+    place.textContent = await readText(runPath(runId, "tasks", name, "log")).catch((error) => error.message);
     whole.remove();
   } } }, `${t("whole_log")} (${bytes(record.log_ref.size)})`) : null;
   return [h("h4", null, t("log")), place, whole];

@@ -35,20 +35,7 @@ const t = texts({
 const TICK_MS = 250; // bars of running tasks grow
 const WORKERS_AFTER_MS = 1500;
 
-// The fields that relationFacts shows.
-const RELATIONS = ["parent_run_id", "root_run_id", "child_run_ids", "schedule_id", "bundle_hash", "requeued_from", "attempt", "crash_count",
-  "approved_at", "approved_by", "approval_comment", "rejected_at", "rejected_by", "rejection_reason"];
-
 const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-
-// Replaces what a node holds when what it shows has changed.
-function refill(node, shown, make) {
-  const key = JSON.stringify(shown);
-  if (node.shown === key) return;
-  node.shown = key;
-  put(node, make());
-}
-
 
 function relationFacts(snapshot) {
   const { parent_run_id: parent, root_run_id: root, run_id: id, child_run_ids: children = [], schedule_id: schedule } = snapshot;
@@ -71,13 +58,15 @@ export function show([runId], first) {
 
   const state = h("span", { class: "run-state", role: "status" });
   const title = h("h1");
-  const facts = h("dl", { class: "facts" });
+  const values = {};
+  const facts = h("dl", { class: "facts" }, ["id", "tag", "worker", "started", "took"].map((name) =>
+    [h("dt", null, t(name)), values[name] = h("dd")]));
   const notice = h("p", { class: "notice", role: "status", hidden: true });
   const hint = h("p", { class: "hint", hidden: true });
   const error = h("pre", { class: "error", tabindex: "0", hidden: true });
   const graphBox = h("section", { class: "card", "aria-label": t("graph") }, h("h2", null, t("graph")),
     h("p", { class: "soft" }, t("no_graph")));
-  const took = h("span"), params = h("pre", { tabindex: "0" }), related = h("div"), relatedTitle = h("h2", null, t("details")),
+  const params = h("pre", { tabindex: "0" }), related = h("div"), relatedTitle = h("h2", null, t("details")),
     sourceBox = h("pre", { class: "source", tabindex: "0" });
   const actions = actionsView(say);
   const timeline = timelineView(pick);
@@ -98,12 +87,18 @@ export function show([runId], first) {
     notice.classList.toggle("bad", Boolean(bad));
   }
 
+  function setFact(name, text) {
+    setText(values[name], text || "");
+    values[name].hidden = values[name].previousSibling.hidden = !text;
+  }
+
   function pick(name) {
     picked = name;
     history.replaceState(null, "", href(["runs", runId], { task: name }));
     draw();
   }
 
+  for (const name in values) setFact(name, name === "id" && runId);
   const now = () => Date.now() / 1000 + offset;
 
   // What the snapshot says. What has not changed is left alone: a selection and the focus stay.
@@ -116,9 +111,9 @@ export function show([runId], first) {
     }
     title.textContent = snapshot.flow_name;
     document.title = `${snapshot.flow_name} · ${shortId(runId)} · pyoco`;
-    refill(facts, [snapshot.tag, snapshot.worker_id, snapshot.start_time], () => [fact(t("id"), h("code", null, runId)),
-      fact(t("tag"), snapshot.tag), fact(t("worker"), snapshot.worker_id), fact(t("started"), time(snapshot.start_time)),
-      snapshot.start_time && fact(t("took"), took)]);
+    setFact("tag", snapshot.tag);
+    setFact("worker", snapshot.worker_id);
+    setFact("started", time(snapshot.start_time));
     error.hidden = !snapshot.error;
     setText(error, snapshot.error ?? "");
     actions.update(snapshot);
@@ -127,15 +122,16 @@ export function show([runId], first) {
     const failed = Object.entries(snapshot.tasks ?? {}).find(([, one]) => one === "FAILED")?.[0];
     if (picked ?? failed) task.show(picked ?? failed, snapshot, graph, source, relatives);
     setText(params, JSON.stringify(snapshot.params ?? {}, null, 2));
-    refill(related, RELATIONS.map((name) => snapshot[name]), () => relationFacts(snapshot));
-    relatedTitle.hidden = related.hidden = !related.firstChild.firstChild;
+    const relations = relationFacts(snapshot);
+    if (!relations.isEqualNode(related.firstChild)) put(related, relations);
+    relatedTitle.hidden = related.hidden = !relations.firstChild;
     drawHint();
     drawTime();
   }
 
   // What time alone changes.
   function drawTime() {
-    if (snapshot.start_time) setText(took, duration((snapshot.end_time ?? now()) - snapshot.start_time));
+    setFact("took", snapshot.start_time && duration((snapshot.end_time ?? now()) - snapshot.start_time));
     timeline.update(snapshot, graph, now());
   }
 
@@ -160,8 +156,8 @@ export function show([runId], first) {
     const hash = snapshot.graph_sha256;
     if (!hash || graph?.sha256 === hash) return;
     graph = { sha256: hash, nodes: [] };
-    const [gotGraph, gotSource] = await Promise.all([get(runPath(runId, "/graph")).catch(() => null),
-      readText(runPath(runId, "/source")).catch(() => "")]);
+    const [gotGraph, gotSource] = await Promise.all([get(runPath(runId, "graph")).catch(() => null),
+      readText(runPath(runId, "source")).catch(() => "")]);
     if (closed) return;
     if (!gotGraph) {
       graph = undefined;
@@ -179,7 +175,7 @@ export function show([runId], first) {
     const key = `${snapshot.child_run_ids?.length ?? 0} ${isTerminal(snapshot.status)}`;
     if (!snapshot.child_run_ids?.length || key === relativesKey) return;
     relativesKey = key;
-    relatives = await get(runPath(runId, "/relations")).catch(() => undefined);
+    relatives = await get(runPath(runId, "relations")).catch(() => undefined);
     draw();
   }
 
@@ -191,8 +187,7 @@ export function show([runId], first) {
     if (isTerminal(next.status)) stream.close();
   }
 
-  const stream = follow(() => runPath(runId, `/watch${search({ include: "records", timeout_sec: 600, until: "terminal" })}`),
-    (event, data) => {
+  const stream = follow(() => runPath(runId, "watch") + search({ include: "records", timeout_sec: 600, until: "terminal" }), (event, data) => {
     if (event !== "snapshot") return;
     offset = data.ts - Date.now() / 1000;
     take(data.snapshot);

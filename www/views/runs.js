@@ -17,7 +17,7 @@ const t = texts({
     newer: "{n} newer: show", none: "No run fits these filters.", clear: "Clear filters", first: "Nothing has run yet.",
     first_text: "Submit a flow here, or from a terminal:", submit: "Submit a flow", lost: "Connection lost; trying again …",
     move: "next / previous run", open: "open the run", mark: "select the run", to_search: "search",
-    clear_selection: "Clear selection",
+    clear_selection: "Clear selection", select_all: "Select all {n} loaded",
   },
   ja: {
     title: "実行", search: "ID・フロー・ワーカー・エラーを検索", flow: "フロー", tag: "タグ", all: "すべて", state: "状態",
@@ -25,7 +25,7 @@ const t = texts({
     yes: "キャンセルする", no: "やめる", cancelled: "{n} 件に停止を求めました。", not_all: "{n} 件はキャンセルできませんでした: {first}",
     newer: "新しい {n} 件を表示", none: "この条件に合う実行はありません。", clear: "条件を消す", first: "まだ何も実行していません。",
     first_text: "ここから、またはターミナルから投入できます:", submit: "フローを投入", lost: "接続が切れました。再接続しています…",
-    move: "次 / 前の実行", open: "実行を開く", mark: "実行を選ぶ", to_search: "検索", clear_selection: "選択を消す",
+    move: "次 / 前の実行", open: "実行を開く", mark: "実行を選ぶ", to_search: "検索", clear_selection: "選択を消す", select_all: "表示中の {n} 件を選択",
   },
 });
 
@@ -117,9 +117,9 @@ function rowOf(onSelect) {
       note: h("span", { class: "note", role: "cell" }),
       when: h("time", { class: "when", role: "cell" }) };
     const { flow, ...others } = row.parts;
-    row.append(h("span", { role: "cell" }, box), others.icon, h("span", { role: "cell" }, flow), others.id, others.tag, others.note,
+    row.append(h("span", { role: "cell" }, h("label", null, box)), others.icon, h("span", { role: "cell" }, flow), others.id, others.tag, others.note,
       others.when);
-    row.addEventListener("click", (event) => { if (!event.target.closest("a, input")) location.hash = runPage(run.run_id); });
+    row.addEventListener("click", (event) => { if (!event.target.closest("a, label")) location.hash = runPage(run.run_id); });
     return row;
   };
 }
@@ -240,8 +240,13 @@ export function show(_, first) {
     bar.hidden = runs.selected.size === 0;
     put(bar, h("button", { class: "danger", type: "button", disabled: !ids.length, on: { click: () => cancel(ids) } },
       t("cancel_n", { n: ids.length })),
-      button(t("clear_selection"), clearSelection, "quiet"));
+      button(t("select_all", { n: count(runs.items.length) }), selectAll, "quiet"), button(t("clear_selection"), clearSelection, "quiet"));
     list.draw();
+  }
+
+  function selectAll() {
+    for (const { run_id: id, status } of runs.items) if (!isTerminal(status)) runs.selected.add(id);
+    drawSelection();
   }
 
   function clearSelection() {
@@ -253,7 +258,7 @@ export function show(_, first) {
 
   async function cancel(ids) {
     if (!await confirm(t("sure", { n: ids.length }), t("sure_text"), [t("yes"), "danger"], t("no"))) return;
-    const results = await Promise.allSettled(ids.map((id) => post(runPath(id, "/cancel"))));
+    const results = await Promise.allSettled(ids.map((id) => post(runPath(id, "cancel"))));
     const failed = results.filter((one) => one.status === "rejected");
     say(failed.length ? t("not_all", { n: failed.length, first: failed[0].reason.message }) : t("cancelled", { n: ids.length }),
       failed.length > 0);

@@ -1,5 +1,5 @@
 // Schedules: when what runs next, what came of it, a new one.
-import { get, send } from "../lib/api.js";
+import { get, send, urlOf } from "../lib/api.js";
 import { dialog, h, single } from "../lib/dom.js";
 import { away, duration, time } from "../lib/format.js";
 import { texts } from "../lib/i18n.js";
@@ -38,7 +38,7 @@ function nextTimes(one) {
 const withZone = (text) => (text ? new Date(text).toISOString() : "");
 
 async function showRuns(schedule) {
-  const answer = await get(`/schedules/${encodeURIComponent(schedule.schedule_id)}/runs`, { limit: 50 });
+  const answer = await get(urlOf("schedules", schedule.schedule_id, "runs"), { limit: 50 });
   const items = answer.items ?? answer;
   const body = items.length ? table(t("runs"), [
     [t("run"), (run) => runLink(run.run_id)],
@@ -84,7 +84,7 @@ function creator(done) {
 export function show(_, query) {
   const remove = async (schedule) => {
     if (!await confirm(t("sure"), schedule.flow_name, [t("yes"), "danger"], t("no"))) return;
-    await send("DELETE", `/schedules/${encodeURIComponent(schedule.schedule_id)}`);
+    await send("DELETE", urlOf("schedules", schedule.schedule_id));
   };
   const view = panel({ title: t("title"), every: EVERY_MS, read: () => get("/schedules"),
     draw: (list) => (list.length ? table(t("title"), [

@@ -1,5 +1,5 @@
 // Packages for workers: what is there, a new one by drop or choice, tags, history.
-import { ApiError, apiKey, get, headers, send } from "../lib/api.js";
+import { ApiError, apiKey, get, headers, send, urlOf } from "../lib/api.js";
 import { h, put } from "../lib/dom.js";
 import { bytes, time } from "../lib/format.js";
 import { texts } from "../lib/i18n.js";
@@ -50,7 +50,7 @@ function upload(file, tags, onProgress) {
 
 // A download that needs a key cannot be a plain link.
 async function download(name) {
-  const blob = await (await send("GET", `/wheels/${encodeURIComponent(name)}`)).blob();
+  const blob = await (await send("GET", urlOf("wheels", name))).blob();
   const link = h("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
@@ -101,10 +101,10 @@ async function showHistory(place) {
 export function show() {
   const remove = async (wheel) => {
     if (!await confirm(t("sure"), wheel.name, [t("yes"), "danger"], t("no"))) return;
-    await send("DELETE", `/wheels/${encodeURIComponent(wheel.name)}`);
+    await send("DELETE", urlOf("wheels", wheel.name));
   };
   const link = (wheel) => (apiKey() ? button(t("download"), () => view.act(() => download(wheel.name)), "quiet")
-    : h("a", { href: `/wheels/${encodeURIComponent(wheel.name)}`, download: wheel.name }, t("download")));
+    : h("a", { href: urlOf("wheels", wheel.name), download: wheel.name }, t("download")));
   const view = panel({ title: t("title"), every: EVERY_MS, read: () => get("/wheels"),
     draw: (list) => (list.length ? table(t("title"), [
       [t("name"), (one) => h("strong", null, one.name)], [t("size"), (one) => bytes(one.size_bytes)],

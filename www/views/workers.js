@@ -1,5 +1,5 @@
 // The workers: how they are, what they run, what they have installed.
-import { get, send } from "../lib/api.js";
+import { get, send, urlOf } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { away, bytes, time } from "../lib/format.js";
 import { texts } from "../lib/i18n.js";
@@ -41,7 +41,7 @@ function card(worker, act) {
   const running = (worker.current_run_ids ?? [worker.current_run_id]).filter(Boolean);
   const slots = slotsOf(worker);
   const installed = worker.wheel_sync?.installed_wheels ?? [], skipped = worker.wheel_sync?.skipped_incompatible ?? [];
-  const hide = () => send("PATCH", `/workers/${encodeURIComponent(worker.worker_id)}`, { json: { hidden: !worker.hidden } });
+  const hide = () => send("PATCH", urlOf("workers", worker.worker_id), { json: { hidden: !worker.hidden } });
   return h("article", { class: "card worker", data: { key: worker.worker_id } },
     h("h2", null, worker.worker_id, " ", badge(worker.state), button(worker.hidden ? t("show") : t("hide"), () => act(hide), "quiet")),
     h("dl", { class: "facts" }, fact(t("tags"), worker.tags.join(", ")),

@@ -24,7 +24,7 @@ M.program = {
       options = { { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." } } },
     { "api-key revoke", doc = "Make a key useless, at once and for good.", run = { "admin_keys", "revoke" },
       uses_store = true,
-      options = { { "--key-id", required = true, metavar = "<key-id>",
+      options = { { "--key-id", required = true, not_empty = true, metavar = "<key-id>",
         doc = "The part of a key between pyoco_ and its dot." }, JSON_OUTPUT } },
     { "config", doc = "Show the effective value of every option, and where it comes from.",
       run = { "admin_config", "show" },

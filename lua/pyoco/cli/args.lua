@@ -3,8 +3,9 @@
 --- A program is { name, doc, epilog=, config = {short names of pyoco.config_schema}, options = {rows},
 --- commands = {rows} }.
 --- An option is { "--flag" or "POSITIONAL", doc=, default=, required=, choices=, type="integer"|"number" ..., many=,
---- flag= (takes no value), metavar=, optional= (a positional that may be left out) }; its value lands under target=, or
---- the name without dashes, as flow_name. `many` makes it a list.
+--- flag= (takes no value), metavar=, optional= (a positional that may be left out), not_empty= (an option that "" is no
+--- value of; no positional may be empty) }; its value lands under target=, or the name without dashes, as flow_name.
+--- `many` makes it a list.
 --- A command is { "name", doc=, options = {rows}, needs = { names of values of which one must be given }, ... };
 --- further fields are the caller's. A name of two words is a verb of a group, as "api-key create"; the program's
 --- `groups` then has a line of documentation for each first word.
@@ -157,6 +158,15 @@ local function missing(needs, values)
   return needs and ("missing argument '%s'"):format(needs[1]:upper())
 end
 
+--- What is there and is nothing, as RUN_ID in `get "$UNSET"`; nil when all is well.
+local function empty(options, values)
+  for _, row in ipairs(options or {}) do
+    if (row.not_empty or row[1]:sub(1, 1) ~= "-") and values[target_of(row)] == "" then
+      return ("argument '%s' is empty"):format(row[1])
+    end
+  end
+end
+
 --- Parses a command line.
 ---@param program table
 ---@param argv string[]
@@ -175,6 +185,7 @@ function M.parse(program, argv)
   for _, row in ipairs(program.commands or {}) do command = row[1] == name and row or command end
   if not fine then return nil, with_nearest(program, command, name, values), "invalid", about:get_usage() end
   local message = missing(command and command.needs, values)
+    or empty(program.options, values) or empty(command and command.options, values)
   if message then return nil, message, "invalid", about:get_usage() end
   local result = { flags = {} }
   for key, value in pairs(values) do

@@ -36,7 +36,8 @@ local function with_params(...)
   return rows
 end
 
-local SCHEDULE_ID = { "--schedule-id", required = true, metavar = "<id>", doc = "Id of the schedule." }
+local SCHEDULE_ID = {
+  "--schedule-id", required = true, not_empty = true, metavar = "<id>", doc = "Id of the schedule." }
 
 local function with_lists(...)
   local rows = { table.unpack(LISTS) }
@@ -129,7 +130,7 @@ M.program = {
         { "--output", choices = { "json", "status" }, doc = "Lines also on a terminal." } } },
     { "cancel", doc = "Cancel a run.", run = { "runs", "cancel" }, needs = { "run_id", "run_id_option" },
       options = { { "RUN_ID", optional = true, doc = "Id of the run; submit prints it." },
-        { "--run-id", target = "run_id_option", metavar = "<run-id>", doc = "The same as RUN_ID." },
+        { "--run-id", target = "run_id_option", not_empty = true, metavar = "<run-id>", doc = "The same as RUN_ID." },
         { "--wait", flag = true, doc = "Stay until the run has ended." },
         { "--timeout-sec", type = "number", default = 30, min = 0, doc = "How long --wait may take." }, JSON_OUTPUT } },
     { "list", doc = "List runs, newest first.", run = { "list", "list" }, options = with_lists() },
@@ -179,7 +180,7 @@ M.program = {
         { "--out", metavar = "<file>", doc = "Where to write it; its name in the current folder if not given." },
         { "--force", flag = true, doc = "Write over a file that is there." }, JSON_OUTPUT } },
     { "wheel-delete", doc = "Remove a wheel from the registry; workers drop it.", run = { "wheels", "delete" },
-      options = { { "--name", required = true, doc = "Its file name." }, JSON_OUTPUT } },
+      options = { { "--name", required = true, not_empty = true, doc = "Its file name." }, JSON_OUTPUT } },
   },
 }
 
