@@ -167,4 +167,12 @@ describe("a worker", function()
     for _, id in ipairs(ids) do assert.equal(1, world:wait(id, "COMPLETED").attempt.delivery) end
     world:wait_settled()
   end)
+
+  it("that is to take one job does not wait for ever for a NATS that is not there", function()
+    local one = process.run({ "worker.lua", "--nats-url", "nats://127.0.0.1:1", "--run-once", "--poll-timeout", "0.1",
+      "--task-path", world.flows }, { deadline_ms = 20000 })
+    assert.equal(1, one.code)
+    local text = "NATS did not answer within 2 s; --poll-timeout SEC waits longer"
+    assert.truthy(one.stderr:find(text, 1, true), one.stderr)
+  end)
 end)

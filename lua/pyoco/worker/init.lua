@@ -18,7 +18,7 @@ M.PROGRAM = {
   options = {
     { "--run-once", flag = true, doc = "Take one job at most, then exit." },
     { "--poll-timeout", type = "number", min = 0, default = 1.0, metavar = "<sec>",
-      doc = "With --run-once: how long to wait for the job." },
+      doc = "With --run-once: how long to wait for the job, and for NATS (2 s at least)." },
   },
 }
 

@@ -15,6 +15,7 @@ local supervisors = require "pyoco.worker.supervisor"
 
 local M = {}
 
+local ONCE_CONNECT_SEC = 2 -- a worker that is to take one job does not wait for ever for NATS
 local RETRY_SEC = 1.0
 local EXIT_INTERRUPTED = 130
 
@@ -179,7 +180,12 @@ function M.run(cfg, options, warnings)
     stopped = true
     if supervisor then supervisor:stop(cfg.worker_drain_sec) end
   end)
-  local store, message = M.connect(cfg, log, function() return stopped end)
+  local patience_sec = options.run_once and math.max(ONCE_CONNECT_SEC, tonumber(options.poll_timeout) or 0) or math.huge
+  local give_up_at = clock.monotonic() + patience_sec
+  local store, message, code = M.connect(cfg, log, function() return stopped or clock.monotonic() >= give_up_at end)
+  if code == "cancelled" and not stopped then
+    message = ("NATS did not answer within %g s; --poll-timeout SEC waits longer"):format(patience_sec)
+  end
   if store then
     async.go(function()
       local fine, started, why = xpcall(M.start, debug.traceback, cfg, options, log, store, function() ended = true end)
