@@ -187,7 +187,8 @@ export function show([runId], first) {
     if (isTerminal(next.status)) stream.close();
   }
 
-  const stream = follow(() => runPath(runId, "watch") + search({ include: "records", timeout_sec: 600, until: "terminal" }), (event, data) => {
+  const stream = follow(() => runPath(runId, "watch") + search({ include: "records", timeout_sec: 600, until: "terminal" }),
+    (event, data) => {
     if (event !== "snapshot") return;
     offset = data.ts - Date.now() / 1000;
     take(data.snapshot);

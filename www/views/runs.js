@@ -117,7 +117,8 @@ function rowOf(onSelect) {
       note: h("span", { class: "note", role: "cell" }),
       when: h("time", { class: "when", role: "cell" }) };
     const { flow, ...others } = row.parts;
-    row.append(h("span", { role: "cell" }, h("label", null, box)), others.icon, h("span", { role: "cell" }, flow), others.id, others.tag, others.note,
+    row.append(h("span", { role: "cell" }, h("label", null, box)), others.icon, h("span", { role: "cell" }, flow), others.id,
+      others.tag, others.note,
       others.when);
     row.addEventListener("click", (event) => { if (!event.target.closest("a, label")) location.hash = runPage(run.run_id); });
     return row;

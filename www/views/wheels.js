@@ -95,7 +95,8 @@ async function showHistory(place) {
   put(place, table(t("history"), [[t("when"), (one) => time(one.occurred_at)], [t("action"), (one) => t(`${one.action}_action`)],
     [t("name"), (one) => one.wheel_name], [t("tags"), (one) => (one.tags ?? []).join(", ")],
     [t("who"), (one) => one.actor?.api_key_id ?? ""],
-    [t("from"), (one) => [one.source?.remote_addr, one.source?.user_agent].filter(Boolean).join(", ")]], events, (one) => `${one.occurred_at} ${one.wheel_name}`));
+    [t("from"), (one) => [one.source?.remote_addr, one.source?.user_agent].filter(Boolean).join(", ")]], events,
+    (one) => `${one.occurred_at} ${one.wheel_name}`));
 }
 
 export function show() {
