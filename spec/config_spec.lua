@@ -141,7 +141,7 @@ describe("config.load", function()
   end)
 
   it("warns of a mistyped variable, and ignores strangers", function()
-    local _, _, warnings = load { env = { PYOCO_NATS_ULR = "x", PYOCO_OF_MINE = "1" } }
+    local _, _, warnings = load { env = { PYOCO_NATS_ULR = "x", PYOCO_OF_MINE = "1", PYOCO_BOGUSS = "1" } }
     assert.same({ "PYOCO_NATS_ULR (environment) is not an option; did you mean PYOCO_NATS_URL?" }, warnings)
   end)
 

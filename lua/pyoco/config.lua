@@ -81,18 +81,21 @@ local function load_dotenv(env, cwd, faults, warnings)
   return { values = values, lines = lines, path = path }
 end
 
---- Warns of variables that look like ours and are not.
+local PREFIX = "^PYOCO_(.+)$"
+
+--- Warns of variables that look like ours and are not. Compared without the prefix, which says nothing.
 local function warn_unknown(env, file, warnings)
   local known, names = {}, {}
   each_row(function(row)
-    if row.env then known[row.env], names[#names + 1] = true, row.env end
+    if row.env then known[row.env], names[#names + 1] = true, row.env:match(PREFIX) end
     if row.also then known[row.also] = true end
   end)
   for source, values in pairs { environment = env, [file.path or ".env"] = file.values } do
     for name in pairs(values) do
-      local near = name:match("^PYOCO_") and not known[name] and nearest.name(name, names)
+      local rest = not known[name] and name:match(PREFIX)
+      local near = rest and nearest.name(rest, names)
       if near then
-        warnings[#warnings + 1] = ("%s (%s) is not an option; did you mean %s?"):format(name, source, near)
+        warnings[#warnings + 1] = ("%s (%s) is not an option; did you mean PYOCO_%s?"):format(name, source, near)
       end
     end
   end
