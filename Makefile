@@ -101,21 +101,19 @@ test: build ## everything, ending with "N passed, N failed"
 one: build ## one spec: make one S=spec/flow/graph_spec.lua
 	@$(HOST) spec/run.lua $(S)
 
-PEER := build/node/node_modules/nats/package.json
+# What specs need from npm, all in one installation: another NATS client, and what drives a browser. Development only.
+# Two specs may ask for it at once, so it is done under a lock.
+NODE     := build/node/installed
+NPM_LIST := nats@2.29.3 playwright-core@1.64.1 axe-core@4.11.0
 
-peer: $(PEER) # another NATS client (npm's), for spec/nats/objects_peer_spec.lua; development only
-$(PEER):
-	@mkdir -p build/node
-	@npm install --silent --no-audit --no-fund --no-save --prefix build/node nats@2.29.3
-
-BROWSER := build/node/node_modules/playwright-core/package.json
-
-browser: $(BROWSER) # chromium and what drives it, for spec/e2e; development only
+peer: $(NODE) # another NATS client, for spec/nats/objects_peer_spec.lua
+browser: $(NODE) # Chromium too, for spec/e2e
 	@sh .ci/deps.sh browser
-$(BROWSER):
-	@sh .ci/deps.sh browser
+$(NODE):
+	@command -v npm >/dev/null || sh .ci/deps.sh browser
 	@mkdir -p build/node
-	@npm install --silent --no-audit --no-fund --no-save --prefix build/node playwright-core@1.64.1 axe-core@4.11.0 nats@2.29.3
+	@flock build/node/lock sh -c 'test -e $(NODE) || { npm install --silent --no-audit --no-fund --no-save \
+	  --prefix build/node $(NPM_LIST) && touch $(NODE); }'
 
 lint: ## luacheck on all Lua
 	@LUA_PATH="/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua;;" \
