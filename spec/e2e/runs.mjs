@@ -46,7 +46,8 @@ export const scenarios = [
     await row(page, ids[59]).waitFor();
     const list = page.locator(".virtual");
     await list.evaluate((node) => { node.scrollTop = 800; });
-    await page.waitForFunction(() => document.querySelector(".virtual").scrollTop === 800);
+    await page.locator('.run-row[aria-rowindex="36"]').waitFor({ state: "attached" }); // drawn for where it stands now
+    await page.locator('.run-row[aria-rowindex="5"]').waitFor({ state: "detached" });
     const before = await page.locator(".run-row .id").allTextContents();
     const { run_id: id } = await submit(api, { tag: "nobody", flow_name: "still" });
     const newer = page.getByRole("button", { name: /1 newer/ });
