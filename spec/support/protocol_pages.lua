@@ -7,19 +7,13 @@ local gateway = require "pyoco.gateway"
 local outcome = require "pyoco.worker.outcome"
 local resource = require "pyoco.store.resource"
 local snapshot = require "pyoco.run.snapshot"
+local sorted = require "pyoco.sorted"
 local states = require "pyoco.run.states"
 local wire = require "pyoco.run.wire"
 
 local M = {}
 
 local function defaults() return assert(config.load { env = {}, cwd = "/nonexistent" }) end
-
-local function sorted(set)
-  local names = {}
-  for name in pairs(set) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 local function markdown(heads, rows)
   local lines = { "| " .. table.concat(heads, " | ") .. " |", "|" .. ("---|"):rep(#heads) }
@@ -60,7 +54,7 @@ M.TABLES = {
   end,
   outcomes = function()
     local rows = {}
-    for _, name in ipairs(sorted(outcome.TABLE)) do
+    for _, name in ipairs(sorted.keys(outcome.TABLE)) do
       local row = outcome.TABLE[name]
       local delay = row.delay == "ack_wait" and " after ack_wait" or row.delay_sec and row.delay_sec > 0
         and (" after %g s"):format(row.delay_sec) or ""
@@ -93,14 +87,14 @@ M.TABLES = {
   end,
   errors = function()
     local rows = {}
-    for _, name in ipairs(sorted(err.codes)) do
+    for _, name in ipairs(sorted.keys(err.codes)) do
       rows[#rows + 1] = { "`" .. name .. "`", tostring(err.codes[name].status), err.codes[name].doc }
     end
     return markdown({ "code", "HTTP status", "meaning" }, rows)
   end,
   events = function()
     local rows = {}
-    for _, name in ipairs(sorted(err.events)) do
+    for _, name in ipairs(sorted.keys(err.events)) do
       local err_id, msg_id, level = err.ids(name)
       rows[#rows + 1] = { "`" .. err_id .. "`, `" .. msg_id .. "`", level, (name:gsub("_", " ")) }
     end

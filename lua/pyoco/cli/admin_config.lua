@@ -2,6 +2,7 @@
 local json = require "host.json"
 local config = require "pyoco.config"
 local output = require "pyoco.cli.output"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -13,10 +14,8 @@ local function shown(row, value)
   if value == nil then return "not set" end
   if type(value) ~= "table" then return config.public(value) end
   if #value > 0 then return table.concat(value, row[2] == "paths" and ":" or ",") end
-  local pairs_of, names = {}, {}
-  for name in pairs(value) do names[#names + 1] = name end
-  table.sort(names)
-  for i, name in ipairs(names) do pairs_of[i] = name .. "=" .. value[name] end
+  local pairs_of = {}
+  for i, name in ipairs(sorted.keys(value)) do pairs_of[i] = name .. "=" .. value[name] end
   return table.concat(pairs_of, ",")
 end
 

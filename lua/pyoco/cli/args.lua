@@ -206,14 +206,4 @@ function M.completion(program, name, shell)
   return parser["get_" .. shell .. "_complete"](parser)
 end
 
---- Rows of a program for documentation: { {flag, doc} ... } for each command.
----@param program table
----@return string[] help text of the program and of each command
-function M.help_texts(program)
-  local parser, commands = build(program)
-  local texts = { parser:get_help() }
-  for _, row in ipairs(program.commands or {}) do texts[#texts + 1] = commands[row[1]]:get_help() end
-  return texts
-end
-
 return M

@@ -2,6 +2,7 @@
 local json = require "host.json"
 local output = require "pyoco.cli.output"
 local text = require "pyoco.cli.text"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -52,10 +53,8 @@ function M.show(api, values, context)
   local answer, message, code, failure = api:request("GET", ("/dlq/%d"):format(values.seq))
   if not answer then return nil, message, code, failure end
   if not context.terminal or values.output then return output.answer(answer) end
-  local letter, names = json.decode(answer.body), {}
-  for name in pairs(letter) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
+  local letter = json.decode(answer.body)
+  for _, name in ipairs(sorted.keys(letter)) do
     local value = letter[name]
     if type(value) == "table" then value = assert(json.encode(value)) end
     if name == "timestamp" or name == "stored_at" then value = text.when(value) end

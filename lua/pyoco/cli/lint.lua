@@ -1,6 +1,7 @@
 --- What a flow's functions say about it: parameters of the run, and inputs that no function takes.
 local json = require "host.json"
 local nearest = require "pyoco.nearest"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -14,19 +15,12 @@ local function aliases_of(node, frames)
   return names
 end
 
-local function sorted(set)
-  local list = {}
-  for name in pairs(set) do list[#list + 1] = name end
-  table.sort(list)
-  return list
-end
-
 --- Inputs that the function of a task has no parameter for.
 local function check_inputs(found, node, parameters, fn)
   if not fn or debug.getinfo(fn, "S").what == "C" or debug.getinfo(fn, "u").isvararg then return end
   local known = {}
   for _, name in ipairs(parameters) do known[name] = true end
-  for _, name in ipairs(sorted(node.inputs or {})) do
+  for _, name in ipairs(sorted.keys(node.inputs or {})) do
     if not known[name] then
       local near = nearest.name(name, parameters)
       found.warnings[#found.warnings + 1] = { task = node.name, option = "inputs", line = node.line, file = node.file,
@@ -55,10 +49,10 @@ function M.look(flow)
     check_inputs(found, node, parameters, flow.functions[node.name])
     for _, name in ipairs(parameters) do
       local is_wired = name == "ctx" or node.inputs[name] ~= nil or aliases[name] or known[name] or params[name]
-      if not is_wired then params[name] = { name = name, near = nearest.name(name, sorted(known)) } end
+      if not is_wired then params[name] = { name = name, near = nearest.name(name, sorted.keys(known)) } end
     end
   end
-  for _, name in ipairs(sorted(params)) do found.params[#found.params + 1] = params[name] end
+  for _, name in ipairs(sorted.keys(params)) do found.params[#found.params + 1] = params[name] end
   return found
 end
 

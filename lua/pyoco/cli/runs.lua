@@ -6,6 +6,7 @@ local output = require "pyoco.cli.output"
 local screen_module = require "pyoco.cli.screen"
 local text = require "pyoco.cli.text"
 local tree_module = require "pyoco.cli.tree"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -70,11 +71,9 @@ local function remark_of(record, is_isolated)
 end
 
 local function print_tasks(got)
-  local rows, names, isolated, has_remarks = {}, {}, {}, false
-  for name in pairs(got.tasks) do names[#names + 1] = name end
+  local rows, isolated, has_remarks = {}, {}, false
   for _, name in ipairs(type(got.failed_tasks) == "table" and got.failed_tasks or {}) do isolated[name] = true end
-  table.sort(names)
-  for _, name in ipairs(names) do
+  for _, name in ipairs(sorted.keys(got.tasks)) do
     local record = got.task_records[name] or {}
     local ms = type(record.duration_ms) == "number" and output.duration(record.duration_ms / 1000) or "-"
     local remark = remark_of(record, isolated[name])

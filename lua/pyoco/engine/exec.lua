@@ -63,11 +63,8 @@ local function field_fault(spec)
           type(given) == "number" and tostring(given) or "a " .. type(given))
       end
     elseif math_type(key) ~= "integer" then
-      local names = {}
-      for name in pairs(KEYS) do names[#names + 1] = name end
-      table.sort(names)
       return format("unknown field '%s'; %s", tostring(key),
-        require("pyoco.nearest").hint(key, names, "known: "))
+        require("pyoco.nearest").hint(key, require("pyoco.sorted").keys(KEYS), "known: "))
     end
   end
 end

@@ -85,7 +85,7 @@ local function context_of(req)
   if type(req.body) == "table" and type(req.body.wheel) == "table" then
     context.wheel_name = known(req.body.wheel.filename)
   end
-  context.api_key_id = req.caller and req.caller.api_key_id
+  context.api_key_id = req.caller.api_key_id
   return context
 end
 

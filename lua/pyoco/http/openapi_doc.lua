@@ -1,4 +1,6 @@
 --- docs/protocol/http.md, written from the OpenAPI document. `make docs` writes it; a spec compares.
+local sorted = require "pyoco.sorted"
+
 local M = {}
 
 local HEAD = [[
@@ -11,13 +13,6 @@ What a refusal looks like: [errors.md](errors.md). What the fields of a run mean
 ]]
 
 local ORDER = { "get", "post", "put", "patch", "delete" }
-
-local function sorted(set)
-  local names = {}
-  for name in pairs(set) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 local function cell(text) return (tostring(text or ""):gsub("|", "\\|"):gsub("%s*\n%s*", " ")) end
 
@@ -32,7 +27,7 @@ local function kind_of(schema)
   if schema.type == "array" then return schema.items and "list of " .. kind_of(schema.items) or "list" end
   if type(schema.type) == "table" then return table.concat(schema.type, " or ") end
   if schema.type == "object" and schema.properties then
-    return "{ " .. table.concat(sorted(schema.properties), ", ") .. " }"
+    return "{ " .. table.concat(sorted.keys(schema.properties), ", ") .. " }"
   end
   return schema.contentMediaType and "file" or schema.type or "any JSON"
 end
@@ -74,7 +69,7 @@ local function inputs_of(operation)
     local schema = content[media] and content[media].schema or {}
     local required = {}
     for _, name in ipairs(schema.required or {}) do required[name] = true end
-    for _, name in ipairs(sorted(schema.properties or {})) do
+    for _, name in ipairs(sorted.keys(schema.properties or {})) do
       rows[#rows + 1] = row_of(name, media == "application/json" and "body" or "form", schema.properties[name],
         schema.properties[name].description, required[name])
     end
@@ -92,7 +87,7 @@ end
 
 local function answers_of(operation)
   local lines = {}
-  for _, status in ipairs(sorted(operation.responses)) do
+  for _, status in ipairs(sorted.keys(operation.responses)) do
     local given = operation.responses[status]
     if status:find("^[23]") then
       local kinds = {}
@@ -108,13 +103,13 @@ end
 
 local function components(schemas)
   local out = { "\n## Objects\n\nFields that are always there are marked; there may be more than these.\n" }
-  for _, name in ipairs(sorted(schemas)) do
+  for _, name in ipairs(sorted.keys(schemas)) do
     local schema = schemas[name]
     if schema.properties then
       out[#out + 1] = ("\n### %s\n%s\n\n| field | type |\n|---|---|\n"):format(name, schema.description or "")
       local required = {}
       for _, field in ipairs(schema.required or {}) do required[field] = true end
-      for _, field in ipairs(sorted(schema.properties)) do
+      for _, field in ipairs(sorted.keys(schema.properties)) do
         out[#out + 1] = ("| `%s`%s | %s |\n"):format(field, required[field] and " (always)" or "",
           cell(kind_of(schema.properties[field])))
       end
@@ -128,7 +123,7 @@ end
 ---@return string
 function M.markdown(document)
   local out = { HEAD }
-  for _, path in ipairs(sorted(document.paths)) do
+  for _, path in ipairs(sorted.keys(document.paths)) do
     for _, method in ipairs(ORDER) do
       local operation = document.paths[path][method]
       if operation then

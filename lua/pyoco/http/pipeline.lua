@@ -3,7 +3,7 @@
 ---
 --- What a handler sees: req.params (path), req.query, req.body (all validated when the row has schemas; without, query
 --- is name -> list of texts and body the raw text), req.raw_body, req.headers, req.method, req.path, req.remote_addr,
---- req.id, req.row, req.caller (set by the auth hook), req:json().
+--- req.id, req.row, req.caller (empty, until the auth hook sets it), req:json().
 local crypto = require "host.crypto"
 local json = require "host.json"
 local err = require "pyoco.err"
@@ -31,7 +31,7 @@ end
 ---@param req table as httpd hands it over
 ---@return table req the same table
 function M.request(req)
-  req.raw_body = req.body
+  req.raw_body, req.caller = req.body, {}
   return setmetatable(req, Request)
 end
 

@@ -2,6 +2,8 @@
 ---
 --- A pattern is "/runs/:id/tasks": `:name` takes one non-empty segment, `*name` at the end takes all that is left.
 --- Paths are matched as they came, segment by segment, and unescaped afterwards: an escaped slash is part of a name.
+local sorted = require "pyoco.sorted"
+
 local M = {}
 
 local Router = {}
@@ -97,10 +99,7 @@ function Router:find(method, raw_path)
   if not node then return nil, "not_found" end
   local entry = node.methods[method]
   if not entry then
-    local allow = {}
-    for name in pairs(node.methods) do allow[#allow + 1] = name end
-    table.sort(allow)
-    return nil, "method", table.concat(allow, ", ")
+    return nil, "method", table.concat(sorted.keys(node.methods), ", ")
   end
   local params = {}
   for i, name in ipairs(entry.names) do params[name] = M.unescape(values[i]) end

@@ -23,8 +23,7 @@ function M.submitted(req, result, ...)
   local headers = result.replayed and REPLAYED or nil
   result.replayed = nil
   if not seconds or seconds == 0 then return headers and response.json(result, 200, headers) or result end
-  local caller = req.caller or {}
-  return response.wait { run_id = result.run_id, tenant_id = caller.tenant_id, timeout_sec = seconds,
+  return response.wait { run_id = result.run_id, tenant_id = req.caller.tenant_id, timeout_sec = seconds,
     brief = not include.with_records(req.query.include), answer = response.json(result, ACCEPTED, headers) }
 end
 

@@ -6,12 +6,10 @@ local bundle = require "pyoco.service.bundle"
 local forms = require "pyoco.routes.forms"
 local relations = require "pyoco.service.relations"
 
-local function caller(req) return req.caller or {} end
-
 local function submit(app, req)
   local params, message, code = forms.params(req.body.params)
   if not params then return nil, message, code end
-  return waiting.submitted(req, bundle.submit(app, caller(req), { bundle = req.body.bundle.data, tag = req.body.tag,
+  return waiting.submitted(req, bundle.submit(app, req.caller, { bundle = req.body.bundle.data, tag = req.body.tag,
     params = params }, { idempotency_key = req.headers["idempotency-key"] }))
 end
 
@@ -34,13 +32,13 @@ return {
 
   { "POST", "/runs/:id/approve", name = "runs.approve",
     doc = "Approve a run that waits for it: it is queued. Answers the snapshot.", body = DECISION,
-    run = function(app, req) return approval.approve(app, caller(req), req.params.id, req.body.comment) end },
+    run = function(app, req) return approval.approve(app, req.caller, req.params.id, req.body.comment) end },
 
   { "POST", "/runs/:id/reject", name = "runs.reject",
     doc = "Reject a run that waits for approval: it is CANCELLED. Answers the snapshot.", body = DECISION,
-    run = function(app, req) return approval.reject(app, caller(req), req.params.id, req.body.reason) end },
+    run = function(app, req) return approval.reject(app, req.caller, req.params.id, req.body.reason) end },
 
   { "GET", "/runs/:id/relations", name = "runs.relations",
     doc = "The runs of a bundle around a run: its parent, the root of both, and its children in order.",
-    run = function(app, req) return relations.of(app, caller(req), req.params.id) end },
+    run = function(app, req) return relations.of(app, req.caller, req.params.id) end },
 }

@@ -4,7 +4,7 @@ local filters = require "pyoco.routes.filters"
 
 local function events(_, req)
   local query = req.query
-  return response.events { tenant_id = (req.caller or {}).tenant_id, status = query.status, flow = query.flow,
+  return response.events { tenant_id = req.caller.tenant_id, status = query.status, flow = query.flow,
     tag = query.tag, schedule_id = query.schedule_id, workflow_yaml_sha256 = query.workflow_yaml_sha256, q = query.q,
     timeout_sec = query.timeout_sec, counts = query.counts,
     last_event_id = req.headers["last-event-id"] or query.last_event_id }

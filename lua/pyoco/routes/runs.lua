@@ -15,8 +15,6 @@ local TAG_PATTERN = "^[A-Za-z0-9_-]+$"
 local NAME_PATTERN = "^[^\0-\31\127]*$" -- no control characters: they would end in logs, terminals, subjects
 local NAME_SHOWN = "^[^\\x00-\\x1f\\x7f]*$"
 
-local function caller(req) return req.caller or {} end
-
 local FULL = { all = true, full = true }
 
 local function list_runs(app, req)
@@ -24,7 +22,7 @@ local function list_runs(app, req)
   for _, value in ipairs(query.include or {}) do is_full = is_full or FULL[value] == true end
   local request = { full = is_full, oldest_first = query.sort == "updated_at" }
   for key, value in pairs(query) do request[key] = value end
-  local body, message, code = list.runs(app, caller(req), request)
+  local body, message, code = list.runs(app, req.caller, request)
   if not body then return nil, message, code end
   return response.json_text(body)
 end
@@ -33,7 +31,7 @@ end
 local function with_key(req) return { idempotency_key = req.headers["idempotency-key"] } end
 
 local function submit_flow(app, req)
-  return waiting.submitted(req, submit.flow(app, caller(req), req.body, with_key(req)))
+  return waiting.submitted(req, submit.flow(app, req.caller, req.body, with_key(req)))
 end
 
 local FLOW_RUN = {
@@ -48,20 +46,20 @@ local BATCH_RUN = { { "idempotency_key", "string", nullable = true, doc = "As th
   table.unpack(FLOW_RUN) }
 
 local function submit_batch(app, req)
-  return batch.submit(app, caller(req), validate.each(BATCH_RUN, req.body.runs, "runs"))
+  return batch.submit(app, req.caller, validate.each(BATCH_RUN, req.body.runs, "runs"))
 end
 
 local function submit_yaml(app, req)
   local params, message, code = forms.params(req.body.params)
   if not params then return nil, message, code end
-  return waiting.submitted(req, submit.yaml(app, caller(req), { workflow = req.body.workflow.data,
+  return waiting.submitted(req, submit.yaml(app, req.caller, { workflow = req.body.workflow.data,
     flow_name = req.body.flow_name, tag = req.body.tag, params = params }, with_key(req)))
 end
 
 --- The host itself answers 404 for a run that is not there.
 local function watch(_, req)
   local query = req.query
-  return response.watch { run_id = req.params.id, tenant_id = caller(req).tenant_id,
+  return response.watch { run_id = req.params.id, tenant_id = req.caller.tenant_id,
     brief = not include.with_records(query.include), since = query.since,
     timeout_sec = query.timeout_sec, until_terminal = query["until"] == "terminal",
     last_event_id = tonumber(req.headers["last-event-id"]) }
@@ -70,7 +68,7 @@ end
 --- Bytes of a stored document, or the failure.
 local function stored(content_type, read)
   return function(app, req)
-    local bytes, message, code = read(app, caller(req), req.params.id, req.params.task)
+    local bytes, message, code = read(app, req.caller, req.params.id, req.params.task)
     if not bytes then return nil, message, code end
     local headers = { ["content-type"] = content_type }
     if type(bytes) == "table" then return response.object { object = bytes, headers = headers } end
@@ -127,15 +125,15 @@ return {
     query = {
       filters.FLOW, filters.TAG,
     },
-    run = function(app, req) return list.counts(app, caller(req), req.query) end },
+    run = function(app, req) return list.counts(app, req.caller, req.query) end },
 
   { "GET", "/runs/:id", name = "runs.get", doc = "The latest snapshot of a run.", query = { include.QUERY },
     run = function(app, req)
-      return run.get(app, caller(req), req.params.id, include.with_records(req.query.include))
+      return run.get(app, req.caller, req.params.id, include.with_records(req.query.include))
     end },
 
   { "GET", "/runs/:id/tasks", name = "runs.tasks", doc = "The tasks of a run, with their records.",
-    run = function(app, req) return run.tasks(app, caller(req), req.params.id) end },
+    run = function(app, req) return run.tasks(app, req.caller, req.params.id) end },
 
   { "GET", "/runs/:id/tasks/:task/output", name = "runs.output", doc = "The output of a task, whatever its size.",
     run = stored("application/json", run.output) },
@@ -160,5 +158,5 @@ return {
     run = watch },
 
   { "POST", "/runs/:id/cancel", name = "runs.cancel", doc = "Cancel a run.",
-    run = function(app, req) return cancel.run(app, caller(req), req.params.id) end },
+    run = function(app, req) return cancel.run(app, req.caller, req.params.id) end },
 }

@@ -7,20 +7,18 @@ local NAME_PATTERN = "^[^\0-\31\127]*$"
 local NAME_SHOWN = "^[^\\x00-\\x1f\\x7f]*$"
 local FULL = { all = true, full = true }
 
-local function caller(req) return req.caller or {} end
-
 local function create(app, req)
   local body = req.body
   local params, message, code = forms.params(body.params)
   if not params then return nil, message, code end
-  return schedule.create(app, caller(req), { workflow = body.workflow.data, flow_name = body.flow_name, tag = body.tag,
+  return schedule.create(app, req.caller, { workflow = body.workflow.data, flow_name = body.flow_name, tag = body.tag,
     params = params, run_at = body.run_at, interval_seconds = body.interval_seconds, start_at = body.start_at })
 end
 
 local function runs(app, req)
   local is_full = false
   for _, value in ipairs(req.query.include or {}) do is_full = is_full or FULL[value] == true end
-  local body, message, code = schedule.runs(app, caller(req), req.params.id, { limit = req.query.limit,
+  local body, message, code = schedule.runs(app, req.caller, req.params.id, { limit = req.query.limit,
     full = is_full })
   if not body then return nil, message, code end
   return response.json_text(body)
@@ -43,10 +41,10 @@ return {
     run = create },
 
   { "GET", "/schedules", name = "schedules.list", doc = "All schedules, those that will run first.",
-    run = function(app, req) return schedule.list(app, caller(req)) end },
+    run = function(app, req) return schedule.list(app, req.caller) end },
 
   { "DELETE", "/schedules/:id", name = "schedules.delete", doc = "Remove a schedule; its runs remain.",
-    run = function(app, req) return schedule.delete(app, caller(req), req.params.id) end },
+    run = function(app, req) return schedule.delete(app, req.caller, req.params.id) end },
 
   { "GET", "/schedules/:id/runs", name = "schedules.runs", doc = "The runs of a schedule, newest first: list items.",
     query = {

@@ -3,8 +3,6 @@ local response = require "pyoco.http.response"
 local history = require "pyoco.service.wheel_history"
 local wheel = require "pyoco.service.wheel"
 
-local function caller(req) return req.caller or {} end
-
 --- Where a request came from, for the history.
 local function source(req)
   local headers = req.headers
@@ -14,7 +12,7 @@ end
 
 local function upload(app, req)
   local part = req.body.wheel
-  return wheel.upload(app, caller(req), {
+  return wheel.upload(app, req.caller, {
     file = { filename = part.filename, data = part.data, path = part.path, sha256 = part.sha256,
       size = part.size or #part.data },
     replace = req.body.replace, tags = req.body.tags, source = source(req),
@@ -55,5 +53,5 @@ return {
   { "GET", "/wheels/:name", name = "wheels.download", doc = "The bytes of a wheel.", run = download },
 
   { "DELETE", "/wheels/:name", name = "wheels.delete", doc = "Delete a wheel; its version is free again.",
-    run = function(app, req) return wheel.delete(app, caller(req), req.params.name, source(req)) end },
+    run = function(app, req) return wheel.delete(app, req.caller, req.params.name, source(req)) end },
 }

@@ -2,12 +2,11 @@
 local crypto = require "host.crypto"
 local json = require "host.json"
 local snapshot = require "pyoco.run.snapshot"
+local present = require("pyoco.null").present
 
 local M = {}
 
 local null = json.null
-
-local function present(value) return value ~= nil and value ~= null end
 
 --- The first snapshot of a bundle that is submitted.
 ---@param run table run_id, tenant_id, api_key_id, now, flow_name (the entry workflow), tag, params, bundle_hash,

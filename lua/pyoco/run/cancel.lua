@@ -1,13 +1,11 @@
 --- What a cancel does to a run (CONTRACT 7.8 and Part A): a compare-and-set that never loses and never revives a run.
 --- Gateways cancel runs, and workers the children of runs that are cancelled; the store's verbs are given.
-local json = require "host.json"
 local states = require "pyoco.run.states"
+local present = require("pyoco.null").present
 
 local M = {}
 
 local ATTEMPTS = 20 -- conflicts in a row before we give up: each means that another writer was faster
-
-local function present(value) return value ~= nil and value ~= json.null end
 
 --- What a cancel does to a snapshot of each status: the fields to set, and the status that the answer shows.
 local EFFECT = {

@@ -1,9 +1,8 @@
 --- The job message (CONTRACT 4): what a worker finds in the queue, read and filled in as the contract has it.
 local json = require "host.json"
+local present = require("pyoco.null").present
 
 local M = {}
-
-local function present(value) return value ~= nil and value ~= json.null end
 
 --- Fields whose type must fit, with what stands in for one that is missing or null: the text that a fault names.
 local FIELDS = {

@@ -1,6 +1,7 @@
 --- The run snapshot: its exact key sets (CONTRACT 5), its size cap, and how a worker's image of a run is laid over
 --- what others have written. Pure data: no clock, no store.
 local json = require "host.json"
+local present = require("pyoco.null").present
 
 local M = {}
 
@@ -49,8 +50,6 @@ end
 local JOB_KEYS = { "flow_name", "tag", "tags", "tenant_id", "api_key_id", "workflow_yaml_sha256", "workflow_yaml_bytes",
   "schedule_id", "bundle_hash", "workflow_bundle_bytes", "root_run_id", "parent_run_id", "spawned_from_task",
   "spawn_depth", "entry_workflow", "params" }
-
-local function present(value) return value ~= nil and value ~= null end
 
 --- Values of a run that has not started.
 local function blank(now)

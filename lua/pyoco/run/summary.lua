@@ -1,22 +1,9 @@
 --- The result of a bundle's run (CONTRACT 10.5): what its parent's task gets, and what its snapshot tells.
 local json = require "host.json"
+local or_null = require("pyoco.null").or_null
+local sorted = require "pyoco.sorted"
 
 local M = {}
-
-local null = json.null
-
-local function or_null(value)
-  if value == nil then return null end
-  return value
-end
-
---- Names of a mapping in order: two runs of one bundle tell their results alike.
-local function sorted(map)
-  local names = {}
-  for name in pairs(map) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 local function is_number(value) return type(value) == "number" end
 
@@ -37,11 +24,12 @@ end
 ---@return table { run_id, status, outputs, summary_metrics, artifacts, error_summary }
 function M.make(run, records)
   local outputs, metrics, artifacts = {}, {}, json.array {}
-  for _, task in ipairs(sorted(records)) do
+  -- in order: two runs of one bundle tell their results alike
+  for _, task in ipairs(sorted.keys(records)) do
     local record = records[task]
     outputs[task] = or_null(record.output)
     add_metrics(metrics, task, record.output)
-    for _, name in ipairs(sorted(type(record.artifacts) == "table" and record.artifacts or {})) do
+    for _, name in ipairs(sorted.keys(type(record.artifacts) == "table" and record.artifacts or {})) do
       artifacts[#artifacts + 1] = { task = task, name = name, value = or_null(record.artifacts[name]) }
     end
   end

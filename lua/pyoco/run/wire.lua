@@ -3,10 +3,9 @@
 --- relation encodes it here.
 local json = require "host.json"
 local snapshots = require "pyoco.run.snapshot"
+local present = require("pyoco.null").present
 
 local M = {}
-
-local null = json.null
 
 local function keys(text)
   local list = {}
@@ -44,8 +43,6 @@ M.KEYS = {
 
 local FORMS = {}
 for name, list in pairs(M.KEYS) do FORMS[name] = ordered(list) end
-
-local function present(value) return value ~= nil and value ~= null end
 
 --- The form of a snapshot: a worker's has all keys, so also those that no first snapshot of its kind has.
 local function form_of(snapshot)

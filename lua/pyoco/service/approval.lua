@@ -11,6 +11,8 @@ local wire = require "pyoco.run.wire"
 local access = require "pyoco.service.access"
 local fault = require "pyoco.service.fault"
 local start = require "pyoco.service.start"
+local present = require("pyoco.null").present
+local or_null = require("pyoco.null").or_null
 
 local M = {}
 
@@ -19,13 +21,6 @@ local NOT_PENDING = "run is not pending approval"
 local PUT_BACK_SEC = 1
 local LEFT_SEC = 5        -- after this an approval whose job is missing has been left; publishing takes 2 s at most
 local REMEMBERED_SEC = 110 -- the stream drops a second message of one id for two minutes
-
-local function present(value) return value ~= nil and value ~= json.null end
-
-local function null_if_empty(value)
-  if value == nil then return json.null end
-  return value
-end
 
 --- Who decides, as the snapshot has it.
 local function actor(caller)
@@ -122,7 +117,7 @@ function M.approve(app, caller, run_id, comment)
     function(found) return text_of(app, found) end,
     function(found, now)
       found.status, found.approval_status, found.approved_at, found.updated_at = "PENDING", "approved", now, now
-      found.approved_by, found.approval_comment = actor(caller), null_if_empty(comment)
+      found.approved_by, found.approval_comment = actor(caller), or_null(comment)
     end)
   if not current then
     if before == NOT_PENDING then finish_left(app, more) end
@@ -145,7 +140,7 @@ end
 function M.reject(app, caller, run_id, reason)
   local current, message, code = decide(app, caller, run_id, function() return true end, function(found, now)
     found.status, found.approval_status, found.rejected_at, found.updated_at = "CANCELLED", "rejected", now, now
-    found.end_time, found.rejected_by, found.rejection_reason = now, actor(caller), null_if_empty(reason)
+    found.end_time, found.rejected_by, found.rejection_reason = now, actor(caller), or_null(reason)
   end)
   if not current then return nil, message, code end
   return snapshot.brief(current)

@@ -9,14 +9,13 @@ local access = require "pyoco.service.access"
 local bundle = require "pyoco.service.bundle"
 local fault = require "pyoco.service.fault"
 local submit = require "pyoco.service.submit"
+local present = require("pyoco.null").present
 
 local M = {}
 
 local TAG = "^[%w_-]+$"
 local CHUNK = 128
 local LOOKED_AT_MAX = 10000 -- of letters that a filter or a tenant leaves out, for one page
-
-local function present(value) return value ~= nil and value ~= json.null end
 
 --- The id of the run that a letter becomes.
 local function requeued_id(letter)

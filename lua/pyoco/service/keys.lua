@@ -3,6 +3,7 @@
 local crypto = require "host.crypto"
 local json = require "host.json"
 local fault = require "pyoco.service.fault"
+local or_null = require("pyoco.null").or_null
 
 local M = {}
 
@@ -70,11 +71,6 @@ function M.create(app, tenant_id)
   if not revision then return fault.of_store(message, code) end
   return { key_id = key_id, tenant_id = tenant_id, api_key = ("pyoco_%s.%s"):format(key_id, secret),
     created_at = record.created_at }
-end
-
-local function or_null(value)
-  if value == nil then return json.null end
-  return value
 end
 
 --- All keys, newest first; a record that cannot be read comes last, with nulls.

@@ -7,6 +7,7 @@ local snapshot = require "pyoco.run.snapshot"
 local states = require "pyoco.run.states"
 local wire = require "pyoco.run.wire"
 local rebuild = require "pyoco.service.rebuild"
+local present = require("pyoco.null").present
 
 local M = {}
 
@@ -16,8 +17,6 @@ local PAYLOAD_MAX_BYTES = 4096
 
 --- How the error of a run begins whose deliveries are used up; a worker writes the same.
 local EXHAUSTED = "max_attempts_exceeded"
-
-local function present(value) return value ~= nil and value ~= null end
 
 --- A run as it is stored now.
 ---@param app table { store }

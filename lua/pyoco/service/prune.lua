@@ -3,9 +3,9 @@
 ---
 --- A run's key goes last and leaves a marker, by which every gateway's lists learn of it: a prune that breaks off is
 --- finished by the next one.
-local json = require "host.json"
 local states = require "pyoco.run.states"
 local fault = require "pyoco.service.fault"
+local present = require("pyoco.null").present
 
 local M = {}
 
@@ -13,8 +13,6 @@ local BATCH = 200
 
 --- Statuses of runs that may be pruned.
 M.STATUSES = { "COMPLETED", "FAILED", "CANCELLED" }
-
-local function present(value) return value ~= nil and value ~= json.null end
 
 --- Whether a run is one of those that are wanted gone.
 local function fits(run, opts)

@@ -3,17 +3,10 @@
 local json = require "host.json"
 local run_bundle = require "pyoco.run.bundle"
 local fault = require "pyoco.service.fault"
+local filled = require("pyoco.null").filled
+local or_null = require("pyoco.null").or_null
 
 local M = {}
-
-local null = json.null
-
-local function present(value) return value ~= nil and value ~= null and value ~= "" end
-
-local function or_null(value)
-  if value == nil then return null end
-  return value
-end
 
 local function text_of(app, sha256, what)
   local text, message, code = app.store.documents:get(sha256)
@@ -26,7 +19,7 @@ end
 
 --- The job of a flow known by name, or of a document.
 local function plain(stored, now)
-  local tag = present(stored.tag) and stored.tag or "default"
+  local tag = filled(stored.tag) and stored.tag or "default"
   return { run_id = stored.run_id, flow_name = stored.flow_name, tag = tag,
     tags = type(stored.tags) == "table" and stored.tags or json.array { tag }, tenant_id = or_null(stored.tenant_id),
     api_key_id = or_null(stored.api_key_id), params = type(stored.params) == "table" and stored.params or {},
@@ -41,12 +34,12 @@ end
 ---@return string|nil code "not_found": the document is not there (a reference gateway stores none)
 function M.job(app, stored)
   local now = app.store:now()
-  if present(stored.bundle_hash) then
+  if filled(stored.bundle_hash) then
     local text, message, code = text_of(app, stored.bundle_hash, "bundle")
     return text and run_bundle.job(stored, text, now), message, code
   end
   local job = plain(stored, now)
-  if not present(stored.workflow_yaml_sha256) then return job end
+  if not filled(stored.workflow_yaml_sha256) then return job end
   local text, message, code = text_of(app, stored.workflow_yaml_sha256, "document")
   if not text then return nil, message, code end
   job.workflow_yaml, job.workflow_yaml_sha256, job.workflow_yaml_bytes = text, stored.workflow_yaml_sha256, #text

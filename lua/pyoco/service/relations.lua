@@ -2,13 +2,12 @@
 local json = require "host.json"
 local access = require "pyoco.service.access"
 local fault = require "pyoco.service.fault"
+local present = require("pyoco.null").present
 
 local M = {}
 
 local SHOWN = { "run_id", "flow_name", "tag", "status", "spawned_from_task", "spawn_depth", "start_time", "end_time",
   "updated_at", "error" }
-
-local function present(value) return value ~= nil and value ~= json.null end
 
 --- A run as it is listed here; null for one that is gone or another tenant's.
 local function item(caller, snapshot)

@@ -5,6 +5,7 @@ local clock = require "host.clock"
 local crypto = require "host.crypto"
 local wire = require "pyoco.run.wire"
 local fault = require "pyoco.service.fault"
+local or_null = require("pyoco.null").or_null
 
 local M = {}
 
@@ -13,11 +14,6 @@ local PUBLISH_DEADLINE_SEC = 2
 --- What `claimed` says of a run that somebody has withdrawn before.
 M.WITHDRAWN = "the run was withdrawn"
 
-local function null_if_nil(value)
-  if value == nil then return json.null end
-  return value
-end
-
 --- What snapshot and job have in common.
 ---@param app table { store }
 ---@param caller table { tenant_id, api_key_id } or empty
@@ -25,8 +21,8 @@ end
 ---@return table fields with run_id, tenant_id, api_key_id, now
 function M.identity(app, caller, fields)
   fields.run_id = fields.run_id or crypto.uuid4()
-  fields.tenant_id = null_if_nil(caller.tenant_id)
-  fields.api_key_id = null_if_nil(caller.api_key_id)
+  fields.tenant_id = or_null(caller.tenant_id)
+  fields.api_key_id = or_null(caller.api_key_id)
   fields.now = app.store:now()
   return fields
 end
@@ -54,7 +50,7 @@ end
 ---@return table { run_id, status, bundle_hash, entry_workflow of a bundle's run }
 function M.answer(snapshot)
   local entry = snapshot.entry_workflow
-  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = null_if_nil(snapshot.bundle_hash),
+  return { run_id = snapshot.run_id, status = snapshot.status, bundle_hash = or_null(snapshot.bundle_hash),
     entry_workflow = entry ~= json.null and entry or nil }
 end
 

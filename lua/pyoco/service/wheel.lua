@@ -6,17 +6,13 @@ local versions = require "pyoco.wheel.version"
 local fault = require "pyoco.service.fault"
 local history = require "pyoco.service.wheel_history"
 local warnings = require "pyoco.service.wheel_warnings"
+local or_null = require("pyoco.null").or_null
 
 local M = {}
 
 local TAG = "^[%w_-]+$"
 local EQUAL = "wheel version already exists; bump version"
 local LOWER = "wheel version must be greater than existing latest version"
-
-local function or_null(value)
-  if value == nil then return json.null end
-  return value
-end
 
 --- A wheel as it is served: the program's fields and the specification's.
 local function served(wheel)

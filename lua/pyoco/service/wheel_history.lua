@@ -3,15 +3,11 @@ local crypto = require "host.crypto"
 local json = require "host.json"
 local names = require "pyoco.wheel.name"
 local fault = require "pyoco.service.fault"
+local or_null = require("pyoco.null").or_null
 
 local M = {}
 
 local ACTIONS = { upload = true, delete = true }
-
-local function or_null(value)
-  if value == nil then return json.null end
-  return value
-end
 
 --- Adds an event. What it tells of has happened: a failure is logged, nothing else.
 ---@param app table { store, log }

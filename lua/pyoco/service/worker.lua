@@ -2,6 +2,7 @@
 --- its record, so that a wrong clock on either side changes nothing.
 local json = require "host.json"
 local fault = require "pyoco.service.fault"
+local present = require("pyoco.null").present
 
 local M = {}
 
@@ -15,8 +16,6 @@ local DEFAULTS = {
   last_run_finished_at = json.null, stopped_at = json.null, stop_reason = json.null, updated_at = 0.0,
   wheel_sync = json.null,
 }
-
-local function present(value) return value ~= nil and value ~= json.null end
 
 local function clean_tags(tags)
   local list = {}

@@ -2,6 +2,7 @@
 --- It keeps what JetStream keeps: revisions that grow over the whole bucket, conflicts, delete markers, message ids.
 local clock = require "host.clock"
 local verbs = require "pyoco.store.verbs"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -138,10 +139,7 @@ end
 --- All keys, sorted, those with a marker only too.
 ---@return string[]
 function kv:all_keys()
-  local keys = {}
-  for key in pairs(self.entries_by_key) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
+  return sorted.keys(self.entries_by_key)
 end
 
 --- Calls a function with every entry, markers too, in the order of their keys.

@@ -4,6 +4,7 @@ local clock = require "host.clock"
 local crypto = require "host.crypto"
 local chunks = require "pyoco.nats.object_chunks"
 local metas = require "pyoco.nats.object_meta"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -160,10 +161,7 @@ end
 --- As pyoco.nats.object_sweep's names.
 ---@return string[]
 function Store:names()
-  local names = {}
-  for name in pairs(self.objects) do names[#names + 1] = name end
-  table.sort(names)
-  return names
+  return sorted.keys(self.objects)
 end
 
 --- As pyoco.nats.object_sweep's erase.

@@ -7,6 +7,7 @@ local headers = require "pyoco.wheel.headers"
 local names = require "pyoco.wheel.name"
 local paths = require "pyoco.wheel.paths"
 local versions = require "pyoco.wheel.version"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -132,9 +133,7 @@ end
 -- what the wheel says of itself --------------------------------------------------------------------------------
 
 local function check_folder(self)
-  local folders = {}
-  for folder in pairs(self.folders) do folders[#folders + 1] = folder end
-  table.sort(folders)
+  local folders = sorted.keys(self.folders)
   if #folders ~= 1 then
     return self:say(#folders == 0 and "it has no .dist-info folder" or "it has several .dist-info folders: %s",
       paths.shown(table.concat(folders, ", ")))

@@ -15,6 +15,7 @@ local headers = require "pyoco.wheel.headers"
 local names = require "pyoco.wheel.name"
 local paths = require "pyoco.wheel.paths"
 local versions = require "pyoco.wheel.version"
+local sorted = require "pyoco.sorted"
 
 local M = {}
 
@@ -143,18 +144,11 @@ end
 
 -- dist-info ----------------------------------------------------------------------------------------------------
 
-local function sorted_keys(map)
-  local keys = {}
-  for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
-end
-
 local function metadata(spec, readme)
   local fields = { { "Metadata-Version", "2.1" }, { "Name", spec.name }, { "Version", spec.version },
     { "Summary", spec.summary }, { "License", spec.license }, { "Author", spec.author },
     { "Author-email", spec.author_email } }
-  for _, label in ipairs(sorted_keys(spec.urls or {})) do
+  for _, label in ipairs(sorted.keys(spec.urls or {})) do
     fields[#fields + 1] = { "Project-URL", ("%s, %s"):format(label, spec.urls[label]) }
   end
   if readme then fields[#fields + 1] = { "Description-Content-Type", "text/markdown" } end
@@ -179,9 +173,9 @@ local function entry_points(spec, files)
     end
   end
   local lines = {}
-  for _, group in ipairs(sorted_keys(groups)) do
+  for _, group in ipairs(sorted.keys(groups)) do
     lines[#lines + 1] = ("[%s]"):format(group)
-    for _, name in ipairs(sorted_keys(groups[group])) do
+    for _, name in ipairs(sorted.keys(groups[group])) do
       lines[#lines + 1] = ("%s = %s"):format(name, tostring(groups[group][name]))
     end
   end

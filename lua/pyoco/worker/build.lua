@@ -1,6 +1,5 @@
 --- From a job to the flow object that the engine runs: a document that came with it, or a Lua flow of the task roots.
 --- Loading runs user code (the files' top level), so it happens under the engine's guard: it can be cancelled.
-local json = require "host.json"
 local crypto = require "host.crypto"
 local task = require "host.task"
 local uv = require "luv"
@@ -9,12 +8,11 @@ local canonical = require "pyoco.flow.canonical"
 local load = require "pyoco.flow.load"
 local packed = require "pyoco.flow.packed"
 local async = require "pyoco.worker.async"
+local filled = require("pyoco.null").filled
 
 local M = {}
 
 local LIST_MAX_SEC = 1
-
-local function present(value) return value ~= nil and value ~= json.null and value ~= "" end
 
 --- The task roots of a run: the configured ones, then the folders of wheels, whose C modules are found as well.
 ---@param task_path string[]
@@ -33,10 +31,10 @@ end
 ---@return table|nil document { doc } or { message }; nil for a flow known by name
 function M.read(job)
   local doc, message, _, errors
-  if present(job.workflow_bundle) then
+  if filled(job.workflow_bundle) then
     doc, message, _, errors = packed.workflow(job.workflow_bundle, job.flow_name, { duplicate = "last" })
     if doc and doc.spawns and (job.spawn_depth or 0) >= 1 then return { message = "child_respawn_not_allowed" } end
-  elseif present(job.workflow_yaml) then
+  elseif filled(job.workflow_yaml) then
     doc, message, _, errors = packed.read(job.workflow_yaml, { duplicate = "last" })
   else
     return nil
@@ -114,7 +112,7 @@ end
 ---@param flow table
 ---@param image table gets graph_sha256 and source_sha256
 function M.publish(store, flow, image)
-  local is_unknown = present(image.bundle_hash) and not present(image.graph_sha256)
+  local is_unknown = filled(image.bundle_hash) and not filled(image.graph_sha256)
   if not flow.source and not is_unknown then return end
   local graph = canonical.encode(flow.graph)
   image.graph_sha256 = crypto.sha256(graph)

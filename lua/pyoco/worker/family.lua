@@ -10,6 +10,7 @@ local run_bundle = require "pyoco.run.bundle"
 local states = require "pyoco.run.states"
 local summaries = require "pyoco.run.summary"
 local result = require "pyoco.worker.result"
+local present = require("pyoco.null").present
 
 local M = {}
 
@@ -20,8 +21,6 @@ local SUMMARY_MAX_BYTES = 64 << 20
 
 local Family = {}
 Family.__index = Family
-
-local function present(value) return value ~= nil and value ~= json.null end
 
 --- Calls a verb of the store until NATS answers; what it answers then is returned. nil, "given up" when the child is
 --- not wanted any more.
