@@ -1,12 +1,9 @@
 --- Answers that are held back until a run has ended (response.wait), on a server and a NATS of this process.
-local http = require "host.http"
-local httpd = require "host.httpd"
 local json = require "host.json"
-local nats = require "host.nats"
 local jetstream = require "pyoco.nats.jetstream"
 local kv = require "pyoco.nats.kv"
 local rpc = require "pyoco.nats.rpc"
-local support = require "spec.support.nats"
+local served = require "spec.support.served"
 local web = require "spec.support.web"
 
 local APP = [[
@@ -22,32 +19,16 @@ return app
 ]]
 
 describe("response.wait", function()
-  local server, bus, conn, bucket, remove
+  local here, server, bus, conn, bucket
 
   local function open(options)
-    bus = support.start()
-    conn = assert(nats.connect { url = bus.url })
-    nats.share(conn)
-    bucket = assert(kv.new(jetstream.new(rpc.blocking(conn)), "runs"))
-    assert(bucket:ensure {})
-    local dir
-    dir, remove = web.folder()
-    web.write(dir .. "/app.lua", APP)
-    local all = { script = dir .. "/app.lua", port = 0, threads = 8, vms = 1, service = false, runs_bucket = "runs",
-      heartbeat_ms = 20 }
+    local all = { vms = 1, heartbeat_ms = 20 }
     for key, value in pairs(options or {}) do all[key] = value end
-    server = assert(httpd.serve(all))
+    here = served.start(APP, all)
+    server, bus, conn, bucket = here.server, here.bus, here.conn, here.bucket
   end
 
-  local function close()
-    http.close()
-    if server then server:stop(5) end
-    nats.share(nil)
-    conn:close()
-    bus:stop()
-    remove()
-    server = nil
-  end
+  local function close() here:stop() end
 
   --- An `it` with a NATS server and ours, gone before the check for leaks.
   local function waits(name, body, options)
@@ -166,7 +147,7 @@ describe("response.wait", function()
     local c = ask "/wait/r1"
     streams(1)
     server:stop(5)
-    server = nil
+    here.server = nil
     assert.equal(202, (answered(c)))
     c:close()
   end)

@@ -1,11 +1,8 @@
 local http = require "host.http"
-local httpd = require "host.httpd"
 local json = require "host.json"
-local nats = require "host.nats"
 local jetstream = require "pyoco.nats.jetstream"
-local kv = require "pyoco.nats.kv"
 local rpc = require "pyoco.nats.rpc"
-local support = require "spec.support.nats"
+local served = require "spec.support.served"
 local web = require "spec.support.web"
 
 local APP = [[
@@ -22,31 +19,14 @@ return app
 ]]
 
 describe("event streams", function()
-  local server, bus, conn, bucket, remove
+  local here, server, bus, conn, bucket
 
   local function start(options)
-    bus = support.start()
-    conn = assert(nats.connect { url = bus.url })
-    nats.share(conn)
-    bucket = assert(kv.new(jetstream.new(rpc.blocking(conn)), "runs"))
-    assert(bucket:ensure {})
-    local dir
-    dir, remove = web.folder()
-    web.write(dir .. "/app.lua", APP)
-    local all = { script = dir .. "/app.lua", port = 0, threads = 8, service = false, runs_bucket = "runs" }
-    for key, value in pairs(options or {}) do all[key] = value end
-    server = assert(httpd.serve(all))
+    here = served.start(APP, options)
+    server, bus, conn, bucket = here.server, here.bus, here.conn, here.bucket
   end
 
-  local function stop()
-    http.close()
-    if server then server:stop(5) end
-    nats.share(nil)
-    conn:close()
-    bus:stop()
-    remove()
-    server = nil
-  end
+  local function stop() here:stop() end
 
   --- An `it` with a NATS server and ours, gone before the check for leaks.
   local function streams(name, body, options)
@@ -262,7 +242,7 @@ describe("event streams", function()
     local c = watch "/runs/r1/watch"
     c:wait(count(1))
     server:stop(30)
-    server = nil
+    here.server = nil
     assert.is_true(c:wait(function(s) return s.text:find("0\r\n\r\n$") end))
     c:close()
   end)

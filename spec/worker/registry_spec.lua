@@ -38,6 +38,18 @@ describe("worker.registry", function()
     assert.equal(100, record.heartbeat_at)
   end)
 
+  it("measures its memory with each heartbeat, not with each write", function()
+    local measured = 0
+    subject.memory = function()
+      measured = measured + 1
+      return 8192
+    end
+    assert(subject:write())
+    assert.same({ 0, 4096 }, { measured, store.workers:get("w1").memory_bytes })
+    assert(subject:beat())
+    assert.same({ 1, 8192 }, { measured, store.workers:get("w1").memory_bytes })
+  end)
+
   it("writes a burst of changes once", function()
     assert(subject:write())
     local _, before = store.workers:get("w1")

@@ -106,7 +106,7 @@ end
 function M.relations(api, values, context)
   local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/relations"))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return output.answer(answer) end
+  if not context.terminal then return output.answer(answer) end
   print_family(json.decode(answer.body))
   return 0
 end

@@ -52,7 +52,7 @@ end
 function M.show(api, values, context)
   local answer, message, code, failure = api:request("GET", ("/dlq/%d"):format(values.seq))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return output.answer(answer) end
+  if not context.terminal then return output.answer(answer) end
   local letter = json.decode(answer.body)
   for _, name in ipairs(sorted.keys(letter)) do
     local value = letter[name]
@@ -77,7 +77,7 @@ end
 function M.requeue(api, values, context)
   local answer, message, code, failure = api:request("POST", ("/dlq/%d/requeue"):format(values.seq))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return output.answer(answer) end
+  if not context.terminal then return output.answer(answer) end
   local run = json.decode(answer.body)
   io.stdout:write(("run %s is %s anew, as run %s\n"):format(run.requeued_from, run.status, run.run_id),
     context.paint("dim", "see it run:  pyoco-host client.lua watch " .. run.run_id), "\n")

@@ -98,7 +98,7 @@ end
 function M.tasks(api, values, context)
   local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/tasks"))
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return output.answer(answer) end
+  if not context.terminal then return output.answer(answer) end
   print_tasks(json.decode(answer.body))
   return 0
 end
@@ -145,7 +145,7 @@ function M.cancel(api, values, context)
     answer, message, code, failure = wait_for_end(api, run_id, values.timeout_sec, context)
   end
   if not answer then return nil, message, code, failure end
-  if not context.terminal or values.output then return output.answer(answer) end
+  if not context.terminal then return output.answer(answer) end
   local snapshot = json.decode(answer.body)
   io.stdout:write(("run %s is %s\n"):format(run_id, snapshot.status))
   return 0

@@ -47,25 +47,23 @@ local function remove_each(list, pause, remove)
   return count
 end
 
+--- A sweep of a bucket's keys, but for those that runs still have: is_kept(seen, key).
+local function keyed(bucket, is_kept)
+  return function(app, seen, before, pause)
+    local keys, message, code = app.store.garbage:keys(bucket)
+    if not keys then return nil, message, code end
+    return remove_each(keys, pause, function(key)
+      if is_kept(seen, key) then return false end
+      return app.store.garbage:erase(bucket, key, before)
+    end)
+  end
+end
+
 --- The kinds of garbage: name in the counts, and function(app, seen, before, pause) -> count | nil, message, code.
 --- Those with `looks` need the look at the runs.
 local KINDS = {
-  { "documents", looks = true, sweep = function(app, seen, before, pause)
-    local keys, message, code = app.store.garbage:keys "documents"
-    if not keys then return nil, message, code end
-    return remove_each(keys, pause, function(hash)
-      if seen.referred[hash] then return false end
-      return app.store.garbage:erase("documents", hash, before)
-    end)
-  end },
-  { "relations", looks = true, sweep = function(app, seen, before, pause)
-    local keys, message, code = app.store.garbage:keys "relations"
-    if not keys then return nil, message, code end
-    return remove_each(keys, pause, function(run_id)
-      if seen.runs[run_id] then return false end
-      return app.store.garbage:erase("relations", run_id, before)
-    end)
-  end },
+  { "documents", looks = true, sweep = keyed("documents", function(seen, hash) return seen.referred[hash] end) },
+  { "relations", looks = true, sweep = keyed("relations", function(seen, run_id) return seen.runs[run_id] end) },
   { "markers", looks = true, sweep = function(app, seen, _, pause)
     return remove_each(seen.markers, pause, function(run) return app.store.garbage:erase_marker(run) end)
   end },

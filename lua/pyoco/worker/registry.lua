@@ -17,7 +17,6 @@ registry.__index = registry
 function registry:snapshot()
   local now = self.now()
   local record = self.record
-  record.memory_bytes = self.memory()
   record.last_seen_at, record.last_heartbeat_at, record.heartbeat_at, record.updated_at = now, now, now, now
   return record
 end
@@ -54,6 +53,16 @@ function registry:write()
     end
   end
   return nil, "the record changes faster than it can be written", "conflict"
+end
+
+--- The heartbeat: stores the record with what can only be measured. A burst of runs writes the record often; the
+--- processes are not walked for each of these writes.
+---@return boolean|nil
+---@return string|nil message
+---@return string|nil code
+function registry:beat()
+  self.record.memory_bytes = self.memory()
+  return self:write()
 end
 
 --- The server's clock against ours, measured on this record's own timestamp.
@@ -132,7 +141,7 @@ function M.new(deps)
   local record = { state = "IDLE", hidden = false, current_run_id = null, current_run_ids = json.array {},
     last_run_id = null, last_run_status = null, last_run_started_at = null, last_run_finished_at = null,
     stopped_at = null, stop_reason = null, flows = json.array {}, flow_errors = json.array {},
-    wheel_sync = reports.empty(false) }
+    wheel_sync = reports.empty(false), memory_bytes = deps.memory() }
   for key, value in pairs(deps.record) do record[key] = value end
   return setmetatable({ workers = deps.workers, now = deps.now, wall = deps.wall, after = deps.after, go = deps.go,
     memory = deps.memory, on_found = deps.on_found, record = record, stopped = false }, registry)

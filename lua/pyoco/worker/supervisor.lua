@@ -433,7 +433,7 @@ function supervisor:start(on_ready)
     async.every(0.1, function() self:report() end),
     async.every(self.cfg.worker_heartbeat_interval_sec, function()
       async.go(function()
-        local ok, message, code = self.registry:write()
+        local ok, message, code = self.registry:beat()
         if not ok and not self.told_heartbeat then -- once for each outage
           self.log:event("nats", "worker registry heartbeat failed", nil, { type = code, message = message })
         end
