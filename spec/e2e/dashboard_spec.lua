@@ -18,6 +18,13 @@ return pyoco.flow("nap", pyoco.task("one", function(ctx, sec)
   return { slept = sec }
 end))
 ]],
+  ["gate.lua"] = [[
+local pyoco = require "pyoco"
+return pyoco.flow("gate", pyoco.task("one", function(ctx, file)
+  while not io.open(file) do ctx:sleep(0.02) end
+  return "through"
+end))
+]],
   ["broken.lua"] = [[
 local pyoco = require "pyoco"
 local fine = pyoco.task("fine", function() return 1 end)

@@ -1,7 +1,7 @@
 // The list of runs, and one run, as a person uses them.
 import assert from "node:assert/strict";
 import { execSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 
 const zoo = (api, tag = "default") => {
@@ -33,9 +33,12 @@ export const scenarios = [
   { name: "shows a run as it comes and as it ends, without a reload", async run({ page, open, api, shot }) {
     await open("#/runs");
     await page.getByText("Runs", { exact: true }).first().waitFor();
-    const { run_id: id } = await submit(api, { params: { sec: 0.4 } });
+    const folder = mkdtempSync(`${tmpdir()}/pyoco-e2e-`);
+    const { run_id: id } = await submit(api, { flow_name: "gate", params: { file: `${folder}/open` } });
     await row(page, id).getByText("Running").waitFor();
+    writeFileSync(`${folder}/open`, "");
     await row(page, id).getByText("Completed").waitFor();
+    rmSync(folder, { recursive: true });
     await shot("runs");
   } },
 
