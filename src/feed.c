@@ -1,5 +1,6 @@
 /* One lock, one list in the order of revisions, one table by key. */
 #include "feed.h"
+#include "hash.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,14 +61,8 @@ static void unlock(void) {
 
 /* --- the list; with the lock --- */
 
-static uint32_t hash(uint32_t h, const char *text) {
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 16777619u;
-    return h;
-}
-
 static node **place_of(const char *key) {
-    node **at = &feed.table[hash(2166136261u, key) % BUCKETS];
+    node **at = &feed.table[ph_hash(key) % BUCKETS];
     while (*at && strcmp((*at)->row->key, key) != 0)
         at = &(*at)->next;
     return at;
@@ -183,7 +178,7 @@ void ph_feed_publish(ph_row *rows, uint64_t revision) {
 
 void ph_feed_count(const char *tenant, const char *status, int64_t more) {
     lock();
-    count **at = &feed.counts[hash(hash(2166136261u, tenant), status) % COUNTS];
+    count **at = &feed.counts[ph_hash_more(ph_hash(tenant), status) % COUNTS];
     while (*at && (strcmp((*at)->text, tenant) != 0 || strcmp((*at)->status, status) != 0))
         at = &(*at)->next;
     if (!*at && (*at = calloc(1, sizeof **at + strlen(tenant) + strlen(status) + 2)))

@@ -2,10 +2,11 @@
 #include "guard.h"
 #include "snapshot.h"
 #include "wake.h"
+#include "clocks.h"
+#include "hash.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BUCKETS 8192
 
@@ -28,19 +29,10 @@ static struct {
     size_t runs, bytes, broken;
 } guard = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* --- the table and the list; all of these hold the lock --- */
 
 static memo **place_of(const char *key) {
-    uint32_t h = 2166136261u;
-    for (const char *c = key; *c; c++)
-        h = (h ^ (unsigned char)*c) * 16777619u;
-    memo **at = &guard.buckets[h % BUCKETS];
+    memo **at = &guard.buckets[ph_hash(key) % BUCKETS];
     while (*at && strcmp((*at)->key, key) != 0)
         at = &(*at)->next;
     return at;
@@ -56,7 +48,7 @@ static void link_newest(memo *m) {
     m->older = guard.newest;
     *(guard.newest ? &guard.newest->newer : &guard.oldest) = m;
     guard.newest = m;
-    m->at = now();
+    m->at = ph_monotonic();
 }
 
 static void set_broken(memo *m, bool is_broken) {
@@ -84,7 +76,7 @@ static void forget(memo *m) {
 
 /* Lets the oldest go while there are too many; an image also when it is old. */
 static void make_room(void) {
-    double limit = now() - GUARD_SEC;
+    double limit = ph_monotonic() - GUARD_SEC;
     while (guard.oldest &&
            (guard.runs > GUARD_RUNS || guard.bytes > GUARD_BYTES || (guard.oldest->image && guard.oldest->at < limit)))
         forget(guard.oldest);
@@ -142,12 +134,10 @@ static bool has(const ph_entry *e, const char *text) {
 }
 
 static bool is_fresh(const ph_entry *e) {
-    struct timespec t;
     double offset;
-    clock_gettime(CLOCK_REALTIME, &t);
     if (!ph_clock_offset(&offset))
         offset = 0;
-    return (double)t.tv_sec + offset - (double)e->created_ns / 1e9 < GUARD_SEC;
+    return ph_wall() + offset - (double)e->created_ns / 1e9 < GUARD_SEC;
 }
 
 /* Whether there is a time of a cancel: the key alone is in every snapshot of a worker. */

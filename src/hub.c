@@ -3,6 +3,8 @@
 #include "hub.h"
 #include "jsontext.h"
 #include "snapshot.h"
+#include "clocks.h"
+#include "hash.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -96,10 +98,7 @@ void ph_change_release(ph_change *change) {
 /* ---- topics; all of these hold the lock ---- */
 
 static topic **place_of(ph_hub *hub, const char *key) {
-    uint32_t h = 2166136261u;
-    for (const char *c = key; *c; c++)
-        h = (h ^ (unsigned char)*c) * 16777619u;
-    topic **at = &hub->topics[h % BUCKETS];
+    topic **at = &hub->topics[ph_hash(key) % BUCKETS];
     while (*at && strcmp((*at)->key, key) != 0)
         at = &(*at)->next;
     return at;
@@ -119,12 +118,6 @@ static void publish(topic *t, ph_change *change) {
     ph_change_release(change);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static void set_resting(ph_hub *hub, bool is_resting) {
     hub->resting = is_resting;
     hub->was_live = false;
@@ -137,7 +130,7 @@ static void on_entry(void *ctx, const ph_entry *e) {
     ph_hub *hub = ctx;
     pthread_mutex_lock(&hub->lock);
     bool wanted = *place_of(hub, e->key) != NULL;
-    if (hub->watchers == 0 && !hub->resting && now() - hub->idle_since > LINGER_SEC)
+    if (hub->watchers == 0 && !hub->resting && ph_monotonic() - hub->idle_since > LINGER_SEC)
         set_resting(hub, true);
     pthread_mutex_unlock(&hub->lock);
     ph_change *change = wanted ? make_change(e) : NULL; /* not under the lock: snapshots can be large */
@@ -298,7 +291,7 @@ void ph_watcher_close(ph_watcher *w) {
         free(t);
     }
     w->hub->watchers--;
-    w->hub->idle_since = now();
+    w->hub->idle_since = ph_monotonic();
     pthread_mutex_unlock(&w->hub->lock);
     ph_change_release(w->latest);
     pthread_cond_destroy(&w->changed);
@@ -357,7 +350,7 @@ static ph_change *read_again(ph_watcher *w) {
 }
 
 ph_hub_result ph_watcher_next(ph_watcher *w, double until, ph_change **out) {
-    struct timespec ts = {.tv_sec = (time_t)until, .tv_nsec = (long)((until - (double)(time_t)until) * 1e9)};
+    struct timespec ts = ph_timespec(until);
     ph_hub_result result = PH_HUB_TIMEOUT;
     pthread_mutex_lock(&w->lock);
     int rc = 0;

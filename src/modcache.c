@@ -2,6 +2,7 @@
  * process; a changed file replaces its entry's code, under the lock that readers hold while they load it. */
 #include "modcache.h"
 #include "vm.h"
+#include "hash.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,10 +60,7 @@ static int64_t now_ns(void) {
 }
 
 static entry **bucket(const char *name) {
-    unsigned h = 2166136261u;
-    for (const char *p = name; *p; p++)
-        h = (h ^ (unsigned char)*p) * 16777619u;
-    return &entries[h % BUCKETS];
+    return &entries[ph_hash(name) % BUCKETS];
 }
 
 static entry *find(const char *name) {

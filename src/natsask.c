@@ -1,18 +1,12 @@
 /* See natsask.h. One request at a time. An inbox ends with the first request that stays without a reply: "no responders"
  * reaches us without a subject, and a late one would pass for the answer to the next request. */
 #include "natsask.h"
+#include "clocks.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SLICE_MS 50 /* so often who waits looks whether the connection is still the one that was written to */
-
-static int64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static natsStatus open_inbox(ph_nats_asker *a, natsConnection *nc) {
     if (a->replies)
@@ -68,8 +62,8 @@ static natsStatus check_connection(ph_nats_asker *a, natsConnection *nc, uint64_
 
 static natsStatus await_reply(ph_nats_asker *a, natsConnection *nc, uint64_t connection, int64_t timeout_ms,
                               natsMsg **reply) {
-    int64_t deadline = now_ms() + timeout_ms, left = timeout_ms;
-    for (; left > 0; left = deadline - now_ms()) {
+    int64_t deadline = ph_monotonic_ms() + timeout_ms, left = timeout_ms;
+    for (; left > 0; left = deadline - ph_monotonic_ms()) {
         natsMsg *msg = NULL;
         natsStatus s = natsSubscription_NextMsg(&msg, a->replies, left < SLICE_MS ? left : SLICE_MS);
         if (s == NATS_OK && is_answer(a, msg)) {

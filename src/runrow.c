@@ -2,6 +2,7 @@
 #include "runrow.h"
 #include "jsontext.h"
 #include "snapshot.h"
+#include "hash.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,10 +64,7 @@ int ph_row_day(double unix_sec) {
 }
 
 uint64_t ph_row_status_bit(const char *status) {
-    uint32_t h = 2166136261u;
-    for (const char *c = status; *c; c++)
-        h = (h ^ (unsigned char)*c) * 16777619u;
-    return (uint64_t)1 << (h >> 26);
+    return (uint64_t)1 << (ph_hash(status) >> 26);
 }
 
 void ph_row_free(ph_row *row) {

@@ -2,6 +2,7 @@
 #include "tail.h"
 #include "jsapi.h"
 #include "nats.h"
+#include "clocks.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -42,29 +43,14 @@ struct ph_tail {
 static _Atomic double server_minus_monotonic;
 static atomic_bool clock_known;
 
-static int64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static double now_sec(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 bool ph_clock_offset(double *seconds) {
-    struct timespec wall;
-    clock_gettime(CLOCK_REALTIME, &wall);
-    double ours = (double)wall.tv_sec + (double)wall.tv_nsec / 1e9;
-    *seconds = now_sec() + atomic_load(&server_minus_monotonic) - ours;
+    *seconds = ph_monotonic() + atomic_load(&server_minus_monotonic) - ph_wall();
     return atomic_load(&clock_known);
 }
 
 int64_t ph_tail_age_ms(ph_tail *tail) {
     int64_t seen = atomic_load(&tail->seen_ms);
-    return seen ? now_ms() - seen : INT64_MAX;
+    return seen ? ph_monotonic_ms() - seen : INT64_MAX;
 }
 
 static bool is_stopping(ph_tail *tail) {
@@ -167,9 +153,9 @@ static void take_clock(ph_tail *tail, const cJSON *consumer, double sent) {
     int64_t created_ns = ph_js_time(ph_js_string(consumer, "created"));
     if (created_ns == 0)
         return;
-    atomic_store(&server_minus_monotonic, (double)created_ns / 1e9 - (sent + now_sec()) / 2);
+    atomic_store(&server_minus_monotonic, (double)created_ns / 1e9 - (sent + ph_monotonic()) / 2);
     atomic_store(&clock_known, true);
-    tail->clock_at_ms = now_ms();
+    tail->clock_at_ms = ph_monotonic_ms();
 }
 
 /* Whether the last revision that was delivered is another message now: a server that was killed may have lost its newest
@@ -224,7 +210,7 @@ static bool make_consumer(ph_tail *tail, const char *more, bool is_kept, ph_erro
              "{\"stream_name\":\"%s\",\"config\":{%s,\"ack_policy\":\"none\",\"replay_policy\":\"instant\","
              "\"mem_storage\":true,\"num_replicas\":1,\"inactive_threshold\":%lld}}",
              tail->stream, more, is_kept ? 30000000000LL : 1000000000LL);
-    double sent = now_sec();
+    double sent = ph_monotonic();
     cJSON *answer = NULL;
     if (ph_js_call(tail->nc, subject, body, REQUEST_MS, &answer, err))
         return false;
@@ -293,7 +279,7 @@ static verdict take_message(ph_tail *tail, natsMsg *msg) {
 static void follow(ph_tail *tail) {
     uint64_t connection = reconnects(tail->nc);
     int left = 0;
-    int64_t heard_ms = now_ms();
+    int64_t heard_ms = ph_monotonic_ms();
     while (must_follow(tail)) {
         if (left == 0) {
             if (!pull(tail))
@@ -302,7 +288,7 @@ static void follow(ph_tail *tail) {
         }
         natsMsg *msg = NULL;
         natsStatus s = natsSubscription_NextMsg(&msg, tail->sub, SLICE_MS);
-        int64_t now = now_ms();
+        int64_t now = ph_monotonic_ms();
         if (s == NATS_TIMEOUT) {
             if (now - heard_ms > SILENCE_MS || reconnects(tail->nc) != connection ||
                 natsConnection_Status(tail->nc) != NATS_CONN_STATUS_CONNECTED)
@@ -360,7 +346,7 @@ static void *run(void *arg) {
                        open_consumer(tail, &err);
         if (is_open) {
             wait_ms = RETRY_MIN_MS;
-            atomic_store(&tail->seen_ms, tail->is_live ? now_ms() : 0);
+            atomic_store(&tail->seen_ms, tail->is_live ? ph_monotonic_ms() : 0);
             follow(tail);
         }
         atomic_store(&tail->seen_ms, 0);

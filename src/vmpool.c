@@ -6,6 +6,7 @@
 #include "log.h"
 #include "vm.h"
 #include "wake.h"
+#include "clocks.h"
 #include <errno.h>
 #include <nats/nats.h>
 #include <poll.h>
@@ -87,14 +88,8 @@ struct ph_pool {
     int wake_fd; /* eventfd: something for the keeper */
 };
 
-static double now(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
 static int wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, double t) {
-    struct timespec ts = {.tv_sec = (time_t)t, .tv_nsec = (long)((t - (double)(time_t)t) * 1e9)};
+    struct timespec ts = ph_timespec(t);
     return pthread_cond_timedwait(cond, lock, &ts);
 }
 
@@ -115,7 +110,7 @@ static void check_load_time(lua_State *L, lua_Debug *ar) {
     lua_getfield(L, LUA_REGISTRYINDEX, "host.worker");
     const worker *w = lua_touserdata(L, -1);
     lua_pop(L, 1);
-    if (w && now() > w->limit)
+    if (w && ph_monotonic() > w->limit)
         luaL_error(L, "loading took more than %d s; a gateway script must only build its app and return it",
                    (int)LOAD_LIMIT_SEC);
 }
@@ -128,7 +123,7 @@ static int load(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, "host.worker");
     ph_image_install(L, w->image, watch_file, w);
     watch_file(w, script);
-    w->limit = now() + LOAD_LIMIT_SEC;
+    w->limit = ph_monotonic() + LOAD_LIMIT_SEC;
     lua_sethook(L, check_load_time, LUA_MASKCOUNT, 1000000);
     if (ph_image_load(L, w->image, script) != LUA_OK)
         return lua_error(L);
@@ -232,7 +227,7 @@ static void take(worker *w) {
     pool->lent += c->is_long;
     c->state = TAKEN;
     c->worker = w;
-    c->taken_at = c->limit > 0 ? now() : 0;
+    c->taken_at = c->limit > 0 ? ph_monotonic() : 0;
     w->call = c;
     atomic_fetch_add(&w->turn, 1);
     pthread_cond_signal(&c->done); /* its time limit and its ticks begin now */
@@ -282,7 +277,7 @@ static bool remove_queued(ph_pool *pool, call *c) {
 
 /* Queues a call and waits until a VM has taken it; gives up after `wait` seconds. Holds the lock. */
 static void submit(ph_pool *pool, call *c, double wait) {
-    double start = now(), last = start + wait + LOAD_LIMIT_SEC;
+    double start = ph_monotonic(), last = start + wait + LOAD_LIMIT_SEC;
     if (pool->stopping)
         c->state = REFUSED;
     /* Asking here, and not only in the keeper, makes a saved edit live for the very next request. */
@@ -302,7 +297,7 @@ static void submit(ph_pool *pool, call *c, double wait) {
         double until = pool->unsettled || from + wait > last ? last : from + wait;
         if (wait_until(&c->done, &pool->lock, until) != ETIMEDOUT || c->state != QUEUED)
             continue;
-        if (now() >= last || (!pool->unsettled && now() >= pool->settled_at + wait)) {
+        if (ph_monotonic() >= last || (!pool->unsettled && ph_monotonic() >= pool->settled_at + wait)) {
             remove_queued(pool, c);
             break;
         }
@@ -311,7 +306,7 @@ static void submit(ph_pool *pool, call *c, double wait) {
 
 /* Waits for the end of a call that was taken, and cuts it at its limit. Holds the lock; lets go of it for the ticks. */
 static void await(ph_pool *pool, call *c, const ph_pool_long *o) {
-    double limit = c->taken_at + c->limit, tick = o && o->tick ? now() + o->tick_ms / 1000.0 : 0;
+    double limit = c->taken_at + c->limit, tick = o && o->tick ? ph_monotonic() + o->tick_ms / 1000.0 : 0;
     while (c->state == TAKEN) {
         double next = c->limit > 0 && (!tick || limit < tick) ? limit : tick;
         if (!next) {
@@ -324,10 +319,10 @@ static void await(ph_pool *pool, call *c, const ph_pool_long *o) {
             pthread_mutex_unlock(&pool->lock);
             o->tick(o->tick_ctx);
             pthread_mutex_lock(&pool->lock);
-            tick = now() + o->tick_ms / 1000.0;
+            tick = ph_monotonic() + o->tick_ms / 1000.0;
         } else {
             cut(c->worker);
-            limit = now() + 1; /* again, should a C call have been in the way */
+            limit = ph_monotonic() + 1; /* again, should a C call have been in the way */
         }
     }
 }
@@ -455,7 +450,7 @@ static void serve_duties(worker *w, lua_State *L) {
         if (delay < 0)
             pthread_cond_wait(&w->wake, &pool->lock);
         else if (delay > 0)
-            wait_until(&w->wake, &pool->lock, now() + (delay < 3600 ? delay : 3600));
+            wait_until(&w->wake, &pool->lock, ph_monotonic() + (delay < 3600 ? delay : 3600));
     }
     pthread_mutex_unlock(&pool->lock);
     ph_wake_clear(w);
@@ -628,7 +623,7 @@ static void look_at_files(ph_pool *pool) {
     }
     if (!ph_files_pending(pool->files)) { /* else the keeper comes here again at once */
         pool->unsettled = false;
-        pool->settled_at = now();
+        pool->settled_at = ph_monotonic();
         dispatch(pool);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -677,7 +672,7 @@ static void dismiss_all(ph_pool *pool) {
 }
 
 static void end_workers(ph_pool *pool, double grace_sec) {
-    double limit = now() + grace_sec;
+    double limit = ph_monotonic() + grace_sec;
     pthread_mutex_lock(&pool->lock);
     pool->stopping = true;
     for (call *c = pool->head; c; c = c->next) {
@@ -700,7 +695,7 @@ static void end_workers(ph_pool *pool, double grace_sec) {
         for (worker *w = pool->workers; w; w = w->next)
             if (w->call || w->in_duty)
                 cut(w);
-        limit = now() + 0.2;
+        limit = ph_monotonic() + 0.2;
     }
     reap(pool);
     pthread_mutex_unlock(&pool->lock);

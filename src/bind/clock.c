@@ -4,6 +4,7 @@
  * nothing) sleep(s) -> true        blocks the thread for s seconds (>= 0); signals do not shorten it Threads:
  * any. */
 #include "host.h"
+#include "clocks.h"
 #include <errno.h>
 #include <math.h>
 #include <time.h>
@@ -11,9 +12,7 @@
 int luaopen_host_clock(lua_State *L);
 
 static int l_clock_monotonic(lua_State *L) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    lua_pushnumber(L, (double)t.tv_sec + (double)t.tv_nsec / 1e9);
+    lua_pushnumber(L, ph_monotonic());
     return 1;
 }
 

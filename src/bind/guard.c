@@ -6,6 +6,7 @@
  *   stats() -> runs, bytes                              what is remembered
  * Threads: any. */
 #include "../guard.h"
+#include "clocks.h"
 #include <stdlib.h>
 #include <time.h>
 
@@ -42,13 +43,11 @@ static int l_take(lua_State *L) {
 }
 
 static int l_see(lua_State *L) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
     ph_entry entry = {.key = luaL_checkstring(L, 1), .value = "", .revision = (uint64_t)luaL_optinteger(L, 3, 0)};
     entry.deleted = lua_isnoneornil(L, 2);
     if (!entry.deleted)
         entry.value = luaL_checklstring(L, 2, &entry.len);
-    entry.created_ns = (int64_t)(luaL_optnumber(L, 4, (double)t.tv_sec) * 1e9);
+    entry.created_ns = (int64_t)(luaL_optnumber(L, 4, ph_wall()) * 1e9);
     ph_guard_see(&entry);
     return 0;
 }

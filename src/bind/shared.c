@@ -10,10 +10,11 @@
 #include "host.h"
 #include "shared.h"
 #include "preload.h"
+#include "clocks.h"
+#include "hash.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 int luaopen_host_shared(lua_State *L);
 
@@ -33,19 +34,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static entry **buckets;
 static size_t n_buckets, n_entries, writes;
 
-static double now(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static size_t hash(const char *key) {
-    size_t h = 1469598103934665603u;
-    for (; *key; key++)
-        h = (h ^ (unsigned char)*key) * 1099511628211u;
-    return h;
-}
-
 static void free_entry(entry *e) {
     free(e->text);
     free(e);
@@ -54,7 +42,7 @@ static void free_entry(entry *e) {
 
 /* Drops what has expired, and grows the table when it is crowded. Holds the lock. */
 static void tidy(void) {
-    double t = now();
+    double t = ph_monotonic();
     size_t want = n_entries < 64 ? 128 : n_entries * 2;
     entry **fresh = n_buckets < n_entries || !buckets ? calloc(want, sizeof *fresh) : NULL;
     size_t n = fresh ? want : n_buckets;
@@ -66,7 +54,7 @@ static void tidy(void) {
                 *at = next;
                 free_entry(e);
             } else if (fresh) {
-                size_t h = hash(e->key) % n;
+                size_t h = ph_hash(e->key) % n;
                 e->next = fresh[h];
                 fresh[h] = e;
             } else {
@@ -87,11 +75,11 @@ static entry **find(const char *key) {
         tidy();
     if (!buckets)
         return NULL;
-    entry **at = &buckets[hash(key) % n_buckets];
+    entry **at = &buckets[ph_hash(key) % n_buckets];
     while (*at && strcmp((*at)->key, key) != 0)
         at = &(*at)->next;
     entry *e = *at;
-    if (e && e->expires_at && e->expires_at <= now()) {
+    if (e && e->expires_at && e->expires_at <= ph_monotonic()) {
         *at = e->next;
         free_entry(e);
         while (*at) /* the caller may append here */
@@ -127,7 +115,7 @@ static entry *make_entry(lua_State *L, const char *key, int ttl_index) {
         memcpy(e->text, s, e->len + 1);
     }
     if (!lua_isnoneornil(L, ttl_index))
-        e->expires_at = now() + lua_tonumber(L, ttl_index);
+        e->expires_at = ph_monotonic() + lua_tonumber(L, ttl_index);
     return e;
 }
 
@@ -299,7 +287,7 @@ static int by_key(const void *a, const void *b) {
 /* Copies of the live keys with that prefix, sorted; count in *n. The caller frees each and the list. */
 static char **list_keys(const char *prefix, size_t *n) {
     size_t len = strlen(prefix);
-    double t = now();
+    double t = ph_monotonic();
     *n = 0;
     pthread_mutex_lock(&lock);
     char **list = calloc(n_entries + 1, sizeof *list);

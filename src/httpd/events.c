@@ -108,11 +108,11 @@ static void tell_counts(events *e) {
     }
     ph_sse_addf(&e->sse, "},\"total\":%lld,", (long long)total);
     ph_sse_add_end(&e->sse);
-    e->counts_at = ph_httpd_now() + COUNTS_SEC;
+    e->counts_at = ph_monotonic() + COUNTS_SEC;
 }
 
 static bool counts_are_due(const events *e) {
-    return e->sse.x->stream.counts && ph_httpd_now() >= e->counts_at &&
+    return e->sse.x->stream.counts && ph_monotonic() >= e->counts_at &&
            ph_feed_counts_version() != e->counts_version;
 }
 
@@ -120,7 +120,7 @@ static bool counts_are_due(const events *e) {
 static void begin(events *e) {
     const ph_stream_request *r = &e->sse.x->stream;
     uint64_t life = !r->last_revision ? 0 : r->last_life ? r->last_life : ph_feed_life();
-    bool connects = ph_feed_open(&e->reader, life, r->last_revision, ph_httpd_now() + SYNC_SEC,
+    bool connects = ph_feed_open(&e->reader, life, r->last_revision, ph_monotonic() + SYNC_SEC,
                                  &e->sse.x->server->stopping);
     ph_sse_addf(&e->sse, "retry: 1000\n\n");
     if (!r->last_revision)
@@ -146,18 +146,18 @@ static double least(double a, double b) {
 }
 
 static void rest_until(double until) {
-    double left = until - ph_httpd_now();
+    double left = until - ph_monotonic();
     if (left > 0)
         nanosleep(&(struct timespec){.tv_nsec = (long)(left * 1e9)}, NULL);
 }
 
 static void follow(events *e) {
     ph_httpd *server = e->sse.x->server;
-    double end = ph_httpd_now() + e->sse.x->stream.timeout_sec, beat = server->options.heartbeat_ms / 1000.0;
+    double end = ph_monotonic() + e->sse.x->stream.timeout_sec, beat = server->options.heartbeat_ms / 1000.0;
     while (!atomic_load(&server->stopping)) {
         if (counts_are_due(e))
             tell_counts(e);
-        if (!ph_sse_flush(&e->sse) || ph_httpd_now() >= end)
+        if (!ph_sse_flush(&e->sse) || ph_monotonic() >= end)
             return;
         rest_until(e->sse.sent_at + least(GAP_SEC, beat));
         double due = least(e->sse.sent_at + beat, end);
@@ -173,7 +173,7 @@ static void follow(events *e) {
         case PH_FEED_TIMEOUT:
             break;
         }
-        if (e->sse.len == 0 && ph_httpd_now() >= e->sse.sent_at + beat) {
+        if (e->sse.len == 0 && ph_monotonic() >= e->sse.sent_at + beat) {
             add_id(e, "heartbeat");
             ph_sse_add(&e->sse, "{", 1);
             ph_sse_add_end(&e->sse);
@@ -186,7 +186,7 @@ int ph_httpd_events(ph_exchange *x) {
     if (!ph_httpd_take_place(server))
         return ph_httpd_error(x->conn, 503, "too many event streams are open, try again", "retry-after: 1\r\n", false);
     int status = 200;
-    if (ph_feed_wait_started(ph_httpd_now() + WARMING_SEC, &server->stopping)) {
+    if (ph_feed_wait_started(ph_monotonic() + WARMING_SEC, &server->stopping)) {
         events e = {.reader = {.filter = {.q = x->stream.q}}};
         for (int i = PH_ROW_STATUS; i <= PH_ROW_SHA256; i++)
             e.reader.filter.equal[i] = x->stream.equal[i];

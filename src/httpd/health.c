@@ -59,7 +59,7 @@ int ph_httpd_health(ph_httpd *server, struct mg_connection *conn) {
     char *error = malloc(4096);
     bool broken = error && ph_pool_reload_error(server->pool, error, 4096);
     fprintf(t.file, "{\"status\":\"ok\",\"version\":\"" PH_VERSION "\",\"uptime_sec\":%.1f,\"script_version\":%u,\"reload_error\":",
-            ph_httpd_now() - server->started_at, s.version);
+            ph_monotonic() - server->started_at, s.version);
     if (broken)
         put_string(t.file, error);
     else

@@ -11,6 +11,7 @@
 #include "objread.h"
 #include "runrow.h"
 #include "vmpool.h"
+#include "clocks.h"
 #include <civetweb.h>
 #include <stdatomic.h>
 
@@ -207,6 +208,5 @@ int ph_httpd_socket(const ph_exchange *x);
 /* Whether the other side has closed the connection. */
 bool ph_httpd_has_hung_up(int socket);
 
-double ph_httpd_now(void); /* monotonic seconds */
 
 #endif

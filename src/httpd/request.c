@@ -68,8 +68,8 @@ void ph_httpd_discard(ph_exchange *x) {
     char buf[4096];
     if (expects_continue(x) && !x->is_continued) /* it has sent nothing, and will not */
         return;
-    double last = ph_httpd_now() + DISCARD_SEC;
-    while (ph_httpd_now() < last && mg_read(x->conn, buf, sizeof buf) > 0)
+    double last = ph_monotonic() + DISCARD_SEC;
+    while (ph_monotonic() < last && mg_read(x->conn, buf, sizeof buf) > 0)
         ;
 }
 
@@ -96,7 +96,7 @@ static int read_body(ph_exchange *x) {
         return too_large(x);
     ph_httpd_continue(x);
     size_t room = declared > 0 ? (size_t)declared : 8192;
-    double last = ph_httpd_now() + BODY_LIMIT_SEC;
+    double last = ph_monotonic() + BODY_LIMIT_SEC;
     if (!(x->body = malloc(room + 1)))
         return ph_httpd_error(x->conn, 503, "out of memory", RETRY, true);
     while (chunked || x->body_len < (size_t)declared) {
@@ -115,7 +115,7 @@ static int read_body(ph_exchange *x) {
         if (n == 0)
             break;
         x->body_len += (size_t)n;
-        if (ph_httpd_now() > last)
+        if (ph_monotonic() > last)
             return ph_httpd_error(x->conn, 408, "body took too long", "", true);
     }
     if (x->body_len > limit)
@@ -136,7 +136,7 @@ static bool wants_keep_alive(const ph_exchange *x) {
 static bool wait_for_runs(ph_exchange *x) {
     if (!x->wants_runs || !ph_httpd_take_place(x->server))
         return false;
-    ph_feed_wait_started(ph_httpd_now() + WARMING_SEC, &x->server->stopping);
+    ph_feed_wait_started(ph_monotonic() + WARMING_SEC, &x->server->stopping);
     ph_httpd_leave_place(x->server);
     return true;
 }

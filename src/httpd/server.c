@@ -154,7 +154,7 @@ ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const c
     }
     snprintf(server->spool_dir, sizeof server->spool_dir, "%s", o->spool_dir);
     o->spool_dir = server->spool_dir;
-    server->started_at = ph_httpd_now();
+    server->started_at = ph_monotonic();
     server->pool = ph_pool_start(&(ph_pool_options){.script = o->script, .boot = o->boot, .boot_len = o->boot_len,
                                                     .vms = o->vms ? o->vms : default_vms(), .service = o->service,
                                                     .call_limit_ms = o->handler_timeout_ms},
@@ -217,7 +217,7 @@ static void *knock(void *arg) {
 }
 
 static void wait_for_requests(ph_httpd *server, double until) {
-    while (atomic_load(&server->in_flight) > 0 && ph_httpd_now() < until)
+    while (atomic_load(&server->in_flight) > 0 && ph_monotonic() < until)
         nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 }
 
@@ -226,15 +226,15 @@ static void wait_for_requests(ph_httpd *server, double until) {
 void ph_httpd_stop(ph_httpd *server, double drain_sec) {
     if (!server)
         return;
-    double last = ph_httpd_now() + drain_sec;
+    double last = ph_monotonic() + drain_sec;
     atomic_store(&server->stopping, true);
     if (server->hub)
         ph_hub_close(server->hub);
     ph_feed_wake(); /* its readers look at `stopping` */
     wait_for_requests(server, last);
-    double left = last - ph_httpd_now();
+    double left = last - ph_monotonic();
     ph_pool_stop(server->pool, left > 0 ? left : 0);
-    wait_for_requests(server, ph_httpd_now() + ANSWER_SEC);
+    wait_for_requests(server, ph_monotonic() + ANSWER_SEC);
     pthread_t thread;
     bool knocking = pthread_create(&thread, NULL, knock, server) == 0;
     mg_stop(server->mg);

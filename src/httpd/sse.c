@@ -1,16 +1,16 @@
 /* See sse.h. A vanished client is noticed by a failing write: the second after it went. */
 #include "sse.h"
+#include "clocks.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define HEAD 20 /* room before what is collected, for the size of a chunk */
 #define TAIL 2
 
 void ph_sse_start(ph_sse *s, ph_exchange *x) {
-    *s = (ph_sse){.x = x, .chunked = strcmp(x->info->http_version, "1.1") == 0, .sent_at = ph_httpd_now()};
+    *s = (ph_sse){.x = x, .chunked = strcmp(x->info->http_version, "1.1") == 0, .sent_at = ph_monotonic()};
     if (!s->chunked || !x->keep_alive)
         mg_disable_connection_keep_alive(x->conn);
     mg_printf(x->conn,
@@ -44,9 +44,7 @@ void ph_sse_addf(ph_sse *s, const char *format, ...) {
 }
 
 void ph_sse_add_end(ph_sse *s) {
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    ph_sse_addf(s, "\"ts\":%.6f}\n\n", (double)ts.tv_sec + (double)ts.tv_nsec / 1e9);
+    ph_sse_addf(s, "\"ts\":%.6f}\n\n", ph_wall());
 }
 
 bool ph_sse_flush(ph_sse *s) {
@@ -64,7 +62,7 @@ bool ph_sse_flush(ph_sse *s) {
     }
     s->failed = mg_write(s->x->conn, from, n) != (int)n;
     s->len = 0;
-    s->sent_at = ph_httpd_now();
+    s->sent_at = ph_monotonic();
     return !s->failed;
 }
 

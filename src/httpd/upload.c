@@ -172,7 +172,7 @@ static int refuse(receiver *r, int status, const char *detail) {
 /* Reads the body into the form. 0 = it is complete, else the status that was answered. */
 static int read_form(receiver *r, ph_form *form, char *buffer) {
     ph_exchange *x = r->x;
-    double start = ph_httpd_now(), received = 0;
+    double start = ph_monotonic(), received = 0;
     ph_form_status status = PH_FORM_MORE;
     long long declared = x->info->content_length;
     double limit = r->upload->max_bytes ? (double)r->upload->max_bytes + AROUND_BYTES : 0;
@@ -183,7 +183,7 @@ static int read_form(receiver *r, ph_form *form, char *buffer) {
         if (n == 0)
             break;
         received += n;
-        if (ph_httpd_now() - start > START_SEC + received / MIN_RATE)
+        if (ph_monotonic() - start > START_SEC + received / MIN_RATE)
             return refuse(r, 408, "body took too long");
         if (limit > 0 && received > limit) /* whatever stands around the file */
             return refuse(r, 413, r->upload->too_large);

@@ -43,9 +43,9 @@ static bool has_ended(const ph_exchange *x, const ph_change *c) {
 /* Waits for the run's end; true with the terminal change in *last (released by the caller in any case). Sets *is_gone
  * when the client is. */
 static bool wait_for_end(ph_exchange *x, ph_watcher *watcher, ph_change **last, bool *is_gone) {
-    double end = ph_httpd_now() + x->stream.timeout_sec, beat = x->server->options.heartbeat_ms / 1000.0;
+    double end = ph_monotonic() + x->stream.timeout_sec, beat = x->server->options.heartbeat_ms / 1000.0;
     int socket = -1;
-    for (double look = ph_httpd_now() + beat; !has_ended(x, *last);) {
+    for (double look = ph_monotonic() + beat; !has_ended(x, *last);) {
         ph_change *change = NULL;
         ph_hub_result result = ph_watcher_next(watcher, look < end ? look : end, &change);
         if (result == PH_HUB_CLOSED || (change && change->deleted)) {
@@ -57,13 +57,13 @@ static bool wait_for_end(ph_exchange *x, ph_watcher *watcher, ph_change **last, 
             *last = change;
             continue;
         }
-        if (ph_httpd_now() >= end)
+        if (ph_monotonic() >= end)
             return false;
         if (socket < 0)
             socket = ph_httpd_socket(x);
         if ((*is_gone = ph_httpd_has_hung_up(socket)))
             return false;
-        look = ph_httpd_now() + beat;
+        look = ph_monotonic() + beat;
     }
     return true;
 }

@@ -39,7 +39,7 @@ static bool pass_on(ph_sse *s, const ph_change *c) {
 
 static void follow(ph_sse *s, ph_watcher *watcher, ph_change *first) {
     const ph_stream_request *w = &s->x->stream;
-    double end = ph_httpd_now() + w->timeout_sec;
+    double end = ph_monotonic() + w->timeout_sec;
     double heartbeat = s->x->server->options.heartbeat_ms / 1000.0;
     bool seen = w->last_revision && w->last_revision == first->revision;
     if (seen ? w->until_terminal && first->terminal : !pass_on(s, first))
@@ -60,7 +60,7 @@ static void follow(ph_sse *s, ph_watcher *watcher, ph_change *first) {
         case PH_HUB_TIMEOUT:
             break;
         }
-        now = ph_httpd_now();
+        now = ph_monotonic();
         if (now >= end)
             return;
         if (now >= s->sent_at + heartbeat && !send_heartbeat(s))

@@ -1,5 +1,6 @@
 /* Rows that wait for the model's thread. */
 #include "readmodel.h"
+#include "hash.h"
 #include <string.h>
 
 #define PLACES 2048 /* of the table; of more than half as many runs in a batch, some are written more than once */
@@ -22,10 +23,7 @@ static ph_row *reverse(ph_row *rows) {
 }
 
 static ph_row **place_of(ph_row **table, const char *key) {
-    uint32_t h = 2166136261u;
-    for (const char *c = key; *c; c++)
-        h = (h ^ (unsigned char)*c) * 16777619u;
-    h %= PLACES;
+    uint32_t h = ph_hash(key) % PLACES;
     while (table[h] && strcmp(table[h]->key, key) != 0)
         h = (h + 1) % PLACES;
     return &table[h];

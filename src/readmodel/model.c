@@ -6,6 +6,7 @@
 #include "nats.h"
 #include "shared.h"
 #include "tail.h"
+#include "clocks.h"
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -54,15 +55,9 @@ struct rm_model {
 static pthread_mutex_t current_lock = PTHREAD_MUTEX_INITIALIZER;
 static rm_model *current;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* Waits on a condition until a monotonic time; false when it has passed. */
 static bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, double until) {
-    struct timespec ts = {.tv_sec = (time_t)until, .tv_nsec = (long)((until - (double)(time_t)until) * 1e9)};
+    struct timespec ts = ph_timespec(until);
     return pthread_cond_timedwait(cond, lock, &ts) == 0;
 }
 
@@ -83,13 +78,13 @@ static void push(rm_model *m, ph_row *row) {
     if (row->kind == PH_ROW_RESET) {
         m->is_warming = true;
         m->generation++;
-        m->loading_since = now();
+        m->loading_since = ph_monotonic();
         m->pushed = m->done = m->wanted = m->ours = 0;
         ph_shared_set("health.warming", "true");
         ph_feed_stop();
     }
     if (!m->head)
-        m->queued_at = now();
+        m->queued_at = ph_monotonic();
     *m->end = row;
     m->end = &row->next;
     m->queued_rows++;
@@ -123,7 +118,7 @@ void rm_wrote(rm_model *m, uint64_t revision) {
     pthread_mutex_lock(&m->lock);
     if (revision > m->ours)
         m->ours = revision;
-    m->ours_until = now() + OURS_SEC;
+    m->ours_until = ph_monotonic() + OURS_SEC;
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -133,7 +128,7 @@ void rm_wrote(rm_model *m, uint64_t revision) {
 static double batch_until(const rm_model *m) {
     if (m->is_warming)
         return m->queued_at + BATCH_SEC; /* a wake-up for each row would cost as much as the row */
-    bool is_asked = now() - m->asked_at < ASKED_SEC || ph_feed_is_read();
+    bool is_asked = ph_monotonic() - m->asked_at < ASKED_SEC || ph_feed_is_read();
     return is_asked ? m->committed_at + BATCH_SEC : m->queued_at + LAZY_SEC;
 }
 
@@ -141,7 +136,7 @@ static double batch_until(const rm_model *m) {
  * none came within idle_sec. */
 static ph_row *take_batch(rm_model *m, double idle_sec, uint64_t *through) {
     pthread_mutex_lock(&m->lock);
-    double idle = now() + idle_sec;
+    double idle = ph_monotonic() + idle_sec;
     while (!m->stopping && !m->head && wait_until(&m->filled, &m->lock, idle))
         ;
     double until = batch_until(m);
@@ -177,11 +172,11 @@ static void finish(rm_model *m, const ph_row *live, uint64_t through) {
     }
     if (!has_reset)
         m->done = through;
-    m->committed_at = now();
+    m->committed_at = ph_monotonic();
     m->stats.batches++;
     bool became_live = was_warming && !m->is_warming;
     if (became_live)
-        m->stats.loaded_sec = now() - m->loading_since;
+        m->stats.loaded_sec = ph_monotonic() - m->loading_since;
     double took = m->stats.loaded_sec;
     if (became_live)
         ph_shared_set("health.warming", "false"); /* before anybody sees a list */
@@ -235,7 +230,7 @@ static void *run(void *arg) {
     rm_model *m = arg;
     ph_error err = {0};
     uint64_t through = 0;
-    double shown_at = now();
+    double shown_at = ph_monotonic();
     bool ok = true;
     while (ok) {
         int64_t lag = rm_writer_lag(m->writer);
@@ -246,8 +241,8 @@ static void *run(void *arg) {
             return NULL;
         if (ok && (rows ? lag > INDEX_ROWS : lag > 0))
             ok = rm_writer_index(m->writer, &err);
-        if (rm_writer_is_warming(m->writer) && now() - shown_at > PROGRESS_SEC) {
-            shown_at = now();
+        if (rm_writer_is_warming(m->writer) && ph_monotonic() - shown_at > PROGRESS_SEC) {
+            shown_at = ph_monotonic();
             ph_log("INFO", "pyoco.readmodel", "read model is warming: %llu entries so far",
                    (unsigned long long)rm_writer_count(m->writer));
         }
@@ -301,7 +296,7 @@ rm_model *rm_start(const rm_options *options, ph_error *err) {
     m->end = &m->head;
     m->generation = 1;
     m->is_warming = true;
-    m->loading_since = now();
+    m->loading_since = ph_monotonic();
     init_sync(m);
     if (!rm_folder_make(&m->folder, options->dir, err))
         return abandon(m);
@@ -371,17 +366,17 @@ static bool is_usable(rm_model *m) {
 
 uint64_t rm_wait(rm_model *m, int timeout_ms) {
     pthread_mutex_lock(&m->lock);
-    double at = now(), until = at + timeout_ms / 1e3;
+    double at = ph_monotonic(), until = at + timeout_ms / 1e3;
     m->asked_at = at;
     uint64_t ticket = at < m->ours_until ? m->ours : 0;
     if (m->head && at - m->queued_at > BATCH_SEC && m->pushed > ticket)
         ticket = m->pushed; /* nobody has asked for a while: what was left lying is written now */
-    while (is_usable(m) && !m->failed && m->done < ticket && now() < until) {
+    while (is_usable(m) && !m->failed && m->done < ticket && ph_monotonic() < until) {
         if (m->wanted < ticket) {
             m->wanted = ticket;
             pthread_cond_signal(&m->filled);
         }
-        double slice = now() + 0.05; /* the age of the tail changes without a signal */
+        double slice = ph_monotonic() + 0.05; /* the age of the tail changes without a signal */
         wait_until(&m->written, &m->lock, slice < until ? slice : until);
     }
     uint64_t generation = is_usable(m) ? m->generation : 0;
