@@ -147,7 +147,7 @@ export const scenarios = [
     await page.waitForRequest(/\/health/); // it asks before it loads itself anew: else nothing of the page would be left
     await page.waitForRequest(/\/health/);
     await context.setOffline(false);
-    await page.getByText("The last hour").waitFor({ timeout: 15000 });
+    await page.getByText("The last hour").waitFor();
   } },
 
   { name: "draws no edge across a task, and no name beyond its box", async run({ page, open }) {

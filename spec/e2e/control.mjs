@@ -185,12 +185,12 @@ export const scenarios = [
     await open("#/runs");
     await page.locator(".run-row").first().waitFor();
     await context.setOffline(true);
-    await page.getByText("No connection; trying again").waitFor({ timeout: 15000 });
+    await page.getByText("No connection; trying again").waitFor();
     await shot("offline");
     await context.setOffline(false);
-    await page.getByText("No connection; trying again").waitFor({ state: "hidden", timeout: 15000 });
+    await page.getByText("No connection; trying again").waitFor({ state: "hidden" });
     const { run_id: id } = await api("POST", "/runs", { flow_name: "nap", params: { sec: 0 } });
-    await page.locator(".run-row", { hasText: id.slice(0, 8) }).waitFor({ timeout: 15000 });
+    await page.locator(".run-row", { hasText: id.slice(0, 8) }).waitFor();
   } },
 
   { name: "speaks Japanese, and remembers it", async run({ page, open, shot }) {

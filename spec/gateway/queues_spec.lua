@@ -35,7 +35,10 @@ describe("GET /queues", function()
   it("tells what waits by tag, and which workers would take it", function()
     assert.same({}, wait_for(function(answer) return answer.queues end, "an answer").queues)
     world:submit { flow_name = "nap", tag = "nobody", params = { sec = 0 } }
-    local alone = wait_for(function(answer) return #answer.queues == 1 end, "the queue").queues[1]
+    local found = wait_for(function(answer) return #answer.queues == 1 end, "the queue")
+    local alone, present = found.queues[1], found.history.points[#found.history.points]
+    assert.equal(1, present.waiting) -- the plots show it now, not with the next sample
+    assert.equal(alone.oldest_age_sec, present.oldest_age_sec)
     assert.equal("nobody", alone.tag)
     assert.equal(1, alone.jobs)
     assert.equal(0, alone.workers)
@@ -53,7 +56,7 @@ describe("GET /queues", function()
   end)
 
   it("keeps points of the last hour", function()
-    local answer = wait_for(function(answer) return #answer.history.points > 0 end, "a point")
+    local answer = wait_for(function(answer) return #answer.history.points > 1 end, "a sample beside the present")
     assert.equal(10, answer.history.step_sec)
     assert.equal(0, answer.history.points[1].waiting)
     assert.is_number(answer.history.points[1].at)

@@ -38,13 +38,19 @@ local function mean(count, sum)
   return count > 0 and sum / count or nil
 end
 
-local function point(app, now, queues)
-  local one = { at = app.store:now(), waiting = 0, in_hand = 0 }
+--- What all queues hold at a moment.
+local function depth(at, queues)
+  local one = { at = at, waiting = 0, in_hand = 0 }
   for _, queue in ipairs(queues) do
     one.in_hand = one.in_hand + (queue.in_hand or 0)
     one.waiting = one.waiting + math.max(0, queue.jobs - (queue.in_hand or 0))
-    one.oldest_age_sec = math.max(one.oldest_age_sec or 0, queue.oldest and one.at - queue.oldest or 0)
+    one.oldest_age_sec = math.max(one.oldest_age_sec or 0, queue.oldest and at - queue.oldest or 0)
   end
+  return one
+end
+
+local function point(app, now, queues)
+  local one = depth(app.store:now(), queues)
   if not last then return one end
   -- runs that were removed meanwhile make the counts smaller
   one.completed, one.failed = math.max(0, now.completed - last.completed), math.max(0, now.failed - last.failed)
@@ -83,7 +89,8 @@ end
 ---@param app table { store, config }
 ---@return table|nil { queues = list by tag { tag, jobs, in_hand, redelivered, oldest_age_sec, workers, slots },
 ---  history = { step_sec, points = list, oldest first, of { at, waiting, in_hand, oldest_age_sec, completed, failed,
----  dispatch_sec, duration_sec } } }; what is not known is not there
+---  dispatch_sec, duration_sec } } }; what is not known is not there. The last point is this very moment's: what waits
+---  shows at once, not with the next sample
 ---@return string|nil message
 ---@return string|nil code "unavailable"
 function M.list(app)
@@ -92,14 +99,15 @@ function M.list(app)
   local workers
   workers, message, code = worker.list(app, { scope = "active", include_hidden = true, limit = math.huge })
   if not workers then return nil, message, code end
-  local now = app.store:now()
+  local now, hour = app.store:now(), known_points()
+  hour[#hour + 1] = depth(now, queues)
   for _, queue in ipairs(queues) do
     queue.oldest_age_sec = queue.oldest and math.max(0, now - queue.oldest)
     queue.oldest = nil
     queue.workers, queue.slots = takers(workers, queue.tag)
   end
   return { queues = json.array(queues),
-    history = { step_sec = M.STEP_SEC, points = json.array(known_points()) } }
+    history = { step_sec = M.STEP_SEC, points = json.array(hour) } }
 end
 
 return M
