@@ -16,7 +16,7 @@ Gateway.__index = Gateway
 ---@return string|nil message
 function Gateway:fetch(path, opts)
   process.settle() -- reads what it has logged: a full pipe would hold it up
-  local request = { url = self.url .. path, timeout_sec = 10 }
+  local request = { url = self.url .. path, timeout_sec = 30 }
   for key, value in pairs(opts or {}) do request[key] = value end
   if request.json ~= nil then
     request.headers, request.body = { ["content-type"] = "application/json" }, assert(json.encode(request.json))

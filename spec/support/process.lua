@@ -6,19 +6,21 @@ local M = {}
 local Process = {}
 Process.__index = Process
 
+local PATIENCE_MS = 30000 -- for a machine that does ten other things; what comes is not waited for
+
 --- Turns the loop until a condition holds.
 ---@param condition fun():any
----@param deadline_ms integer|nil default 10000
+---@param deadline_ms integer|nil default, and least, 30000
 ---@param what string|nil what is waited for, for the error
 ---@return any value the condition's first true value; raises when the deadline passes first
 function M.wait_for(condition, deadline_ms, what)
   local value = condition()
   if value then return value end
-  local expired = false
+  local expired, limit_ms = false, math.max(deadline_ms or 0, PATIENCE_MS)
   local tick, deadline = uv.new_timer(), uv.new_timer()
   uv.update_time() -- the loop's time may be old: blocking calls do not turn it
   tick:start(5, 5, function() end)
-  deadline:start(deadline_ms or 10000, 0, function() expired = true end)
+  deadline:start(limit_ms, 0, function() expired = true end)
   repeat
     uv.run("once")
     value = condition()
@@ -27,7 +29,7 @@ function M.wait_for(condition, deadline_ms, what)
   deadline:close()
   uv.run("nowait")
   if not value then
-    error(("gave up after %d ms waiting for %s"):format(deadline_ms or 10000, what or "a condition"), 2)
+    error(("gave up after %d ms waiting for %s"):format(limit_ms, what or "a condition"), 2)
   end
   return value
 end
