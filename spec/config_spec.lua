@@ -187,7 +187,7 @@ describe(".env", function()
   it("warns of a variable that has no effect there, unless it says what holds anyway", function()
     local _, _, warnings = load { dotenv = 'PYOCO_LOG_LEVEL="info"\nPYOCO_LOG_UTC=no\nPYOCO_LOAD_DOTENV=1' }
     assert.equal(1, #warnings)
-    assert.truthy(warnings[1]:find("/.env:2 PYOCO_LOG_UTC has no effect in this file; set it in the environment", 1, true))
+    assert.truthy(warnings[1]:find("/.env:2 PYOCO_LOG_UTC has no effect in this file; set it in the env", 1, true))
   end)
 
   it("that is there and cannot be read stops the start", function()

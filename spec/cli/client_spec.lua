@@ -102,7 +102,8 @@ describe("client.lua submit", function()
       return { status = 404, body = request.path:find "^/wheels" and '{"detail":"wheel not found"}'
         or request.path:find "^/schedules" and '{"detail":"schedule not found"}' or '{"detail":"Not Found"}' }
     end)
-    for command, hint in pairs { ["wheel-delete --name x"] = "check the name; `build/pyoco-host client.lua wheels` lists them",
+    for command, hint in pairs {
+      ["wheel-delete --name x"] = "check the name; `build/pyoco-host client.lua wheels` lists them",
       ["schedule-delete --schedule-id x"] = "check the id; `build/pyoco-host client.lua schedules` lists them",
       ["get x"] = "check the id" } do
       local got = client(table.unpack((function(words)

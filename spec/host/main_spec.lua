@@ -35,7 +35,8 @@ describe("pyoco-host", function()
   end
 
   it("fails when what it prints does not get through, but not for a reader that has seen enough", function()
-    for _, arguments in ipairs { "--version", "-e 'print(1)'", "-e 'print((\"x\"):rep(100000))'", "client.lua --help" } do
+    for _, arguments in ipairs {
+      "--version", "-e 'print(1)'", "-e 'print((\"x\"):rep(100000))'", "client.lua --help" } do
       local code, _, says = shell('"$H" ' .. arguments .. " >/dev/full")
       assert.equal(1, code, arguments)
       assert.truthy(says:find("^pyoco%-host: standard output: "), says)

@@ -37,7 +37,9 @@ end
 ---@param context table
 ---@return integer exit code
 function M.show(app, values, context)
-  for _, warning in ipairs(app.warnings) do io.stderr:write(context.paint_errors("yellow", "warning: "), warning, "\n") end
+  for _, warning in ipairs(app.warnings) do
+    io.stderr:write(context.paint_errors("yellow", "warning: "), warning, "\n")
+  end
   local rows = {}
   for _, section in ipairs(config.sections()) do table.move(section[3], 1, #section[3], #rows + 1, rows) end
   if (values.output or (context.terminal and "table")) ~= "table" then

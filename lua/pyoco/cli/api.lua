@@ -55,8 +55,8 @@ local function shaped(self, file, answer, message, code, failure)
   if code == "cancelled" then return nil, message, code end
   if not failure then
     return nil, message, code, { shape = code == "invalid" and "arguments" or "connection", reason = message,
-      hints = { ("is the gateway at %s running? Start everything with `%s`, or name another address with --server URL or "
-        .. "PYOCO_SERVER_URL"):format(self.transport.base_url, called.program "up") } }
+      hints = { ("is the gateway at %s running? Start everything with `%s`, or name another address with "
+        .. "--server URL or PYOCO_SERVER_URL"):format(self.transport.base_url, called.program "up") } }
   end
   local hints = document_hints(failure.body, file)
   hints[#hints + 1] = hint_of(failure)

@@ -5,7 +5,8 @@ local uv = require "luv"
 local M = {}
 
 --- Short names of an installation (src/main.c has them).
-local SHORT = { client = "pyoco-client", server = "pyoco-server", worker = "pyoco-worker", admin = "pyoco-server-admin" }
+local SHORT = {
+  client = "pyoco-client", server = "pyoco-server", worker = "pyoco-worker", admin = "pyoco-server-admin" }
 
 --- The host as a user types it: its path when it lies below the current folder.
 ---@return string

@@ -62,7 +62,8 @@ function M.show(api, values, context)
     io.stdout:write(text.pad(name, 14), cell(value), "\n")
   end
   if type(letter.run_id) == "string" and letter.requeued_to == json.null then
-    io.stdout:write(context.paint("dim", ("run it again:  %s dlq requeue %d"):format(called.program "client", values.seq)), "\n")
+    io.stdout:write(context.paint("dim", ("run it again:  %s dlq requeue %d"):format(called.program "client",
+      values.seq)), "\n")
   end
   return 0
 end
