@@ -99,7 +99,8 @@ rules["a task runs once in a delivery"] = function(world, runs, breach)
   for id, effects in pairs(effects_of(world)) do
     local seen = {}
     for _, it in ipairs(effects.list) do
-      local what = ("%s round %d attempt %d %s in delivery %d"):format(it.task, it.round, it.attempt, it.what, it.delivery)
+      local what = ("%s round %d attempt %d %s in delivery %d"):format(it.task, it.round, it.attempt, it.what,
+        it.delivery)
       if seen[what] and not was_republished(world, id) and not saw_a_loss(world, id) then
         breach(what .. " twice", id)
       end
@@ -203,13 +204,13 @@ end
 
 --- Waits until fn() gives no more complaint, then is silent; tells the last one when it takes too long.
 local function soon(world, fn, breach)
-  local deadline, complaint = world.ledger:time() + SEEN_SEC, nil
-  repeat
-    complaint = fn()
+  local deadline = world.ledger:time() + SEEN_SEC
+  while true do
+    local complaint = fn()
     if not complaint then return end
+    if world.ledger:time() > deadline then return breach(complaint) end
     async.sleep(0.2)
-  until world.ledger:time() > deadline
-  breach(complaint)
+  end
 end
 
 local function counts_of(runs)
@@ -253,8 +254,8 @@ rules["a follower of /events has the list's picture"] = function(world, runs, br
       local lines = differences(runs, one.picture)
       return #lines > 0 and table.concat(lines, "; ", 1, math.min(#lines, 5)) or nil
     end, function(text)
-      breach(("follower %d, at %s, %d resets (last %s)%s: %s"):format(number, one.gateway and one.gateway.name, one.resets,
-        tostring(one.reasons[#one.reasons]), one.is_listing and ", listing" or "", text))
+      breach(("follower %d, at %s, %d resets (last %s)%s: %s"):format(number, one.gateway and one.gateway.name,
+        one.resets, tostring(one.reasons[#one.reasons]), one.is_listing and ", listing" or "", text))
     end)
   end
 end

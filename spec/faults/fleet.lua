@@ -54,9 +54,8 @@ end
 --- Starts it and waits until it is ready. In a coroutine.
 ---@return boolean ready
 function Member:start()
-  local args = self:args()
-  self.process, self.is_frozen, self.is_ending = process.spawn(self.file, args, { env = self.env, cwd = self.cwd }), false,
-    false
+  self.process = process.spawn(self.file, self:args(), { env = self.env, cwd = self.cwd })
+  self.is_frozen = false
   self.lives[#self.lives + 1] = self.process
   local life, deadline = self.process, uv.now() + START_SEC * 1000
   while not (life.stdout .. life.stderr):find(self.sign) do
@@ -87,7 +86,6 @@ end
 ---@param name string signal
 ---@return boolean by_itself
 function Member:finish(name)
-  self.is_ending = true
   if self.is_frozen then self:thaw() end
   self:signal(name)
   return self:await_end()
@@ -243,7 +241,7 @@ function M.start()
   for _, row in ipairs(WORKERS) do add_worker(self, table.unpack(row)) end
   for i = 2, #self.members do
     local one = self.members[i]
-    if not one:start() then error(("%s does not start:\n%s"):format(one.name, one.lives[1].stdout .. one.lives[1].stderr)) end
+    if not one:start() then error(("%s does not start:\n%s"):format(one.name, one:said()[1].text)) end
   end
   self:connect()
   return self

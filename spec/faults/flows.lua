@@ -10,8 +10,8 @@ local M = {}
 local function note(ctx, task, what)
   local loop = ctx.loop
   local file = assert(io.open(EFFECTS, "a"))
-  file:write(("%%s %%s %%d %%d %%d %%d %%.3f %%s\n"):format(ctx.run.run_id, task, ctx.run.attempt, loop and loop.index or 0,
-    ctx.attempt, uv.os_getpid(), os.time(), what))
+  file:write(("%%s %%s %%d %%d %%d %%d %%.3f %%s\n"):format(ctx.run.run_id, task, ctx.run.attempt,
+    loop and loop.index or 0, ctx.attempt, uv.os_getpid(), os.time(), what))
   file:close()
 end
 
@@ -97,23 +97,23 @@ submit: {entry_workflow: study, inputs: {naps: [10, 300, 60], ms: 10}}
 
 local ABCD = { a = 1, b = 1, c = 1, d = 1 }
 
---- name -> { status that a run of it comes to by itself, tasks = { name = times that it runs without misfortune }, ms =
---- whether its tasks take that parameter, error = pattern of its error, delivery = the one in which it ends, if not 1 }.
+--- name -> { status that a run of it comes to by itself, tasks = { name = times that it runs without misfortune },
+--- error = pattern of its error, may_miss = its flow is edited meanwhile, is_bundle, is_child }.
 M.KINDS = {
-  quick = { "COMPLETED", tasks = { a = 1 }, ms = true },
-  chain = { "COMPLETED", tasks = ABCD, ms = true },
-  either = { "COMPLETED", tasks = { a = 1, b = 1, c = 1 }, ms = true },
-  rounds = { "COMPLETED", tasks = { a = 1, b = 3, c = 1 }, ms = true },
+  quick = { "COMPLETED", tasks = { a = 1 } },
+  chain = { "COMPLETED", tasks = ABCD },
+  either = { "COMPLETED", tasks = { a = 1, b = 1, c = 1 } },
+  rounds = { "COMPLETED", tasks = { a = 1, b = 3, c = 1 } },
   fails = { "FAILED", tasks = { a = 1, fail = 1 }, error = "meant to fail" },
   retried = { "COMPLETED", tasks = { a = 1, again = 3 } },
   crash_once = { "COMPLETED", tasks = { a = 2, crash_once = 2, b = 1 } },
   crashes = { "FAILED", tasks = { crash = 3 }, error = "worker_crashed" },
-  blocks = { "COMPLETED", tasks = { block = 1, a = 1 }, ms = true },
-  stuck = { "FAILED", tasks = { block = 1 }, error = "timed out", ms = true },
+  blocks = { "COMPLETED", tasks = { block = 1, a = 1 } },
+  stuck = { "FAILED", tasks = { block = 1 }, error = "timed out" },
   turns = { "FAILED", tasks = { turn = 1 }, error = "timed out" },
   loud = { "COMPLETED", tasks = { loud = 1, a = 1 } },
   edited = { "COMPLETED", tasks = { a = 1 }, may_miss = true },
-  yaml_chain = { "COMPLETED", tasks = ABCD, ms = true },
+  yaml_chain = { "COMPLETED", tasks = ABCD },
   yaml_fails = { "FAILED", tasks = { a = 1, fail = 1 }, error = "meant to fail" },
   study = { "COMPLETED", tasks = { a = 1, b = 1 }, is_bundle = true },
   training = { "COMPLETED", tasks = { c = 1, d = 1 }, is_child = true },

@@ -54,7 +54,8 @@ local function follow(self, path, on_event)
   async.go(function()
     while not self.is_over and not self.is_stopped do
       local gateway = self.pick()
-      local answer = read(self, gateway.url .. path, self.last_id and { ["Last-Event-ID"] = self.last_id } or {}, on_event)
+      local headers = self.last_id and { ["Last-Event-ID"] = self.last_id } or {}
+      local answer = read(self, gateway.url .. path, headers, on_event)
       if answer and answer.status == 404 then break end
       if not self.is_over then async.sleep(AGAIN_SEC) end
     end

@@ -14,7 +14,7 @@ local TURN_MAX = 200
 --- A run that had ended is something else now, though it was not deleted between.
 local function check(self, run_id, before, now)
   if not before or not states.is_terminal(before.status) or before.status == now.status then return end
-  -- ours read each snapshot before they write, and write by compare-and-set: only a server that lost the end can make it
+  -- each write is a compare-and-set of what was read: only a server that has lost the end explains it
   if self.ledger:nats_was_killed(before.at - 2) then return end
   self.ledger:breach("an end is for good", ("was %s at revision %d, is %s at %d"):format(before.status, before.revision,
     now.status, now.revision), run_id)
@@ -77,7 +77,8 @@ end
 ---@param ledger table
 ---@return table { runs = id -> list of { status, revision, at, seq, delivery, worker, error } }
 function M.start(url, ledger)
-  local self = setmetatable({ runs = {}, deleted = {}, ledger = ledger, conn = assert(nats.connect { url = url }) }, History)
+  local self = setmetatable({ runs = {}, deleted = {}, ledger = ledger }, History)
+  self.conn = assert(nats.connect { url = url })
   self.tail = assert(tails.start(self.conn, "pyoco_runs", 1))
   self.stop_turns = async.every(0.005, function() self:turn() end)
   return self

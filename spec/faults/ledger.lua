@@ -69,7 +69,8 @@ end
 ---@return boolean
 function Ledger:nats_was_killed(from, to)
   for _, one in ipairs(self.mishaps) do
-    if one.what == "nats: SIGKILL" and (one.to or math.huge) >= from and one.from <= (to or math.huge) then return true end
+    local is_kill = one.what == "nats: SIGKILL"
+    if is_kill and (one.to or math.huge) >= from and one.from <= (to or math.huge) then return true end
   end
   return false
 end

@@ -4,9 +4,13 @@ local json = require "host.json"
 local M = {}
 
 -- Errors that misfortune, or a flow that is meant to fail, explains. Patterns of the field `message`.
-local EXPECTED = { "^execution error$", "^slot died$", "^task ignores its timeout", "^worker registry heartbeat failed$",
-  "nats unavailable$", "^flow not found$", "^invalid workflow for job$", "^flows cannot be loaded", "^reload failed",
-  "^transient nats error during job processing$", "^wheel sync failed$", "^NATS does not answer; trying again$", "^slot cannot work$", "^schedule %a+ failed$", "^run failed by the sweeper" }
+local EXPECTED = {
+  "^execution error$", "^flow not found$", "^invalid workflow for job$", "^run failed by the sweeper$",
+  "^slot died$", "^slot cannot work$", "^task ignores its timeout", "^wheel sync failed$",
+  "^worker registry heartbeat failed$", "^transient nats error during job processing$",
+  "nats unavailable$", "^NATS does not answer; trying again$", "^schedule %a+ failed$",
+  "^flows cannot be loaded", "gateway.lua not reloaded, the last good version goes on$",
+}
 
 --- Every line of every life: fn(name, line).
 local function each(world, fn)

@@ -22,16 +22,16 @@ local function request(world, gateway, path, opts)
   local all = { url = gateway.url .. path, timeout_sec = TIMEOUT_SEC, connect_timeout_sec = 2 }
   for key, value in pairs(opts or {}) do all[key] = value end
   if all.json then
-    all.body, all.method = assert(json.encode(all.json)), all.method or "POST"
+    all.body, all.method, all.json = assert(json.encode(all.json)), all.method or "POST", nil
     all.headers = all.headers or {}
-    all.headers["content-type"], all.json = "application/json", nil
+    all.headers["content-type"] = "application/json"
   end
   local answer, message = ask(all)
   local kind = answer and tostring(answer.status) or "none"
   world.answers[kind] = (world.answers[kind] or 0) + 1
   if answer and answer.status >= 500 and answer.status ~= 503 then
-    world.ledger:breach("no answer is a fault of ours", ("%s %s: %d %s"):format(all.method or "GET", path, answer.status,
-      answer.body))
+    world.ledger:breach("no answer is a fault of ours", ("%s %s: %d %s"):format(all.method or "GET", path,
+      answer.status, answer.body))
   end
   return answer, message
 end
@@ -66,7 +66,8 @@ local function yaml_request()
 end
 
 local function bundle_request()
-  return "/runs/bundle", form({ { "tag", one_of { "default", "cpu" } } }, "bundle", "bundle.yaml", flows.BUNDLE), "study"
+  local fields = { { "tag", one_of { "default", "cpu" } } }
+  return "/runs/bundle", form(fields, "bundle", "bundle.yaml", flows.BUNDLE), "study"
 end
 
 --- Notes what a submit was answered. Returns the run's id when it was accepted.
@@ -84,7 +85,8 @@ end
 local function submit(world, make)
   local path, opts, kind = make()
   local key = math.random(3) == 1 and crypto.uuid4() or nil
-  if key then opts.headers = opts.headers or {} opts.headers["Idempotency-Key"] = key end
+  opts.headers = opts.headers or {}
+  opts.headers["Idempotency-Key"] = key
   if math.random(8) == 1 then path = path .. "?wait=1" end
   local gateway, tries = world.pick(), 0
   local run_id = note(world, request(world, gateway, path, opts), gateway, kind, key)
@@ -227,8 +229,8 @@ function acts.list(world) follower.list(world.pick()) end
 function acts.prune(world)
   if world.is_pruning then return end
   world.is_pruning = true
-  local admin = process.host({ "admin.lua", "--nats-url", world.fleet.nats_url, "runs", "prune", "--older-than", "15s" },
-    { env = { PYOCO_LOAD_DOTENV = "0" }, cwd = host.home })
+  local args = { "admin.lua", "--nats-url", world.fleet.nats_url, "runs", "prune", "--older-than", "15s" }
+  local admin = process.host(args, { env = { PYOCO_LOAD_DOTENV = "0" }, cwd = host.home })
   while admin.code == nil or admin.open > 0 do async.sleep(0.05) end
   world.pruned, world.is_pruning = world.pruned or admin.code == 0, false
   world.ledger:note(nil, ("prune ended %d: %s%s"):format(admin.code, admin.stdout, admin.stderr))
@@ -251,7 +253,8 @@ function M.decide(world, run_id)
   repeat
     local gateway = world.pick()
     local answer = request(world, gateway, ("/runs/%s/%s"):format(run_id, verdict), { method = "POST" })
-    world.ledger:note(run_id, ("%s answered %s by %s"):format(verdict, answer and answer.status or "nothing", gateway.name))
+    world.ledger:note(run_id, ("%s answered %s by %s"):format(verdict, answer and answer.status or "nothing",
+      gateway.name))
     local is_known = answer and answer.status < 500
     if is_known and answer.status == 200 and verdict == "cancel" then
       world.ledger:cancelled(run_id, answer.json.status, gateway.name)

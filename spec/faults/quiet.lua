@@ -30,7 +30,8 @@ local function jobs(fleet)
   while info.state.messages > #list do
     local message = fleet.store.js:next_msg("PYOCO_WORK", seq, ">")
     if not message then break end
-    list[#list + 1] = { seq = message.seq, run_id = message.data:match '"run_id": ?"([^"]+)"', subject = message.subject }
+    list[#list + 1] = { seq = message.seq, subject = message.subject,
+      run_id = message.data:match '"run_id": ?"([^"]+)"' }
     seq = message.seq + 1
   end
   return list

@@ -2,10 +2,10 @@
 --- usage: make faults A="--seconds 600 --seed 7"      (make night)
 ---
 --- Each round a new fleet (spec/faults/fleet) gets people who submit, cancel, approve, schedule, upload, watch (people)
---- and misfortune (mishaps): processes are killed and frozen, files broken. Then misfortune ends and everything must come
---- to rest (quiet), with nothing lost, done twice or left over (checks). Half a round later it is stopped, and nothing
---- may be left. The first round has no misfortune, so that what it breaks was broken already. Ends with the first round
---- that breaks a promise: the seed, and the whole story of each run concerned.
+--- and misfortune (mishaps): processes are killed and frozen, files broken. Then misfortune ends and everything must
+--- come to rest (quiet), with nothing lost, done twice or left over (checks). Half a round later it is stopped, and nothing
+--- may be left. The first round has no misfortune: then each task must run exactly as often as it should. Ends with the
+--- first round that breaks a promise: the seed, and the whole story of each run concerned.
 local root = require("host").home
 package.path = table.concat({ root .. "/?.lua", root .. "/?/init.lua", package.path }, ";")
 
@@ -25,11 +25,11 @@ local OPTIONS = { -- name -> default; see usage
   seconds = 240, seed = os.time(), people = 8, round = 25, phases = 2, calm = 1, only = "", keep = 0,
 }
 local USAGE = [[
-usage: spec/faults/run.lua [--seconds 240] [--seed N] [--round 25] [--phases 2] [--people 8] [--calm 1] [--only A,B] [--keep 0]
-  --seconds  begin no round after so long           --seed     the first round's; each further one has the next
-  --round    seconds of people and misfortune until everything must come to rest
-  --phases   how often that is in a round, with the same fleet
-  --people   at once                                --calm     1: the first round has no misfortune
+usage: spec/faults/run.lua [--NAME VALUE]...
+  --seconds  begin no round after so long (240)     --seed     the first round's; each further one has the next
+  --round    seconds (25) of people and misfortune until everything must come to rest
+  --phases   how often (2) that is in a round, with the same fleet
+  --people   at once (8)                            --calm     1: the first round has no misfortune (the default)
   --only     misfortunes that may happen: %s
   --keep     1: the folder of the last fleet stays]]
 
@@ -98,12 +98,14 @@ end
 local function round(seed, is_calm)
   math.randomseed(seed)
   local ledger = ledgers.new()
-  local world = { ledger = ledger, fleet = fleets.start(), watchers = {}, followers = {}, answers = {}, wheel_number = 0 }
+  local world = { ledger = ledger, fleet = fleets.start(), watchers = {}, followers = {}, answers = {},
+    wheel_number = 0 }
   async.on_error = function(text) ledger:breach("the stress itself works", text) end
   world.pick = function() return world.fleet.gateways[math.random(#world.fleet.gateways)] end
   world.history = histories.start(world.fleet.nats_url, ledger)
   for number = 1, 2 do
-    world.followers[number] = follower.events(number == 1 and world.pick or function() return world.fleet.gateways[2] end)
+    local pick = number == 1 and world.pick or function() return world.fleet.gateways[2] end
+    world.followers[number] = follower.events(pick)
   end
   for phase = 1, options.phases do
     stress(world, is_calm)
@@ -113,8 +115,8 @@ local function round(seed, is_calm)
     for _, it in pairs(runs or {}) do
       statuses[it.snapshot.status] = (statuses[it.snapshot.status] or 0) + 1
     end
-    say("  phase %d: %s after %.1f s; %d runs accepted; %s; answers %s; MB: %s", phase, runs and "at rest" or "NOT AT REST",
-      seconds, ledger.count, counts_line(statuses), counts_line(world.answers), memory_line(world))
+    say("  phase %d: %s after %.1f s; %d runs accepted; %s; answers %s; MB: %s", phase,
+      runs and "at rest" or "NOT AT REST", seconds, ledger.count, counts_line(statuses), counts_line(world.answers), memory_line(world))
     if #ledger.breaches > 0 then break end
   end
   for _, list in ipairs { world.followers, world.watchers } do
