@@ -3,8 +3,8 @@
 ---
 --- Each round a new fleet (spec/faults/fleet) gets people who submit, cancel, approve, schedule, upload, watch (people)
 --- and misfortune (mishaps): processes are killed and frozen, files broken. Then misfortune ends and everything must
---- come to rest (quiet), with nothing lost, done twice or left over (checks). Half a round later it is stopped, and nothing
---- may be left. The first round has no misfortune: then each task must run exactly as often as it should. Ends with the
+--- come to rest (quiet), with nothing lost, done twice or left over (checks). After some of these phases the fleet is
+--- stopped, and nothing may be left. The first round has no misfortune: then each task must run exactly as often as it should. Ends with the
 --- first round that breaks a promise: the seed, and the whole story of each run concerned.
 local root = require("host").home
 package.path = table.concat({ root .. "/?.lua", root .. "/?/init.lua", package.path }, ";")
@@ -116,7 +116,8 @@ local function round(seed, is_calm)
       statuses[it.snapshot.status] = (statuses[it.snapshot.status] or 0) + 1
     end
     say("  phase %d: %s after %.1f s; %d runs accepted; %s; answers %s; MB: %s", phase,
-      runs and "at rest" or "NOT AT REST", seconds, ledger.count, counts_line(statuses), counts_line(world.answers), memory_line(world))
+      runs and "at rest" or "NOT AT REST", seconds, ledger.count, counts_line(statuses), counts_line(world.answers),
+      memory_line(world))
     if #ledger.breaches > 0 then break end
   end
   for _, list in ipairs { world.followers, world.watchers } do
