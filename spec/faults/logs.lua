@@ -8,7 +8,7 @@ local EXPECTED = {
   "^execution error$", "^flow not found$", "^invalid workflow for job$", "^run failed by the sweeper$",
   "^slot died$", "^slot cannot work$", "^task ignores its timeout", "^wheel sync failed$",
   "^worker registry heartbeat failed$", "^transient nats error during job processing$",
-  "nats unavailable$", "^NATS does not answer; trying again$", "^schedule %a+ failed$",
+  "nats unavailable$", "^NATS [%a ]+; trying again$", "^schedule %a+ failed$",
   "^flows cannot be loaded", "gateway.lua not reloaded, the last good version goes on$",
 }
 

@@ -4,8 +4,8 @@
 --- Each round a new fleet (spec/faults/fleet) gets people who submit, cancel, approve, schedule, upload, watch (people)
 --- and misfortune (mishaps): processes are killed and frozen, files broken. Then misfortune ends and everything must
 --- come to rest (quiet), with nothing lost, done twice or left over (checks). After some of these phases the fleet is
---- stopped, and nothing may be left. The first round has no misfortune: then each task must run exactly as often as it should. Ends with the
---- first round that breaks a promise: the seed, and the whole story of each run concerned.
+--- stopped, and nothing may be left. The first round has no misfortune: then each task must run exactly as often as it
+--- should. Ends with the first round that breaks a promise: the seed, and the whole story of each run concerned.
 local root = require("host").home
 package.path = table.concat({ root .. "/?.lua", root .. "/?/init.lua", package.path }, ";")
 
