@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one peer browser lint format asan tsan bench fuzz night install uninstall clean
+.PHONY: FORCE help deps build docs up test one peer browser lint format asan tsan bench fuzz faults night install uninstall clean
 
 docs: build ## write what is generated: docs/reference/, docs/protocol/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -130,17 +130,21 @@ tsan: ## specs under ThreadSanitizer
 
 BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn $(BUILD)/bench/chunks $(BUILD)/bench/watchers
 
-night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the bench
+night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the faults, the bench
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory tsan
 	@$(MAKE) --no-print-directory fuzz
 	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
+	@$(MAKE) --no-print-directory faults A="--seconds 600"
 	@$(MAKE) --no-print-directory bench
 
 fuzz: build ## random documents, runs and wheels, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
 	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
 	@$(HOST) spec/fuzz/wheels.lua $(or $(A),--seconds 30)
+
+faults: build ## a fleet under random load while its parts are killed and frozen, prints its seed (options as fuzz's)
+	@$(HOST) spec/faults/run.lua $(or $(A),--seconds 240)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)

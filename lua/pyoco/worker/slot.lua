@@ -11,6 +11,7 @@ local slot = require "host.slot"
 local task = require "host.task"
 local uv = require "luv"
 local engine = require "pyoco.engine"
+local job_flow = require "pyoco.engine.job_flow"
 local jobs = require "pyoco.run.job"
 local rpc = require "pyoco.nats.rpc"
 local snapshot = require "pyoco.run.snapshot"
@@ -80,8 +81,8 @@ end
 
 --- What a bundle's run has beside others: children, and a summary of its result.
 function run:open_family()
-  self.result = require("pyoco.worker.result").new(self.store.data, self.job.run_id)
-  self.family = require("pyoco.worker.family").new {
+  self.result = require("pyoco.run.result").new(self.store.data, self.job.run_id)
+  self.family = require("pyoco.run.family").new {
     store = self.store, cfg = self.boot.cfg, job = self.job, image = self.image, now = self.now,
     go = async.go, sleep = async.sleep, after = async.after, every = async.every,
     subscribe = function(...) return self.conn:subscribe(...) end,
@@ -289,7 +290,7 @@ function run:start(stored, revision, document)
   self:start_heartbeat()
   self.is_document = document ~= nil -- its commands need the worker's leave
   local flow, text, code = self:outside(function()
-    return build.flow(self.job, document, self.roots, self.globals,
+    return job_flow.build(self.job, document, self.roots, self.globals,
       self.spec.flow_resolver or self.boot.cfg.worker_flow_resolver)
   end)
   if self.cancelled then
@@ -386,7 +387,7 @@ function run:main(body)
     return outcome == "skipped" and "skipped" or "invalid_job"
   end
   self.job = job
-  return self:attempt(build.read(job))
+  return self:attempt(job_flow.read(job))
 end
 
 --- The traceback of the task whose error is the run's, for the worker's log.
