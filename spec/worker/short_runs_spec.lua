@@ -182,12 +182,13 @@ describe("a slot", function()
     return revision
   end
 
-  it("hands its end over, from the revision that was found", function()
-    local revision = send "mark"
+  it("hands its end over, from the revision that it knows", function()
+    send "mark"
     local frame = report()
+    local stored, revision = world.store.runs:get("r1") -- a busy machine needs longer than the RUNNING put waits
     assert.same({ "completed", true, revision }, { frame.head.outcome, frame.head.is_handed_over, frame.head.revision })
     assert.equal("COMPLETED", json.decode(frame.body).status)
-    assert.equal("PENDING", world:run("r1").status) -- it is the supervisor's to store
+    assert.not_equal("COMPLETED", stored.status) -- it is the supervisor's to store
   end)
 
   it("does what the snapshot says that came with the job", function()
