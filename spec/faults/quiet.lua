@@ -89,7 +89,8 @@ function M.await(world)
     if world.ledger:time() - told_at > TELL_SEC then
       told_at = world.ledger:time()
       for i, line in ipairs(lines) do world.ledger:note(ids[i], "no rest yet: " .. line) end
-      print(("  no rest yet after %.0f s: %s"):format(told_at - began, table.concat(lines, "; ", 1, math.min(3, #lines))))
+      print(("  no rest yet after %.0f s: %s"):format(told_at - began,
+        table.concat(lines, "; ", 1, math.min(3, #lines))))
     end
     async.sleep(0.3)
   until world.ledger:time() - began > PATIENCE_SEC
