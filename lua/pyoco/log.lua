@@ -16,7 +16,8 @@ local LEVELS = { DEBUG = 10, INFO = 20, WARNING = 30, ERROR = 40, CRITICAL = 50 
 --- The contract's order, so that lines can be compared by eye; then come our own keys, by name.
 local ORDER = { "ts", "service", "level", "logger", "message", "pathname", "lineno", "func", "process", "thread",
   "err_id", "msg_id", "run_id", "flow_name", "tag", "worker_id", "reason", "schedule_id", "api_key_id", "wheel_name",
-  "scope", "state", "size_bytes", "max_bytes", "action", "tags", "exc_type", "exc_message", "exc_traceback", "exc_origin" }
+  "scope", "state", "size_bytes", "max_bytes", "action", "tags", "exc_type", "exc_message", "exc_traceback",
+  "exc_origin" }
 local ENCODING = { order = ORDER, sort = true, ascii = true }
 local TEXT_CONTEXT = { "err_id", "msg_id", "run_id", "flow_name", "tag", "worker_id", "reason" }
 
