@@ -1,6 +1,7 @@
 --- `client.lua run`: runs a flow file in this process, with no server.
 local clock = require "host.clock"
 local json = require "host.json"
+local called = require "pyoco.cli.called"
 local changes = require "pyoco.cli.changes"
 local config = require "pyoco.config"
 local crypto = require "host.crypto"
@@ -17,7 +18,7 @@ local function bad_input(message, code, hint)
   local is_file = code == "not_found"
   return nil, message, code, { shape = is_file and "file" or "arguments", reason = message,
     hints = { hint or is_file and "check the path; it is taken from the current folder"
-      or "see `pyoco-host client.lua run --help`" } }
+      or ("see `%s run --help`"):format(called.program "client") } }
 end
 
 --- The flow that is meant, out of those of the file.

@@ -104,7 +104,7 @@ end
 local function note_of(self, now)
   if self.note then return self.note end
   local snapshot = self.snapshot
-  if snapshot.status == "PENDING_APPROVAL" then return "(waits for client.lua approve, or reject)" end
+  if snapshot.status == "PENDING_APPROVAL" then return "(waits for somebody to approve or reject it)" end
   local waits = snapshot.status == "PENDING" and type(snapshot.updated_at) == "number"
     and now - snapshot.updated_at > PENDING_SEC
   return waits and ("(no worker of tag %s has taken it yet)"):format(text.clean(tostring(snapshot.tag)))
