@@ -192,9 +192,9 @@ describe("pruning", function()
       assert.equal(0, collect().markers)
       age(app.store.runs.kv, "r1", DAY + 1)
       local announced = {}
-      app.store.garbage.announce_purge = function(garbage)
+      app.store.garbage.announce_purge = function(self)
         announced[#announced + 1] = app.store.runs.kv.entries_by_key.r1 ~= nil
-        return getmetatable(garbage).__index.announce_purge(garbage)
+        return getmetatable(self).__index.announce_purge(self)
       end
       assert.equal(1, collect().markers)
       assert.same({ true }, announced) -- before it went
