@@ -309,6 +309,7 @@ rm_model *rm_start(const rm_options *options, ph_error *err) {
         snprintf(err->text, sizeof err->text, "cannot start a thread: %s", strerror(rc));
         return abandon(m);
     }
+    pthread_setname_np(m->thread, "read-model");
     pthread_mutex_lock(&current_lock);
     current = m;
     pthread_mutex_unlock(&current_lock);
