@@ -120,6 +120,25 @@ describe("host.tail", function()
     assert.are.equal("live", event())
   end)
 
+  -- nats-server 2.9 counts the first as pending for ever, and passes over all that is left at the second
+  for what, change in pairs {
+    overwritten = function() bucket:put("k40", "new") end,
+    erased = function() for i = 39, 40 do bucket:erase("k" .. i, 40) end end } do
+    it("is live although something was " .. what .. " before it was delivered", function()
+      bucket:ensure()
+      for i = 1, 40 do bucket:put("k" .. i, ("x"):rep(1000000)) end
+      follow()
+      follower:next(10000)
+      change() -- what is behind the first pull, for which there is no room yet
+      local kind, entry, last
+      repeat
+        kind, entry = follower:next(10000)
+        last = entry and kind == "entry" and entry.revision or last
+      until kind ~= "entry"
+      assert.are.same({ "live", what == "erased" and 38 or 41 }, { kind, last })
+    end)
+  end
+
   for _, how in ipairs { "kill", "halt" } do
     it("goes on after a restart of the server without loss or repetition (" .. how .. ")", function()
       bucket:ensure()
@@ -146,7 +165,9 @@ describe("host.tail", function()
     js:stream_delete("KV_runs")
     bucket:ensure()
     bucket:put("fresh", "1")
-    assert.are.same({ "reset", "fresh=1@1", "live" }, events(3))
+    local first, rest = event(), events(2)
+    table.sort(rest) -- "live" comes first when the new bucket was seen before the put
+    assert.are.same({ "reset", "fresh=1@1", "live" }, { first, rest[1], rest[2] })
     bucket:put("fresh", "2")
     assert.are.equal("fresh=2@2", event())
   end)
