@@ -222,7 +222,9 @@ describe("event streams", function()
     for i = 2, last do -- 12 MB, and our loop stands still: more than the socket takes
       bucket:put("r1", snapshot(i == last and "COMPLETED" or "RUNNING", i, { text = text }))
     end
-    assert.is_true(c:wait(function(s) return s.text:find('"COMPLETED"', -400000, true) and s.text:sub(-4) == "\n\n\r\n" end))
+    assert.is_true(c:wait(function(s)
+      return s.text:find('"COMPLETED"', -400000, true) and s.text:sub(-4) == "\n\n\r\n"
+    end))
     c:close()
     local at, frames, status = select(2, c.text:find("\r\n\r\n", 1, true)) + 1, 0, nil
     while at <= #c.text do
