@@ -75,7 +75,9 @@ end
 --- Notes what the server says of the queue, and the workers of themselves.
 local function note_state(world)
   local js = world.fleet.store.js
-  local function note(what, value) world.ledger:note(nil, ("%s: %s"):format(what, json.encode(value, { sort = true }))) end
+  local function note(what, value)
+    world.ledger:note(nil, ("%s: %s"):format(what, json.encode(value, { sort = true })))
+  end
   local info = js:stream_info "PYOCO_WORK"
   note("work stream", info and info.state or json.null)
   for _, tag in ipairs(CONSUMERS) do
