@@ -112,7 +112,7 @@ describe("the sweeper", function()
     local document = support.yaml("a", { a = "job:fine" })
     local bundle = "version: 1\nworkflows: {}\n"
     local sha256, hash = assert(world.store.documents:put(document)), assert(world.store.documents:put(bundle))
-    local flow = put({}, { tenant_id = "t1", api_key_id = "k1", tags = json.array { "quiet", "b" } })
+    local flow = put({ attempt = { seq = 1 << 40, delivery = 1 } }, { tenant_id = "t1", api_key_id = "k1", tags = json.array { "quiet", "b" } })
     local yaml = put({}, { workflow_yaml_sha256 = sha256, workflow_yaml_bytes = #document, schedule_id = "s1" })
     local of_bundle = put({ spawn_depth = 1 }, { bundle_hash = hash, workflow_bundle_bytes = #bundle,
       root_run_id = "r0", parent_run_id = "r0", spawned_from_task = "t", entry_workflow = "main" })
@@ -128,6 +128,7 @@ describe("the sweeper", function()
     job.submitted_at = nil
     assert.same({ run_id = flow, flow_name = "main", tag = "quiet", tags = { "quiet", "b" }, tenant_id = "t1",
       api_key_id = "k1", params = { a = 1 } }, job)
+    assert.is_nil(world:run(flow).attempt) -- of a stream that was made anew: nobody would take the new job
     job = wait_job(yaml)
     assert.same({ document, sha256, #document, "s1" }, { job.workflow_yaml, job.workflow_yaml_sha256,
       job.workflow_yaml_bytes, job.schedule_id })

@@ -39,11 +39,16 @@ describe("a worker", function()
 
   local function open_gate() world:write("go", "") end
 
-  --- Runs one job with a consumer of this ack_wait.
-  local function start(ack_wait_sec, env, args)
+  --- Makes the consumer.
+  local function consume(ack_wait_sec)
     assert(world.store.js:consumer_create("PYOCO_WORK", { durable_name = "pyoco_workers_default",
       filter_subject = "pyoco.work.default", ack_policy = "explicit", ack_wait = ack_wait_sec * 1000000000,
       max_deliver = 20 }))
+  end
+
+  --- Runs one job with a consumer of this ack_wait.
+  local function start(ack_wait_sec, env, args)
+    consume(ack_wait_sec)
     local worker = world:worker(args, env)
     local run_id = world:submit(gate_job())
     world:wait(run_id, "RUNNING")
@@ -89,6 +94,19 @@ describe("a worker", function()
     assert.equal(1, starts())
     world:wait_settled()
     assert.is_nil(worker.code)
+  end)
+
+  it("takes a new job under the number of one that it has: the stream was made anew", function()
+    local first = start(30, nil, { "--slots", "2" })
+    assert(world.store.js:stream_delete "PYOCO_WORK")
+    assert(world.store:ensure())
+    consume(30)
+    local second = world:submit { workflow_yaml = support.yaml("quick", { quick = "gate_tasks:quick" }) }
+    assert.equal(world:run(first).attempt.seq, world:wait(second, "COMPLETED", 60000).attempt.seq)
+    world:wait_settled()
+    open_gate()
+    world:wait(first, "COMPLETED")
+    assert.equal(1, starts())
   end)
 
   it("renews its job for as long as the run takes", function()

@@ -127,6 +127,9 @@ function M.republish(app, found)
   end
   if not job then return nil end
   image.updated_at = app.store:now()
+  -- the message of an earlier attempt is gone: should the stream have been made anew, its number may be above the new
+  -- one's, which would be taken for the older message then
+  image.attempt = nil
   if not app.store.runs:update(image, found.revision) then return nil end
   local seq
   seq, message = app.store.jobs:publish_raw(nil, token(job.tag), assert(wire.job(job)))

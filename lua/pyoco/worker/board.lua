@@ -181,17 +181,24 @@ end
 --- Takes a job in hand that comes before all held ones: one that a dead slot had not begun.
 ---@param job table
 function board:hold_first(job)
-  self.by_seq[job.seq] = job
+  self.by_seq[job.place or job.seq] = job
   table.insert(self.held, 1, job)
 end
 
 --- Gives a job up that no slot has.
 ---@param job table
 function board:drop(job)
-  self.by_seq[job.seq] = nil
+  self.by_seq[job.place or job.seq] = nil
   for i, other in ipairs(self.held) do
     if other == job then table.remove(self.held, i) return end
   end
+end
+
+--- A job in hand has its stream sequence no more: another message has it now.
+---@param job table
+function board:supersede(job)
+  self.by_seq[job.seq], job.place = nil, job
+  self.by_seq[job.place] = job
 end
 
 --- The job in hand of a stream sequence.

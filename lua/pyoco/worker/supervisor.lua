@@ -50,7 +50,12 @@ end
 --- Takes a job in hand; one that we still have is adopted: nothing restarts.
 function supervisor:take(message, info, tag, is_ahead)
   local known = self.board:job(info.stream_seq)
-  if known then
+  if known and known.run_id ~= run_id_of(message) then
+    -- the server has lost the message (it was killed before it had written it, or its stream was made anew) and gives
+    -- its number to another: the run goes on, but there is nothing of it to ack any more
+    known.reply = nil
+    self.board:supersede(known)
+  elseif known then
     known.delivery, known.reply, known.progress_at = info.delivered, message.reply, clock.monotonic()
     if known.key and known.is_sent then
       self.pool:send(known.key, "D", { seq = known.seq, delivery = known.delivery })
@@ -291,7 +296,7 @@ end
 --- Sends an ack. One that cannot be sent now is sent after the reconnect if it ends the job: the run's end is stored,
 --- so it is right whoever has the message by then. A nak is not: the message comes again by itself.
 function supervisor:acknowledge(job, payload)
-  if self.conn:publish(job.reply, payload) then return end
+  if not job.reply or self.conn:publish(job.reply, payload) then return end
   if payload == jetstream.ACK or payload == jetstream.TERM then
     self.unsent[#self.unsent + 1] = { reply = job.reply, payload = payload }
   end
@@ -357,7 +362,7 @@ function supervisor:tick()
   self.intake:expire()
   for _, job in ipairs(self.board:jobs()) do
     local limits = self.limits[job.tag]
-    if now - job.progress_at >= consumer.progress_interval(self.cfg, limits.ack_wait_sec) - TICK_SEC / 2 then
+    if job.reply and now - job.progress_at >= consumer.progress_interval(self.cfg, limits.ack_wait_sec) - TICK_SEC / 2 then
       job.progress_at = now
       self.conn:request_async(job.reply, jetstream.PROGRESS, 5000, nil, function() end)
     end
@@ -483,7 +488,7 @@ end
 function supervisor:stop_now()
   if self.is_ended then return end
   self.pool:close()
-  for _, job in ipairs(self.board:jobs()) do self.conn:publish(job.reply, jetstream.NAK) end
+  for _, job in ipairs(self.board:jobs()) do self:acknowledge(job, jetstream.NAK) end
   self:finish()
 end
 
