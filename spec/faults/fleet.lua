@@ -28,6 +28,10 @@ M.SETTINGS = {
   PYOCO_WHEEL_SYNC_INTERVAL_SEC = "1", PYOCO_SCHEDULE_POLL_INTERVAL_SEC = "0.2",
 }
 
+-- With --skew 1: whose clocks are how many seconds wrong; the monotonic clock is right, as on a real machine.
+local FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1" -- Debian's package faketime
+local SKEW = { g1 = "+40", w2 = "-25", w3 = "+25" }
+
 local WORKERS = { -- name, arguments
   { "w1", { "--tags", "default,cpu", "--slots", "3" } },
   { "w2", { "--tags", "default", "--slots", "2", "--wheel-sync" } },
@@ -141,11 +145,13 @@ local function member(fleet, fields)
   return one
 end
 
-local function environment(fleet, more)
+local function environment(fleet, name)
+  local skew = fleet.is_skewed and SKEW[name] and { LD_PRELOAD = FAKETIME, FAKETIME = SKEW[name],
+    FAKETIME_DONT_FAKE_MONOTONIC = "1", FAKETIME_NO_CACHE = "1" }
   local env = { PYOCO_NATS_URL = fleet.nats_url, [MARK] = fleet.dir, TMPDIR = fleet.dir .. "/tmp",
     PYOCO_HTTP_SPOOL_DIR = fleet.dir .. "/tmp" }
-  for _, set in ipairs { M.SETTINGS, more or {} } do
-    for name, value in pairs(set) do env[name] = value end
+  for _, set in ipairs { M.SETTINGS, skew or {} } do
+    for variable, value in pairs(set) do env[variable] = value end
   end
   return env
 end
@@ -163,7 +169,7 @@ end
 
 local function add_gateway(fleet, number)
   local one = member(fleet, { kind = "gateway", name = "g" .. number, file = host.exe,
-    sign = "listening at http://[%d.:]+", env = environment(fleet), cwd = fleet.dir,
+    sign = "listening at http://[%d.:]+", env = environment(fleet, "g" .. number), cwd = fleet.dir,
     args = function(self) return { fleet.dir .. "/gateway.lua", "--port", tostring(self.port or 0) } end,
     on_ready = function(self, life)
       self.url = life.stdout:match "listening at (http://[%d.:]+)"
@@ -177,7 +183,7 @@ local function add_worker(fleet, name, args)
     "--wheel-sync-dir", fleet.dir .. "/wheels-" .. name }
   table.move(args, 1, #args, #list + 1, list)
   fleet.workers[#fleet.workers + 1] = member(fleet, { kind = "worker", name = name, file = host.exe,
-    sign = "worker ready", env = environment(fleet), cwd = fleet.dir, args = function() return list end })
+    sign = "worker ready", env = environment(fleet, name), cwd = fleet.dir, args = function() return list end })
 end
 
 --- Writes a file as an editor does that saves in place.
@@ -234,9 +240,12 @@ function Fleet:connect()
 end
 
 --- Makes the folder and the members; starts all. In a coroutine.
+---@param is_skewed boolean whether clocks differ
 ---@return table fleet { members, nats, gateways, workers, dir, store, cfg }
-function M.start()
-  local self = setmetatable({ dir = tmp.dir(), members = {}, gateways = {}, workers = {} }, Fleet)
+function M.start(is_skewed)
+  if is_skewed and not uv.fs_stat(FAKETIME) then error("--skew needs Debian's package faketime", 0) end
+  local self = setmetatable({ dir = tmp.dir(), members = {}, gateways = {}, workers = {}, is_skewed = is_skewed },
+    Fleet)
   for _, name in ipairs { "tmp", "flows", "nats" } do
     assert(uv.fs_mkdir(self.dir .. "/" .. name, tonumber("755", 8)))
   end

@@ -107,6 +107,7 @@ function M.await(world)
     end
     if world.ledger:time() - told_at > TELL_SEC then
       told_at = world.ledger:time()
+      note_state(world)
       for i, line in ipairs(lines) do world.ledger:note(ids[i], "no rest yet: " .. line) end
       print(("  no rest yet after %.0f s: %s"):format(told_at - began,
         table.concat(lines, "; ", 1, math.min(3, #lines))))
