@@ -263,16 +263,27 @@ rules["a follower of /events has the list's picture"] = function(world, runs, br
   end
 end
 
-rules["a watcher sees the end"] = function(world, runs, breach)
-  for _, one in ipairs(world.watchers) do
-    local run = runs[one.run_id]
-    soon(world, function()
-      if run and not one.has_ended then return ("it still waits; last seen: %s"):format(tostring(one.last)) end
-      if run and one.last and one.last ~= run.snapshot.status and not saw_a_loss(world, one.run_id) then
-        return ("it saw %s, the run is %s"):format(one.last, run.snapshot.status)
-      end
-    end, function(text) breach(text, one.run_id) end)
+--- What is wrong with a watcher; nil when it saw its run's end.
+local function watcher_differs(world, one, run)
+  if not run then return nil end
+  if not one.has_ended then return ("it still waits; last seen: %s"):format(tostring(one.last)) end
+  if one.last and one.last ~= run.snapshot.status and not saw_a_loss(world, one.run_id) then
+    return ("it saw %s, the run is %s"):format(one.last, run.snapshot.status)
   end
+end
+
+rules["a watcher sees the end"] = function(world, runs, breach)
+  soon(world, function()
+    for _, one in ipairs(world.watchers) do
+      local text = watcher_differs(world, one, runs[one.run_id])
+      if text then return text end
+    end
+  end, function()
+    for _, one in ipairs(world.watchers) do
+      local text = watcher_differs(world, one, runs[one.run_id])
+      if text then breach(text, one.run_id) end
+    end
+  end)
 end
 
 rules["nothing of a task is left running"] = function(world, _, breach)

@@ -31,7 +31,7 @@ usage: spec/faults/run.lua [--NAME VALUE]...
   --phases   how often (2) that is in a round, with the same fleet
   --people   at once (8)                            --calm     1: the first round has no misfortune (the default)
   --only     misfortunes that may happen: %s
-  --skew     1: clocks of some processes are wrong (needs Debian's package faketime)
+  --skew     1: clocks of some processes are wrong
   --keep     1: the folder of the last fleet stays]]
 
 local function options_of(list)
@@ -95,6 +95,20 @@ local function counts_line(counts)
   return table.concat(parts, ", ")
 end
 
+--- People and misfortune, then rest, then the checks. In a coroutine.
+local function phase(world, number, is_calm)
+  stress(world, is_calm)
+  local runs, seconds = quiet.await(world)
+  if runs then checks.all(world, runs) end
+  local statuses = {}
+  for _, it in pairs(runs or {}) do
+    statuses[it.snapshot.status] = (statuses[it.snapshot.status] or 0) + 1
+  end
+  say("  phase %d: %s after %.1f s; %d runs accepted; %s; answers %s; MB: %s", number,
+    runs and "at rest" or "NOT AT REST", seconds, world.ledger.count, counts_line(statuses),
+    counts_line(world.answers), memory_line(world))
+end
+
 --- One fleet's life. In a coroutine. Returns whether all promises were kept.
 local function round(seed, is_calm)
   math.randomseed(seed)
@@ -108,17 +122,9 @@ local function round(seed, is_calm)
     local pick = number == 1 and world.pick or function() return world.fleet.gateways[2] end
     world.followers[number] = follower.events(pick)
   end
-  for phase = 1, options.phases do
-    stress(world, is_calm)
-    local runs, seconds = quiet.await(world)
-    if runs then checks.all(world, runs) end
-    local statuses = {}
-    for _, it in pairs(runs or {}) do
-      statuses[it.snapshot.status] = (statuses[it.snapshot.status] or 0) + 1
-    end
-    say("  phase %d: %s after %.1f s; %d runs accepted; %s; answers %s; MB: %s", phase,
-      runs and "at rest" or "NOT AT REST", seconds, ledger.count, counts_line(statuses), counts_line(world.answers),
-      memory_line(world))
+  for number = 1, options.phases do
+    local ok, message = xpcall(phase, debug.traceback, world, number, is_calm)
+    if not ok then ledger:breach("the stress itself works", message) end
     if #ledger.breaches > 0 then break end
   end
   for _, list in ipairs { world.followers, world.watchers } do

@@ -247,7 +247,7 @@ local function listen(app, state)
 end
 
 local function begin(app, state)
-  state.began_at = clock.monotonic()
+  state.spent_sec = 0
   state.running = coroutine.create(function()
     local turn_ends = clock.monotonic() + TURN_SEC
     M.pass(app, state, function()
@@ -268,12 +268,13 @@ function M.turn(app, state)
     if left > 0 then return left end
     begin(app, state)
   end
-  local co = state.running
+  local co, resumed_at = state.running, clock.monotonic()
   local ok, failure = coroutine.resume(co)
+  state.spent_sec = state.spent_sec + clock.monotonic() - resumed_at -- without what others did between
   if ok and coroutine.status(co) ~= "dead" then return 0.005 end
   state.running = nil
   local now = clock.monotonic()
-  state.next_at = now + math.max(app.config.sweep_interval_sec, (now - state.began_at) * PART_OF_TIME)
+  state.next_at = now + math.max(app.config.sweep_interval_sec, state.spent_sec * PART_OF_TIME)
   if not ok then state.marks = {} end -- what we could not see may have been written
   if not ok and type(failure) ~= "table" then error(debug.traceback(co, failure), 0) end
   if not ok and failure.code ~= "unavailable" and failure.code ~= "timeout" then
