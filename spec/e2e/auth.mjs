@@ -61,8 +61,7 @@ export const scenarios = [
     await page.locator(".run-state").getByText("Completed").waitFor();
     for (const view of ["runs", "workers", "queues", "schedules", "wheels", "dlq"]) {
       await open(`#/${view}`);
-      await page.locator("main > *").first().waitFor();
-      await page.waitForTimeout(200);
+      await page.locator(".run-row, .panel-body > *").first().waitFor();
       assert.equal(await page.getByText("wants an API key").count(), 0, view);
     }
     const secret = KEY.split(".")[1];
