@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1) $(2)')
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help deps build docs up test one peer browser lint format asan tsan bench fuzz night install uninstall clean
+.PHONY: FORCE help deps build docs up test one peer browser lint format asan tsan bench fuzz faults night install uninstall clean
 
 docs: build ## write what is generated: docs/reference/, docs/protocol/, the pictures and records of docs/guide/flows.md
 	@mkdir -p docs/reference
@@ -130,17 +130,21 @@ tsan: ## specs under ThreadSanitizer
 
 BENCH := $(BUILD)/bench/floor $(BUILD)/bench/load $(BUILD)/bench/spawn $(BUILD)/bench/chunks $(BUILD)/bench/watchers
 
-night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the bench
+night: ## what is too long for CI: all specs plain and under both sanitizers, the fuzz, the faults, the bench
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory tsan
 	@$(MAKE) --no-print-directory fuzz
 	@$(MAKE) --no-print-directory FLAVOUR=asan fuzz
+	@$(MAKE) --no-print-directory faults A="--seconds 600"
 	@$(MAKE) --no-print-directory bench
 
 fuzz: build ## random documents, runs and wheels, prints its seed (options: make fuzz A="--seconds 600 --seed 7")
 	@$(HOST) spec/fuzz/run.lua $(or $(A),--seconds 120)
 	@$(HOST) spec/fuzz/wheels.lua $(or $(A),--seconds 30)
+
+faults: build ## a fleet under random load while its parts are killed and frozen, prints its seed (options as fuzz's)
+	@$(HOST) spec/faults/run.lua $(or $(A),--seconds 240)
 
 bench: build $(BENCH) ## speed, memory and start times beside the floor (minutes; options: make bench A="--help")
 	@$(HOST) spec/bench/bench.lua $(A)
@@ -155,14 +159,16 @@ $(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
 SHORT := pyoco-client pyoco-server pyoco-worker pyoco-server-admin
 TO    = $(DESTDIR)$(PREFIX)
 
-install: build ## into PREFIX (/usr/local): the program, its Lua, the pages, short names, completion, systemd units
+install: build ## into PREFIX (/usr/local): the program, its Lua, pages, docs, short names, completion, systemd units
 	install -D -m 755 $(HOST) $(TO)/bin/pyoco-host
 	for name in $(SHORT); do ln -sf pyoco-host $(TO)/bin/$$name; done
 	for f in $(MODULES); do install -D -m 644 $$f $(TO)/lib/pyoco-host/host/$$(basename $$f); done
-	rm -rf $(TO)/share/pyoco-host
-	mkdir -p $(TO)/share/pyoco-host $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions \
+	rm -rf $(TO)/share/pyoco-host $(TO)/share/doc/pyoco-host
+	mkdir -p $(TO)/share/pyoco-host $(TO)/share/doc/pyoco-host/docs $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions \
 	  $(TO)/share/fish/vendor_completions.d $(TO)/lib/systemd/system
 	cp -r lua flows www $(TO)/share/pyoco-host/
+	cp README.md README.ja.md $(TO)/share/doc/pyoco-host/
+	cp -r docs/guide docs/images docs/ja docs/protocol docs/reference $(TO)/share/doc/pyoco-host/docs/
 	install -D -m 644 docs/reference/flow.schema.json $(TO)/share/pyoco-host/schemas/flow.json
 	$(HOST) lua/completion.lua bash pyoco-host > $(TO)/share/bash-completion/completions/pyoco-host
 	for name in $(SHORT); do \
@@ -175,7 +181,7 @@ uninstall: # take away what `make install` with the same PREFIX has put there
 	for name in pyoco-host $(SHORT); do rm -f $(TO)/bin/$$name $(TO)/share/bash-completion/completions/$$name \
 	  $(TO)/share/zsh/site-functions/_$$name $(TO)/share/fish/vendor_completions.d/$$name.fish; done
 	for f in docs/systemd/*; do rm -f $(TO)/lib/systemd/system/$$(basename $$f); done
-	rm -rf $(TO)/lib/pyoco-host $(TO)/share/pyoco-host
+	rm -rf $(TO)/lib/pyoco-host $(TO)/share/pyoco-host $(TO)/share/doc/pyoco-host
 
 clean: ## remove build/
 	rm -rf build

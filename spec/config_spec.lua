@@ -184,6 +184,24 @@ describe(".env", function()
     assert.equal(".env", cfg.env_file)
   end)
 
+  it("warns of a variable that has no effect there, unless it says what holds anyway", function()
+    local _, _, warnings = load { dotenv = 'PYOCO_LOG_LEVEL="info"\nPYOCO_LOG_UTC=no\nPYOCO_LOAD_DOTENV=1' }
+    assert.equal(1, #warnings)
+    assert.truthy(warnings[1]:find("/.env:2 PYOCO_LOG_UTC has no effect in this file; set it in the env", 1, true))
+  end)
+
+  it("that is there and cannot be read stops the start", function()
+    local dir = temporary_folder { [".env"] = "PYOCO_HTTP_PORT=7" }
+    assert(uv.fs_chmod(dir .. "/.env", 0))
+    assert(uv.fs_chmod(dir, 493))
+    local child = process.spawn("setpriv", { "--reuid=65534", "--clear-groups", host.exe, "admin.lua", "config" },
+      { cwd = dir })
+    child:wait()
+    remove(dir)
+    assert.equal(1, child.code)
+    assert.truthy(child.stderr:find(".env: Permission denied; make it readable", 1, true), child.stderr)
+  end)
+
   it("has comments, export, quotes, escapes and last-wins", function()
     local values, _, odd = dotenv.parse(table.concat({
       "# a comment", "", "A=plain # comment", "export B = spaced ", "C='single # kept' ", 'D="line\\n\\"q\\" \\u00e9"',

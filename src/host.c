@@ -1,5 +1,6 @@
 /* Process life: who we are, where our files are, which signals reach which threads. */
 #include "host.h"
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -80,6 +81,12 @@ bool ph_find_script(const char *name, char *out, size_t n, ph_error *err) {
              "script %s not found: looked for ./%s and %s/lua/%s; check the name or set PYOCO_HOME", name,
              name, ph_home(), name);
     return false;
+}
+
+void ph_streams_init(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            _exit(1);
 }
 
 void ph_signals_init(void) {

@@ -54,6 +54,10 @@ const char *ph_command(void);
  * Writes the path to out (size n). Returns false, with every place tried in err, when there is none. */
 bool ph_find_script(const char *name, char *out, size_t n, ph_error *err);
 
+/* Gives a program that was started with a standard stream closed (`>&-`) an empty one instead: what it opens first
+ * must not be taken for it. Called by main before anything is opened. */
+void ph_streams_init(void);
+
 /* Block the signals that only chosen threads may take; called by main before any thread starts. */
 void ph_signals_init(void);
 

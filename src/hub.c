@@ -185,20 +185,20 @@ static void on_live(void *ctx, int64_t life) {
 
 /* ---- life ---- */
 
-ph_hub *ph_hub_start(natsConnection *nc, const char *bucket, ph_error *err) {
+ph_hub *ph_hub_start(ph_nats_conn *conn, const char *bucket, ph_error *err) {
     ph_hub *hub = calloc(1, sizeof *hub);
     if (!hub) {
         snprintf(err->text, sizeof err->text, "out of memory");
         return NULL;
     }
-    hub->nc = nc;
+    hub->nc = ph_nats_raw(conn); /* the tail keeps it */
     snprintf(hub->bucket, sizeof hub->bucket, "%s", bucket);
     pthread_mutex_init(&hub->lock, NULL);
     pthread_condattr_init(&hub->monotonic);
     pthread_condattr_setclock(&hub->monotonic, CLOCK_MONOTONIC);
     ph_tail_handlers handlers = {.on_entry = on_entry, .on_reset = on_reset, .on_live = on_live};
     pthread_mutex_lock(&hub->lock); /* a handler waits until the tail is known */
-    hub->tail = ph_tail_start(nc, bucket, 0, handlers, hub, err);
+    hub->tail = ph_tail_start(conn, bucket, 0, handlers, hub, err);
     if (hub->tail)
         set_resting(hub, true);
     pthread_mutex_unlock(&hub->lock);

@@ -26,8 +26,8 @@ typedef struct ph_change {
  * pyoco.service.access's. */
 bool ph_change_is_of(const ph_change *change, const char *tenant);
 
-/* A hub that follows bucket on nc (which outlives it), new entries only, while somebody watches. NULL and err on failure. */
-ph_hub *ph_hub_start(natsConnection *nc, const char *bucket, ph_error *err);
+/* A hub that follows bucket on conn (its tail takes a reference), new entries only, while somebody watches. NULL and err on failure. */
+ph_hub *ph_hub_start(ph_nats_conn *conn, const char *bucket, ph_error *err);
 /* Wakes all watchers for good: their next calls say PH_HUB_CLOSED. */
 void ph_hub_close(ph_hub *hub);
 /* Stops the tail and frees; all watchers have been closed by then. NULL is fine. */

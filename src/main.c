@@ -3,6 +3,8 @@
 #include "host.h"
 #include "slot.h"
 #include "vm.h"
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +59,18 @@ static int run_chunk(lua_State *L, const char *name, int argc, char **argv) {
     return lua_isboolean(L, -1) && !lua_toboolean(L, -1) ? 1 : 0;
 }
 
+/* The exit code: 1 also when what was printed has not got through (a full disk), but not when the reader has gone:
+ * `| head` has what it wanted. */
+static int finished(int rc) {
+    int failed = fflush(stdout) ? errno : 0;
+    struct pollfd out = {.fd = 1};
+    bool is_alone = poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+    if (rc != 0 || is_alone || (!failed && !ferror(stdout)))
+        return rc;
+    fprintf(stderr, "pyoco-host: standard output: %s\n", failed ? strerror(failed) : "not all could be written");
+    return 1;
+}
+
 static int run(const char *script, const char *code, int argc, char **argv) {
     char path[4096] = "-e";
     ph_error err = {0};
@@ -68,7 +82,7 @@ static int run(const char *script, const char *code, int argc, char **argv) {
     lua_State *L = ph_vm_state(vm);
     int rc = code ? luaL_loadbuffer(L, code, strlen(code), "=-e") : luaL_loadfile(L, path);
     rc = rc != LUA_OK ? complain(lua_tostring(L, -1)) : run_chunk(L, path, argc, argv);
-    fflush(stdout);
+    rc = finished(rc);
     ph_vm_close(vm);
     return rc;
 }
@@ -96,6 +110,7 @@ static bool script_of_name(const char *argv0, char *path, size_t n) {
 }
 
 int main(int argc, char **argv) {
+    ph_streams_init();
     ph_signals_init();
     char own_script[4096];
     if (argc > 0 && script_of_name(argv[0], own_script, sizeof own_script))
@@ -105,9 +120,9 @@ int main(int argc, char **argv) {
         return 1;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-        return fputs(help_text, stdout) < 0;
+        return finished(fputs(help_text, stdout) < 0);
     if (strcmp(argv[1], "--version") == 0)
-        return puts("pyoco-host " PH_VERSION) < 0;
+        return finished(puts("pyoco-host " PH_VERSION) < 0);
     if (strcmp(argv[1], "-e") == 0) {
         if (argc < 3)
             return complain("-e needs code, as in: pyoco-host -e 'print(1)'");

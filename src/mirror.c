@@ -38,7 +38,7 @@ static void on_reset(void *ctx) {
     ph_shared_each(m->prefix, forget, NULL);
 }
 
-ph_mirror *ph_mirror_start(natsConnection *nc, const char *bucket, ph_error *err) {
+ph_mirror *ph_mirror_start(ph_nats_conn *conn, const char *bucket, ph_error *err) {
     ph_mirror *m = calloc(1, sizeof *m);
     if (!m) {
         snprintf(err->text, sizeof err->text, "out of memory");
@@ -47,7 +47,7 @@ ph_mirror *ph_mirror_start(natsConnection *nc, const char *bucket, ph_error *err
     snprintf(m->bucket, sizeof m->bucket, "%s", bucket);
     snprintf(m->prefix, sizeof m->prefix, "mirror.%s.", m->bucket);
     ph_tail_handlers handlers = {.on_entry = on_entry, .on_reset = on_reset};
-    m->tail = ph_tail_start(nc, bucket, 1, handlers, m, err);
+    m->tail = ph_tail_start(conn, bucket, 1, handlers, m, err);
     if (!m->tail) {
         free(m);
         return NULL;

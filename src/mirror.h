@@ -7,8 +7,8 @@
 
 typedef struct ph_mirror ph_mirror;
 
-/* Starts copying bucket on nc, a blocking-mode connection that outlives the mirror. NULL and err on failure. */
-ph_mirror *ph_mirror_start(natsConnection *nc, const char *bucket, ph_error *err);
+/* Starts copying bucket on conn, of which the mirror takes a reference. NULL and err on failure. */
+ph_mirror *ph_mirror_start(ph_nats_conn *conn, const char *bucket, ph_error *err);
 /* Stops and takes the copies out of the table. NULL is fine. */
 void ph_mirror_stop(ph_mirror *mirror);
 /* Milliseconds since the server last confirmed that the copy of bucket is complete; INT64_MAX while it is not, or when

@@ -133,7 +133,7 @@ natsStatus ph_nats_send(natsConnection *nc, const ph_nats_out *out) {
     natsStatus s = ph_nats_message(&msg, out);
     if (s == NATS_OK)
         s = natsConnection_PublishMsg(nc, msg);
-    natsMsg_Destroy(msg);
+    ph_nats_free(msg);
     return s;
 }
 
@@ -270,6 +270,8 @@ ph_nats_conn *ph_nats_retain(ph_nats_conn *conn) {
 void ph_nats_release(ph_nats_conn *conn) {
     if (!conn || atomic_fetch_sub(&conn->refs, 1) > 1)
         return;
+    natsConnection_Close(conn->nc);
+    ph_nats_free_ended(conn->nc);
     natsConnection_Destroy(conn->nc);
     free(conn);
 }
@@ -295,16 +297,9 @@ void ph_nats_share(ph_nats_conn *conn) {
     ph_nats_release(old);
 }
 
-ph_nats_conn *ph_nats_shared_ref(void) {
+ph_nats_conn *ph_nats_shared(void) {
     pthread_mutex_lock(&share_lock);
     ph_nats_conn *conn = shared ? ph_nats_retain(shared) : NULL;
     pthread_mutex_unlock(&share_lock);
     return conn;
-}
-
-natsConnection *ph_nats_shared(void) {
-    pthread_mutex_lock(&share_lock);
-    natsConnection *nc = shared ? shared->nc : NULL;
-    pthread_mutex_unlock(&share_lock);
-    return nc;
 }

@@ -71,11 +71,15 @@ void ph_nats_close(ph_nats_conn *conn);   /* closes it for everyone who holds it
 natsConnection *ph_nats_raw(const ph_nats_conn *conn); /* borrowed, valid as long as the reference */
 const char *ph_nats_url(const ph_nats_conn *conn);     /* without passwords */
 
+/* Ends a subscription on nc, a blocking-mode connection of which the caller holds a reference: nothing comes any more; its
+ * memory goes once nats.c's reader cannot be at it. Never call natsSubscription_Destroy on such a one. NULL is fine. */
+void ph_nats_unsubscribe(natsConnection *nc, natsSubscription *sub);
+/* Frees what was ended on nc, whose reader is gone (ph_nats_release calls it). */
+void ph_nats_free_ended(natsConnection *nc);
+
 /* The process-wide connection: set by the main VM (NULL takes it back), borrowed by pool VMs and C. */
 void ph_nats_share(ph_nats_conn *conn);
-ph_nats_conn *ph_nats_shared_ref(void);  /* a new reference (release it), or NULL when none is shared */
-/* The shared natsConnection or NULL. Borrowed: the main VM keeps it until its threads and tails are joined. */
-natsConnection *ph_nats_shared(void);
+ph_nats_conn *ph_nats_shared(void);  /* a new reference (release it), or NULL when none is shared */
 
 /* --- loop mode (natsloop.c); everything on the loop's thread --- */
 typedef struct ph_nats_loop ph_nats_loop;

@@ -19,11 +19,12 @@ static natsStatus open_inbox(ph_nats_asker *a, natsConnection *nc) {
     snprintf(a->inbox, sizeof a->inbox, "%s", unique);
     natsInbox_Destroy(unique);
     snprintf(all, sizeof all, "%s.*", a->inbox);
+    a->nc = nc;
     return natsConnection_SubscribeSync(&a->replies, nc, all);
 }
 
 static void close_inbox(ph_nats_asker *a) {
-    natsSubscription_Destroy(a->replies);
+    ph_nats_unsubscribe(a->nc, a->replies);
     a->replies = NULL;
 }
 

@@ -8,6 +8,7 @@
 /* All zero to begin with. Of one thread and one connection; close it before that is released. */
 typedef struct ph_nats_asker {
     natsSubscription *replies; /* NULL until the first request, and after one that stayed without a reply */
+    natsConnection *nc;        /* where they come from */
     char inbox[64];            /* its subject, without the last token */
     uint32_t asked;            /* number of the last request: the last token of its reply */
     natsStatistics *stats;

@@ -20,7 +20,8 @@
 #define CLOCK_EVERY_MS 300000
 
 struct ph_tail {
-    natsConnection *nc;
+    ph_nats_conn *conn; /* counted reference */
+    natsConnection *nc; /* its */
     char stream[80], prefix[96];
     ph_tail_handlers on;
     void *ctx;
@@ -51,6 +52,10 @@ bool ph_clock_offset(double *seconds) {
 int64_t ph_tail_age_ms(ph_tail *tail) {
     int64_t seen = atomic_load(&tail->seen_ms);
     return seen ? ph_monotonic_ms() - seen : INT64_MAX;
+}
+
+bool ph_tail_is_cut(const ph_tail *tail) {
+    return natsConnection_IsClosed(tail->nc);
 }
 
 static bool is_stopping(ph_tail *tail) {
@@ -333,7 +338,7 @@ static void unsubscribe(ph_tail *tail) {
     natsSubscription *sub = tail->sub;
     tail->sub = NULL;
     pthread_mutex_unlock(&tail->lock);
-    natsSubscription_Destroy(sub);
+    ph_nats_unsubscribe(tail->nc, sub);
 }
 
 static void *run(void *arg) {
@@ -364,7 +369,14 @@ static bool is_bucket_name(const char *bucket) {
     return len > 0 && len <= 64 && bucket[len] == '\0';
 }
 
-ph_tail *ph_tail_start(natsConnection *nc, const char *bucket, uint64_t from, ph_tail_handlers handlers, void *ctx,
+static void free_tail(ph_tail *tail) {
+    pthread_cond_destroy(&tail->wake);
+    pthread_mutex_destroy(&tail->lock);
+    ph_nats_release(tail->conn);
+    free(tail);
+}
+
+ph_tail *ph_tail_start(ph_nats_conn *conn, const char *bucket, uint64_t from, ph_tail_handlers handlers, void *ctx,
                        ph_error *err) {
     if (!is_bucket_name(bucket)) {
         snprintf(err->text, sizeof err->text,
@@ -376,7 +388,8 @@ ph_tail *ph_tail_start(natsConnection *nc, const char *bucket, uint64_t from, ph
         snprintf(err->text, sizeof err->text, "out of memory");
         return NULL;
     }
-    tail->nc = nc;
+    tail->conn = ph_nats_retain(conn);
+    tail->nc = ph_nats_raw(conn);
     tail->on = handlers;
     tail->ctx = ctx;
     tail->next = from;
@@ -392,9 +405,7 @@ ph_tail *ph_tail_start(natsConnection *nc, const char *bucket, uint64_t from, ph
     if (rc == 0)
         return tail;
     snprintf(err->text, sizeof err->text, "cannot start a thread: %s", strerror(rc));
-    pthread_cond_destroy(&tail->wake);
-    pthread_mutex_destroy(&tail->lock);
-    free(tail);
+    free_tail(tail);
     return NULL;
 }
 
@@ -408,7 +419,5 @@ void ph_tail_stop(ph_tail *tail) {
         natsSubscription_Unsubscribe(tail->sub); /* ends the wait for a message */
     pthread_mutex_unlock(&tail->lock);
     pthread_join(tail->thread, NULL);
-    pthread_cond_destroy(&tail->wake);
-    pthread_mutex_destroy(&tail->lock);
-    free(tail);
+    free_tail(tail);
 }

@@ -9,7 +9,7 @@
 #define PH_TAIL_H
 
 #include "host.h"
-#include <nats/nats.h>
+#include "nats.h"
 
 typedef struct ph_entry {
     const char *key;
@@ -31,16 +31,18 @@ typedef struct ph_tail_handlers {
 
 typedef struct ph_tail ph_tail;
 
-/* Starts following bucket on nc, a blocking-mode connection that outlives the tail.
+/* Starts following bucket on conn, of which the tail takes a reference: when it is closed under it, nothing comes any more.
  * from: the first revision wanted, 1 = everything, 0 = new entries only. A bucket that does not exist is waited for.
  * Any of the handlers may be NULL. NULL and err on failure (no thread, a bad bucket name). */
-ph_tail *ph_tail_start(natsConnection *nc, const char *bucket, uint64_t from, ph_tail_handlers handlers, void *ctx,
+ph_tail *ph_tail_start(ph_nats_conn *conn, const char *bucket, uint64_t from, ph_tail_handlers handlers, void *ctx,
                        ph_error *err);
 /* Stops and joins; no handler runs afterwards. Waits for a handler or a request (2 s at most) under way. NULL is fine. */
 void ph_tail_stop(ph_tail *tail);
 /* Has a tail that was started with from = 0 follow nothing for a while: it has no consumer then, and costs nothing.
  * Afterwards it follows what comes new, and on_live is called again. Any thread, from handlers too; does not wait. */
 void ph_tail_rest(ph_tail *tail, bool is_resting);
+/* Whether its connection was closed: nothing comes any more. Any thread. */
+bool ph_tail_is_cut(const ph_tail *tail);
 /* Milliseconds since the server last gave a sign of life to a tail that is live; INT64_MAX while it is not.
  * Up to 2 s is normal (heartbeats). Any thread. */
 int64_t ph_tail_age_ms(ph_tail *tail);

@@ -50,11 +50,12 @@ end
 ---@return string
 function M.public(text) return (tostring(text):gsub("//[^/%s,]*@", "//")) end
 
+--- Text of a file; else nil, why, and whether there is one.
 local function read_file(path)
   local stat = uv.fs_stat(path)
   if not stat or stat.type ~= "file" then return nil, "is not a file" end
   local file, message = io.open(path, "rb")
-  if not file then return nil, message end
+  if not file then return nil, message, true end
   local text = file:read("a")
   file:close()
   return text
@@ -67,11 +68,16 @@ local function load_dotenv(env, cwd, faults, warnings)
   local none = { values = {}, lines = {} }
   if wanted and types.boolean.parse(wanted) == false then return none end
   local named = env.PYOCO_ENV_FILE and env.PYOCO_ENV_FILE ~= ""
-  local path = (named and env.PYOCO_ENV_FILE or ".env"):gsub("^~", env.HOME or "~")
+  local path = named and env.PYOCO_ENV_FILE or ".env"
+  if path:find("^~/") and env.HOME then path = env.HOME .. path:sub(2) end
   if path:sub(1, 1) ~= "/" then path = cwd .. "/" .. path end
-  local text, why = read_file(path)
+  local text, why, is_there = read_file(path)
   if not text then
-    if named then faults[#faults + 1] = ("PYOCO_ENV_FILE: %s: %s; name a .env file, or unset it"):format(path, why) end
+    if named then
+      faults[#faults + 1] = ("PYOCO_ENV_FILE: %s: %s; name a .env file, or unset it"):format(path, why)
+    elseif is_there then
+      faults[#faults + 1] = why .. "; make it readable, or set PYOCO_LOAD_DOTENV=0"
+    end
     return none
   end
   local values, lines, odd = dotenv.parse(text)
@@ -166,6 +172,11 @@ function M.load(opts)
       end
     end
     cfg[row[1]], origins[row[1]] = value, origin
+    local idle = row.env_only and file.values[row.env]
+    if idle and idle ~= "" and parse(row, idle) ~= value then
+      warnings[#warnings + 1] = ("%s:%d %s has no effect in this file; set it in the environment"):format(file.path,
+        file.lines[row.env], row.env)
+    end
   end)
   if #faults == 0 and not only then
     if not cfg.worker_tags or #cfg.worker_tags == 0 then cfg.worker_tags = { cfg.default_tag } end

@@ -10,6 +10,7 @@ local clock = require "host.clock"
 local engine_local = require "pyoco.engine.local"
 local json = require "host.json"
 local uv = require "luv"
+local bundles = require "pyoco.testing.bundle"
 local clocks = require "pyoco.testing.clock"
 local fake = require "pyoco.testing.fake"
 local sandbox = require "pyoco.flow.sandbox"
@@ -22,7 +23,8 @@ local MAX_TIMERS <const> = 100000 -- a task that waits in a loop for what never 
 local COMMON <const> = { "params", "env", "http", "exec", "run", "scratch", "artifacts_dir", "now" }
 local TASK_OPTIONS <const> = { "name", "inputs", "results", "item", "as", "index", "count", "attempt", "options",
   table.unpack(COMMON) }
-local FLOW_OPTIONS <const> = { "fakes", "max_parallel", "max_iterations", table.unpack(COMMON) }
+local FLOW_OPTIONS <const> = { "fakes", "max_parallel", "max_iterations", "max_child_runs", "max_parallel_child_runs",
+  "child_timeout_sec", table.unpack(COMMON) }
 
 --- Raises at the spec's line for an option that there is not.
 local function check_options(what, opts, known)
@@ -81,14 +83,11 @@ local function note_artifacts(eng)
   end
 end
 
---- Options for the engine, and what its run leaves to look at.
-local function prepare(opts)
-  local time, seen = clocks.new(), { http = {}, exec = {}, log = {}, logs = {}, order = {}, events = {} }
-  local start = opts.now or clock.wall()
-  local run = { run_id = "test", tag = "test", tags = { "test" }, attempt = 1, started_at = start }
-  for name, given in pairs(opts.run or {}) do run[name] = given end
-  return time, seen, {
-    params = opts.params, env = opts.env, run = run, artifacts_dir = opts.artifacts_dir or artifacts_folder(),
+--- Options for the engine of one run, and what that leaves to look at.
+local function prepare(opts, time, start, run)
+  local seen = { http = {}, exec = {}, log = {}, logs = {}, order = {}, events = {} }
+  return seen, {
+    env = opts.env, run = run, artifacts_dir = opts.artifacts_dir or artifacts_folder(),
     max_parallel = opts.max_parallel, max_iterations = opts.max_iterations, allow_commands = true,
     now = function() return start + time.seconds end, monotonic = function() return time.seconds end,
     after = function(seconds, fn) return time:after(seconds, fn) end, random = function() return 0.5 end,
@@ -106,10 +105,21 @@ local function prepare(opts)
   }
 end
 
---- Runs a flow object by the virtual clock.
-local function run(flow, opts, on_start)
-  local time, seen, engine_opts = prepare(opts)
+--- Who the run of a spec is.
+local function run_of(opts, start)
+  local run = { run_id = "test", tag = "test", tags = { "test" }, attempt = 1, started_at = start }
+  for name, given in pairs(opts.run or {}) do run[name] = given end
+  return run
+end
+
+--- Runs a flow object by the virtual clock, and the children that `family` makes for it.
+local function run(flow, opts, on_start, family)
+  local time, start = clocks.new(), opts.now or clock.wall()
+  local seen, engine_opts = prepare(opts, time, start, run_of(opts, start))
   local stuck
+  engine_opts.params = opts.params
+  engine_opts.beside = family and family(time, start, engine_opts)
+  engine_opts.spawn = engine_opts.beside and engine_opts.beside:spawner()
   function engine_opts.on_start(eng)
     eng.scratch = opts.scratch and copied(opts.scratch, "scratch")
     if on_start then on_start(eng) end
@@ -152,10 +162,13 @@ local function node_of(what, name, opts)
 end
 
 --- A task of a flow, as a node that stands alone.
-local function node_in(flow, name)
+local function node_in(flow, name, is_alone)
   local names = {}
   for _, node in ipairs(flow.graph.nodes) do
     if node.name == name then
+      if node.spawn and is_alone then
+        error(("task '%s' spawns a run: try it out by testing.flow"):format(name), 3)
+      end
       return { name = name, inputs = node.inputs, outputs = node.outputs, command = node.command,
         options = node.options }, flow.functions[name]
     end
@@ -195,7 +208,7 @@ function M.task(what, opts, more)
   if is_flow(what) then name, opts = opts, more end
   opts = check_options("task", opts, TASK_OPTIONS)
   local node, fn
-  if is_flow(what) then node, fn = node_in(what, name) else node, fn = node_of(what, name, opts) end
+  if is_flow(what) then node, fn = node_in(what, name, true) else node, fn = node_of(what, name, opts) end
   if opts.options then node.options = opts.options end
   local declared = node.inputs or {}
   node.inputs = {}
@@ -230,29 +243,14 @@ local function with_fakes(flow, fakes)
     if fakes[node.name] ~= nil then
       nodes[i] = {}
       for key, field in pairs(node) do nodes[i][key] = field end
-      nodes[i].command = nil
+      nodes[i].command, nodes[i].spawn = nil, nil
     end
   end
   return faked
 end
 
---- Runs one flow.
----@param what table|string a flow, or the path of its file (see M.load)
----@param opts table? { params, fakes = { task = fn or the output that it is to have }, env, scratch, run, http, exec,
----  now, max_parallel, max_iterations, artifacts_dir }: see M.task
----@return table result { ok, status, error, outputs = { task = output }, tasks = { task = state }, records,
----  order = names in the order in which they started, log = all that was told, logs = { task = text },
----  clock = seconds that passed, http = requests, exec = commands, events, params, results, scratch, frames,
----  failed_tasks }
-function M.flow(what, opts)
-  opts = check_options("flow", opts, FLOW_OPTIONS)
-  local flow = type(what) == "string" and M.load(what) or what
-  if not is_flow(flow) then
-    error(("testing.flow: expected a flow, or the path of a file that returns one; got %s"):format(
-      type(flow) == "table" and is_flow(rawget(flow, 1)) and "several: choose one of what testing.load returns"
-        or "a " .. type(flow)), 2)
-  end
-  local eng, seen, seconds = run(with_fakes(flow, opts.fakes), opts)
+--- What a run has left, for a spec to look at.
+local function result_of(eng, seen, seconds)
   local outputs = {}
   for name, record in pairs(eng.records) do outputs[name] = plain(record.output) end
   return { ok = eng.status == "COMPLETED", status = eng.status, error = eng.error, outputs = outputs,
@@ -261,10 +259,83 @@ function M.flow(what, opts)
     results = eng.results, scratch = eng.scratch or {}, frames = eng.frames, failed_tasks = eng.failed_tasks }
 end
 
+--- The same of a child run; one that never began has no engine.
+local function child_result(child, time)
+  local image, begun = child.image, child.begun_at
+  local eng = child.eng or { status = image.status, error = plain(image.error), tasks = {}, records = {},
+    params = image.params, results = {} }
+  if child.eng then note_artifacts(eng) end
+  local result = result_of(eng, child.seen or { order = {}, log = {}, logs = {}, http = {}, exec = {}, events = {} },
+    begun and time.seconds - begun or 0)
+  result.run_id, result.workflow, result.task, result.attempt = child.run_id, image.flow_name, child.task, child.attempt
+  result.iteration, result.summary = child.iteration, plain(image.result_summary)
+  return result
+end
+
+--- What makes the children of a run: fn for `run`, and the list that gets their results.
+local function family_of(flow, opts, fakes)
+  local results = {}
+  return function(time, start, engine_opts)
+    local children
+    children = bundles.children(flow, opts.params, opts, {
+      run = engine_opts.run, now = engine_opts.now, after = engine_opts.after,
+      adapt = function(child, built) return with_fakes(built, fakes[child.job.flow_name]) end,
+      options = function(child)
+        local seen, made = prepare(opts, time, start, child.run)
+        child.seen, child.begun_at = seen, time.seconds
+        return made
+      end,
+      on_end = function(child)
+        for i, each in ipairs(children.list) do -- in the order in which they were spawned
+          if each == child then results[i] = child_result(child, time) end
+        end
+      end,
+    })
+    return children
+  end, results
+end
+
+--- Runs one flow.
+---@param what table|string a flow, or the path of its file (see M.load)
+---@param opts table? { params, fakes = { task = fn or the output that it is to have; of a bundle's child runs
+---  ["workflow.task"] }, env, scratch, run, http, exec, now, max_parallel, max_iterations, artifacts_dir,
+---  max_child_runs, max_parallel_child_runs, child_timeout_sec }: see M.task
+---@return table result { ok, status, error, outputs = { task = output }, tasks = { task = state }, records,
+---  order = names in the order in which they started, log = all that was told, logs = { task = text },
+---  clock = seconds that passed, http = requests, exec = commands, events, params, results, scratch, frames,
+---  failed_tasks, children = the same of each child run, with run_id, workflow, task, iteration, attempt, summary }
+function M.flow(what, opts)
+  opts = check_options("flow", opts, FLOW_OPTIONS)
+  local flow = type(what) == "string" and M.load(what) or what
+  if not is_flow(flow) then
+    error(("testing.flow: expected a flow, or the path of a file that returns one; got %s"):format(
+      type(flow) == "table" and is_flow(rawget(flow, 1)) and "several: choose one of what testing.load returns"
+        or "a " .. type(flow)), 2)
+  end
+  local own, by_workflow = bundles.split_fakes(opts.fakes, flow)
+  for workflow, fakes in pairs(by_workflow) do
+    for task in pairs(fakes) do
+      node_in({ name = workflow, graph = flow.bundle.workflows[workflow].graph, functions = {} }, task)
+    end
+  end
+  local family, children = family_of(flow, opts, by_workflow)
+  local result = result_of(run(with_fakes(flow, own), opts, nil, family))
+  result.children = children
+  return result
+end
+
+--- Raises what is wrong with a document, with its place if it has one.
+local function refuse(path, message, first)
+  error(first and ("%s:%d:%d: %s%s"):format(path, first.line, first.column, first.message,
+    first.hint and "; " .. first.hint or "") or path .. ": " .. message, 0)
+end
+
 --- Loads a file as a worker does: with the globals of a flow file, modules beside it first.
----@param path string a Lua flow, a module of tasks, or a document (flow.yaml)
+---@param path string a Lua flow, a module of tasks, or a document (flow.yaml, bundle.yaml)
 ---@param roots string[]? folders of more modules
----@return table what the file returns: a flow, a list of flows or a table of functions; of a document its flow
+---@return table what the file returns: a flow, a list of flows or a table of functions; of a document its flow, of a
+---  bundle that of its entry workflow
+---@return table? flows of a bundle: name -> flow of each workflow
 function M.load(path, roots)
   local text, message = sandbox.read_file(path)
   if not text then error(("testing.load: %s"):format(message), 2) end
@@ -275,15 +346,16 @@ function M.load(path, roots)
     if not ok then error(loaded, 0) end
     return loaded
   end
-  local doc, problem, _, errors = require("pyoco.flow.document").read(text)
-  if not doc then
-    local first = errors and errors[1]
-    error(first and ("%s:%d:%d: %s"):format(path, first.line, first.column, first.message)
-      or path .. ": " .. problem, 0)
+  if require("pyoco.flow.bundle").is_bundle(text) then
+    local entry, flows, problem = bundles.load(text, folders)
+    if not entry then refuse(path, flows, problem) end
+    return entry, flows
   end
+  local doc, problem, _, errors = require("pyoco.flow.document").read(text)
+  if not doc then refuse(path, problem, errors and errors[1]) end
   local flow
   flow, message = require("pyoco.flow.load").document(doc, folders)
-  if not flow then error(path .. ": " .. message, 0) end
+  if not flow then refuse(path, message) end
   return flow
 end
 

@@ -82,6 +82,9 @@ describe("host.httpd", function()
     assert.equal("seen", answer.body)
     assert.equal("1", answer.headers["x-a"])
     assert.equal("a=1, b=2", answer.headers["set-cookie"])
+    local text = web.raw(server:port(), "GET /headers HTTP/1.1\r\nHost: a\r\nX-In:  a b  \r\nX-In: c \r\n" ..
+      "Connection: close\r\n\r\n")
+    assert.equal("a b, c", text:match("\r\n\r\n(.*)"), text)
   end)
 
   serves("keeps connections alive and answers pipelined requests in order", function()
@@ -257,6 +260,12 @@ describe("host.httpd", function()
     assert.equal("body {}", answer.body)
     assert.truthy(answer.headers["content-type"]:find("text/css", 1, true))
     assert.equal(304, fetch("/static/a.css", { headers = { ["If-None-Match"] = answer.headers.etag } }).status)
+    local head = fetch("/static/a.css", { method = "HEAD" })
+    assert.same({ 200, "", answer.headers.etag }, { head.status, head.body, head.headers.etag })
+    assert.same({ 404, "" }, { fetch("/static/b.css", { method = "HEAD" }).status,
+      fetch("/static/b.css", { method = "HEAD" }).body })
+    local post = fetch("/static/a.css", { method = "POST", body = "" })
+    assert.same({ 405, "GET, HEAD", '{"detail":"Method Not Allowed"}' }, { post.status, post.headers.allow, post.body })
     for _, path in ipairs { "", "b.css", ".hidden", "../app.lua", "%2e%2e/app.lua", "a/../../x", "/etc/passwd" } do
       local text = web.raw(server:port(), ("GET /static/%s HTTP/1.1\r\nHost: a\r\n" ..
         "Connection: close\r\n\r\n"):format(path))

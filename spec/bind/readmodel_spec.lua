@@ -67,6 +67,27 @@ describe("host.readmodel", function()
     assert.same({ { "AGAIN", 1 } }, select "SELECT status, n FROM counters")
   end)
 
+  it("is filled while runs change: of each the newest version stays, and it works on", function()
+    local busy = assert(kv.new(jetstream.new(rpc.blocking(conn)), "busy"))
+    assert(busy:ensure { history = 5 }) -- all versions come, as they do when runs change during the filling
+    local entries = {}
+    for i = 1, 2000 do entries[i] = { ("run-%04d"):format(i), '{"status":"FIRST"}', 0 } end
+    local first = busy:update_many(entries)
+    for i, entry in ipairs(entries) do
+      entry[2], entry[3] = '{"status":"SECOND"}', assert(first[i].revision, first[i].message)
+    end
+    for _, result in ipairs(busy:update_many(entries)) do assert(result.revision, result.message) end
+    reader:close()
+    model:stop()
+    model = assert(readmodel.start { bucket = "busy" })
+    reader = assert(readmodel.reader())
+    complete()
+    assert.same({ { "SECOND", 2000 } }, select "SELECT status, count(*) FROM runs GROUP BY status")
+    assert(busy:put("run-0001", '{"status":"THIRD"}'))
+    process.wait_for(function() return status_of "run-0001" == "THIRD" end, nil, "the next change to show")
+    assert.same({ { "SECOND", 1999 }, { "THIRD", 1 } }, select "SELECT status, n FROM counters ORDER BY 1")
+  end)
+
   it("does not wait for ever for a write that never comes", function()
     put("r", { status = "S" })
     assert.equal("S", status_of "r")

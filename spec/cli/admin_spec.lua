@@ -59,6 +59,12 @@ describe("admin.lua config", function()
     return by_name, got.stdout
   end
 
+  it("warns of what is not an option", function()
+    local got = admin({ "config" }, { cwd = dir, env = { PYOCO_WORKER_SLOT = "2" } })
+    assert.equal(0, got.code)
+    assert.truthy(got.stderr:find("warning: PYOCO_WORKER_SLOT (environment) is not an option; did you mean", 1, true))
+  end)
+
   it("shows each value and where it comes from, and of a secret only whether it is set", function()
     tmp.write(dir .. "/.env", "\nPYOCO_DEFAULT_TAG=gpu\n")
     local got, text = rows { env = { PYOCO_NATS_PASSWORD = "hidden", PYOCO_WORKER_SLOTS = "gpu=1,cpu=8" } }

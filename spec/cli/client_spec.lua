@@ -102,8 +102,9 @@ describe("client.lua submit", function()
       return { status = 404, body = request.path:find "^/wheels" and '{"detail":"wheel not found"}'
         or request.path:find "^/schedules" and '{"detail":"schedule not found"}' or '{"detail":"Not Found"}' }
     end)
-    for command, hint in pairs { ["wheel-delete --name x"] = "check the name; `client.lua wheels` lists them",
-      ["schedule-delete --schedule-id x"] = "check the id; `client.lua schedules` lists them",
+    for command, hint in pairs {
+      ["wheel-delete --name x"] = "check the name; `build/pyoco-host client.lua wheels` lists them",
+      ["schedule-delete --schedule-id x"] = "check the id; `build/pyoco-host client.lua schedules` lists them",
       ["get x"] = "check the id" } do
       local got = client(table.unpack((function(words)
         for word in command:gmatch "%S+" do words[#words + 1] = word end
@@ -256,16 +257,48 @@ describe("client.lua watch", function()
     assert.truthy(got.stderr:find('HTTP 404 GET /runs/r1/watch: {"detail":"run not found"}', 1, true), got.stderr)
   end)
 
-  it("ends with 130 on Ctrl-C", function()
+  it("ends with 130 on Ctrl-C, and as soon on SIGTERM and SIGHUP", function()
     serve(function()
       return { headers = { ["content-type"] = "text/event-stream" }, stream = true, stays_open = true,
         body = frame("snapshot", RUNNING) }
     end)
-    local child = process.host({ "client.lua", "--server", server.url, "watch", "r1" })
+    for _, signal in ipairs { "sigint", "sigterm", "sighup" } do
+      local child = process.host({ "client.lua", "--server", server.url, "watch", "r1" })
+      process.wait_for(function() return child.stdout:find("RUNNING") end)
+      child:kill(signal)
+      assert.equal(130, (child:wait()))
+      assert.equal("", child.stderr)
+    end
+  end)
+
+  it("stops when nobody reads its lines any more", function()
+    local open
+    serve(function(request)
+      open = request
+      return { headers = { ["content-type"] = "text/event-stream" }, stream = true, stays_open = true,
+        body = frame("snapshot", RUNNING) }
+    end)
+    local child = process.spawn("bash", { "-c",
+      '"$0" client.lua --server "$1" watch r1 | head -1; echo "${PIPESTATUS[0]}"', require("host").exe, server.url })
     process.wait_for(function() return child.stdout:find("RUNNING") end)
-    child:kill "sigint"
-    assert.equal(130, (child:wait()))
+    open.send(frame("heartbeat", BEAT))
+    assert.equal(0, (child:wait()))
+    assert.truthy(child.stdout:find("\n0\n$"), child.stdout)
     assert.equal("", child.stderr)
+  end)
+end)
+
+describe("a value that begins with -", function()
+  it("is one when it is a negative number, or several words", function()
+    serve(function() return { body = '{"items":[],"next_cursor":null}' } end)
+    assert.equal(0, client("list-vnext", "--updated-after", "-1.5", "--limit", "2").code)
+    assert.equal("/runs?limit=2&updated_after=-1.5&cursor=", server.requests[1].path)
+    assert.equal(0, client("reject", "r1", "--reason", "- not now").code)
+    assert.equal('{"reason":"- not now"}', server.requests[2].body)
+  end)
+
+  it("is an option otherwise", function()
+    assert.truthy(client("reject", "r1", "--reason", "-x").stderr:find("unknown option '-x'", 1, true))
   end)
 end)
 

@@ -124,6 +124,7 @@ describe("params.collect", function()
     local broken = tmp.write(dir .. "/broken.json", '{"a": ')
     for _, case in ipairs {
       { { param = { "novalue" } }, "--param novalue has no =", "invalid" },
+      { { param = { "=value" } }, "--param =value has no name", "invalid" },
       { { params = "{" }, "--params is not JSON: ", "invalid" },
       { { params = "[]" }, "--params must be a JSON object", "invalid" },
       { { params = "null" }, "--params must be a JSON object", "invalid" },

@@ -60,20 +60,74 @@ describe("client.lua run", function()
   end)
   after_each(function() tmp.remove(dir) end)
 
-  it("runs a workflow of a bundle, the entry one unless told otherwise; none whose tasks spawn", function()
-    write("tasks/m.lua", "return { f = function(x) return x end }")
-    local BUNDLE = "workflows:\n  main: {flow: {graph: a}, tasks: {a: {%s}}}\n"
+  --- A bundle whose workflow `main` spawns `trial` for each item, and adds up what they tell.
+  local function write_bundle(child)
+    write("tasks/m.lua", ([[
+local M = {}
+function M.f(ctx, item) ctx:log("item %%s", item) %s return item * 2 end
+function M.sum(a)
+  local sum = 0
+  for _, child in ipairs(a) do if child.status == "COMPLETED" then sum = sum + child.outputs.b end end
+  return sum
+end
+return M]]):format(child or ""))
+    write("bundle.yaml", "workflows:\n  main: {flow: {graph: 'a[\"$ctx.items as item\"] >> sum'}, tasks: {"
+      .. "a: {spawn: trial, inputs: {item: $ctx.item}, parallel: 2}, sum: {callable: 'm:sum'}}}\n"
       .. "  trial: {flow: {graph: b}, tasks: {b: {callable: 'm:f'}}}\n"
-      .. "submit: {entry_workflow: main, inputs: {x: 7}}\n"
-    write("plain.yaml", BUNDLE:format "callable: 'm:f'")
-    local got = run "plain.yaml"
+      .. "submit: {entry_workflow: main, inputs: {items: [1, 2]}}\n")
+  end
+
+  it("runs a bundle with its child runs: lines of JSON tell of both", function()
+    write_bundle()
+    local got, events, of_child = run "bundle.yaml", {}, {}
     assert.equal(0, got.code, got.stderr)
-    holds(got.stdout, '"output": 7')
-    write("spawns.yaml", BUNDLE:format "spawn: trial")
-    got = run "spawns.yaml"
-    assert.equal(1, got.code)
-    holds(got.stderr, "task 'a' of main spawns a run, which needs a worker", "submit-bundle")
-    assert.equal(0, run("spawns.yaml", "--flow", "trial", "--param", "x=1").code)
+    for line in got.stdout:gmatch("[^\n]+") do
+      local event = assert(json.decode(line))
+      events[#events + 1] = event
+      if event.event == "child" then of_child[event.data.run_id] = {} end
+      local mine = of_child[event.data.run_id]
+      if mine then mine[#mine + 1] = event end
+    end
+    local last = events[#events].data
+    assert.same({ "COMPLETED", 6, 2 }, { last.status, last.task_records.sum.output, last.spawn_count })
+    assert.same({ b = 4 }, last.result_summary.outputs.a[2].outputs)
+    local second = of_child[last.child_run_ids[2]]
+    local kinds = {}
+    for i, event in ipairs(second) do kinds[i] = event.event end
+    assert.same({ "child", "task", "log", "task", "run" }, kinds)
+    assert.same({ "a", "trial", 1 }, { second[1].data.task, second[1].data.flow_name, second[1].data.iteration[1] })
+    assert.same({ "COMPLETED", last.run_id, "a", 1, 4 }, { second[5].data.status, second[5].data.parent_run_id,
+      second[5].data.spawned_from_task, second[5].data.spawn_depth, second[5].data.task_records.b.output })
+  end)
+
+  it("runs the entry workflow of a bundle unless told otherwise; --output plain names whose lines they are", function()
+    write_bundle()
+    assert.equal(0, run("bundle.yaml", "--flow", "trial", "--param", "item=1").code)
+    local got = run("bundle.yaml", "--output", "plain")
+    holds(got.stdout, "a[1] spawns trial, run ", "a[1]/b: item 2\n", "a[1]/b SUCCEEDED ", "a[1] trial COMPLETED\n",
+      "\n  sum  6\n")
+  end)
+
+  it("shows child runs below the task that has spawned them; why one failed stands at the end", function()
+    write_bundle('if item == 2 then error("two is too many") end')
+    local child = on_terminal "bundle.yaml"
+    assert.equal(0, (child:wait()))
+    local screen = last_screen(child.stdout)
+    holds(screen, "└─ ↻ each item of $ctx.items, 2 at a time  ×2\n   ┆  └─ ✔ a ", "\n   ┆     ┆  ├─ ✔ a[0] trial  ",
+      "\n   ┆     ┆  └─ ✘ a[1] trial  ", "\n   ┆     ┆     └─ ✘ b ", "\n   └─ ✔ sum ",
+      "child run a[1] of trial\nerror\n  ", "two is too many\n  in task b\n", "  >     2 | function M.f(")
+    assert.falsy(screen:find("✔ b", 1, true), screen) -- of one that ended well the line is enough
+  end)
+
+  it("takes child runs along when it is interrupted, waiting or computing", function()
+    for _, code in ipairs { "ctx:sleep(60)", "while true do end" } do
+      write_bundle(code)
+      local child = start("bundle.yaml", "--output", "plain")
+      process.wait_for(function() return child.stdout:find("a[0]/b: item 1", 1, true) end)
+      child:kill "sigint"
+      assert.equal(130, (child:wait()))
+      holds(child.stdout, "a[0] trial CANCELLED", "a[1] trial CANCELLED", "main  CANCELLED")
+    end
   end)
 
   it("runs a Lua flow; --output plain says what happens, then the outputs", function()

@@ -126,6 +126,7 @@ describe("bad requests", function()
       end
     end
     assert(#faults == 0, "\n" .. table.concat(faults, "\n"))
+    assert.equal("/health", it_has.gateway:fetch("/health/").headers.location)
     local answer = it_has.gateway:fetch "/nosuch"
     assert.same({ 404, '{"detail":"Not Found"}' }, { answer.status, answer.body })
   end)

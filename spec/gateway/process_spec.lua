@@ -23,6 +23,14 @@ describe("gateway.lua", function()
     assert.equal(0, gateway:stop())
   end)
 
+  it("ends what follows a bucket before the connection that it follows it on", function()
+    for _ = 1, 3 do
+      local gateway = gateways.start { nats_url = server.url, env = { PYOCO_HTTP_AUTH_MODE = "api_key" } }
+      gateway:wait("/ready", function(answer) return answer.status == 200 end, "the gateway to be ready")
+      assert.equal(0, gateway:stop())
+    end
+  end)
+
   it("names the port that is in use and what to do", function()
     local gateway = gateways.start { nats_url = server.url }
     local second = process.run({ "gateway.lua", "--port", gateway.url:match ":(%d+)$" },

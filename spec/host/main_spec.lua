@@ -1,6 +1,7 @@
 --- The program's own command line, as a user meets it.
 local host = require "host"
 local uv = require "luv"
+local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
 
 --- Runs the program and returns its output (both streams) and exit code.
@@ -25,6 +26,29 @@ describe("pyoco-host", function()
     assert.equal(7, (select(2, run "-e 'return 7'")))
     assert.equal(1, (select(2, run "-e 'return false'")))
     assert.equal(0, (select(2, run "-e 'return true'")))
+  end)
+
+  --- Runs a command line of bash in which $H is the program.
+  local function shell(line)
+    local child = process.spawn("bash", { "-c", "set -o pipefail; H=$0; " .. line, host.exe })
+    return child:wait(), child.stdout, child.stderr
+  end
+
+  it("fails when what it prints does not get through, but not for a reader that has seen enough", function()
+    for _, arguments in ipairs {
+      "--version", "-e 'print(1)'", "-e 'print((\"x\"):rep(100000))'", "client.lua --help" } do
+      local code, _, says = shell('"$H" ' .. arguments .. " >/dev/full")
+      assert.equal(1, code, arguments)
+      assert.truthy(says:find("^pyoco%-host: standard output: "), says)
+    end
+    assert.same({ 0, "1\n", "" }, { shell [["$H" -e 'for _ = 1, 1e5 do print(1) end' | head -1]] })
+  end)
+
+  it("runs with standard streams closed", function()
+    for _, closed in ipairs { "0<&-", "1>&-", "0<&- 1>&- 2>&-" } do
+      local code, _, says = shell(([["$H" -e 'print(1) require("luv").new_timer():close()' %s]]):format(closed))
+      assert.equal(0, code, says)
+    end
   end)
 
   it("says where it looked for a script that does not exist", function()

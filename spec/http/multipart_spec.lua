@@ -17,6 +17,16 @@ describe("pyoco.http.multipart", function()
     assert.same({}, multipart.parse("--b--\r\n", "multipart/form-data; boundary=b"))
   end)
 
+  it("takes parameters of headers in any case and order, and none out of another's quotes", function()
+    local body = '--b\r\ncontent-disposition: form-data; FileName="a; name=x; name=\\"y\\""; Name = workflow' ..
+      "\r\n\r\nx\r\n--b--"
+    for _, header in ipairs { "Multipart/Form-Data; Boundary=b", 'multipart/form-data; charset=x ; BOUNDARY = "b"',
+        'multipart/form-data; a="; boundary=c"; boundary=b' } do
+      local parts = multipart.parse(body, header)
+      assert.same({ { name = "workflow", filename = 'a; name=x; name="y"', data = "x" } }, parts)
+    end
+  end)
+
   for what, case in pairs {
     ["no boundary in the header"] = { "x", "multipart/form-data", "has no boundary" },
     ["no boundary in the body"] = { "x", "multipart/form-data; boundary=b", "does not occur" },

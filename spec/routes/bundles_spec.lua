@@ -107,6 +107,12 @@ describe("routes.bundles", function()
       end
     end)
 
+    it("takes params from the query of a form too", function()
+      local answer = app:simulate { path = "/runs/bundle?params=%7B%22x%22%3A9%7D", form = { {}, {
+        { name = "bundle", filename = "bundle.yaml", content_type = "application/x-yaml", data = BUNDLE } } } }
+      assert.same({ x = 9 }, stored(answer.json.run_id).params)
+    end)
+
     it("checks tag, size and bundle in this order; a bad request stores nothing", function()
       app = gateway_app.new { workflow_bundle_max_bytes = #BUNDLE }
       local function refused(text, fields, status, detail)

@@ -123,6 +123,16 @@ describe("routes.runs", function()
       assert.equal("body", answer.json.detail[1].loc[1])
     end)
 
+    it("takes null for no body", function()
+      local function post(body)
+        local answer = app:simulate { path = "/runs", method = "POST", body = body,
+          headers = { ["content-type"] = "application/json" } }
+        assert.equal(422, answer.status)
+        return answer.body
+      end
+      assert.equal(post "", post "null")
+    end)
+
     it("refuses another content type and another method", function()
       local answer = app:simulate { path = "/runs", body = "flow_name=x",
         headers = { ["content-type"] = "text/plain" } }
@@ -195,6 +205,27 @@ describe("routes.runs", function()
         assert.equal(422, answer.status)
         assert.truthy(answer.json.detail:find "^params: ", answer.body)
       end
+    end)
+
+    it("takes params from the query too; the form's win", function()
+      local path = "/runs/yaml?params=%7B%22x%22%3A5%7D"
+      local function params(fields)
+        local answer = app:simulate { path = path, form = gateway_app.form(DOCUMENT, fields) }
+        assert.equal(200, answer.status, answer.body)
+        return (app.store.runs:get(answer.json.run_id)).params
+      end
+      assert.same({ x = 5 }, params { flow_name = "f" })
+      assert.same({ x = 2 }, params { flow_name = "f", params = '{"x":2}' })
+    end)
+
+    it("takes the last of repeated fields; an empty one is as if absent", function()
+      local function post(...)
+        local _, files = table.unpack(gateway_app.form(DOCUMENT))
+        return app:simulate { path = "/runs/yaml", form = { { ... }, files } }
+      end
+      local answer = post({ "flow_name", "a" }, { "flow_name", "b" })
+      assert.equal("b", (app.store.runs:get(answer.json.run_id)).flow_name)
+      assert.same({ "missing body.flow_name" }, detail_types(post({ "flow_name", "a" }, { "flow_name", "" })))
     end)
 
     it("refuses in the contract's order", function()
@@ -298,6 +329,20 @@ tasks:
       end
       assert.is_nil(app:simulate { path = "/runs/" .. stored.run_id .. "?include=other" }.json.task_records)
       assert.same(fixture "http-get-tasks", app:simulate { path = "/runs/" .. stored.run_id .. "/tasks" }.json)
+    end)
+
+    it("has all fields of the tasks, whatever wrote the snapshot; what is no object is no run", function()
+      assert(app.store.runs:create { run_id = "bare" })
+      assert.same({ run_id = "bare", flow_name = json.null, status = json.null, tasks = {}, task_records = {},
+        task_records_truncated = false }, app:simulate { path = "/runs/bare/tasks" }.json)
+      for i, text in ipairs { "[1]", "null", '"x"', "", "{" } do
+        local run_id = "junk-" .. i
+        assert(app.store.runs:create_raw(run_id, text))
+        for _, what in ipairs { "GET ", "GET /tasks", "POST /cancel" } do
+          local method, path = what:match("^(%S+) (.*)$")
+          assert.equal(404, app:simulate { method = method, path = "/runs/" .. run_id .. path }.status, text .. what)
+        end
+      end
     end)
 
     it("tells of loops, of isolated failures and of what was too much, where there is anything to tell", function()

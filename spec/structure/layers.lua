@@ -17,6 +17,7 @@ M.places = {
   ["lua/pyoco/nats/"] = "nats",
   ["lua/pyoco/store/"] = "store",
   ["lua/pyoco/engine/"] = "engine",
+  ["lua/pyoco/local/"] = "local", -- runs that spawn others, with no server
   ["lua/pyoco/testing"] = "testing",
   ["lua/pyoco/worker/"] = "worker",
   ["lua/pyoco/service/"] = "service",
@@ -43,14 +44,15 @@ M.may = {
   store = { "store", "nats", "run", "base", "host" },
   front = { "native", "flow", "base", "host" },
   engine = { "engine", "flow", "run", "base", "host" },
-  testing = { "testing", "engine", "flow", "run", "base", "host" }, -- for users' specs: nothing else needs it
+  ["local"] = { "local", "engine", "store", "flow", "run", "base", "host" },
+  testing = { "testing", "local", "engine", "flow", "run", "base", "host" }, -- for users' specs: nothing else needs it
   worker = { "worker", "wheel", "engine", "store", "nats", "flow", "run", "base", "host" },
   service = { "service", "wheel", "flow", "run", "store", "base", "host" },
   http = { "http", "base", "host" },
   routes = { "routes", "service", "http", "base", "host" },
   client = { "client", "run", "base", "host" },
   native = { "native", "client", "service", "store", "run", "base", "host" },
-  cli = { "cli", "client", "wheel", "service", "http", "engine", "flow", "run", "base", "host" },
+  cli = { "cli", "client", "wheel", "service", "http", "local", "engine", "flow", "run", "base", "host" },
   up = { "up", "cli", "client", "http", "base", "host" },
   program = { "program", "testing", "up", "cli", "client", "routes", "http", "service", "worker", "wheel", "store",
     "nats", "engine", "flow", "run", "base", "host" },
@@ -66,7 +68,7 @@ M.only = {
   { module = "host.http", from = { "lua/pyoco/http/", "lua/pyoco/client/", "lua/pyoco/cli/", "lua/pyoco/engine/",
     "lua/pyoco/up/", "lua/client.lua" }, why = "the store, flows and runs know nothing of HTTP" },
   { module = "pyoco.engine", from = { "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/", "lua/client.lua",
-    "lua/pyoco/testing" }, why = "only engine/ runs flow code, for a worker or a local run" },
+    "lua/pyoco/local/", "lua/pyoco/testing" }, why = "only engine/ runs flow code, for a worker or a local run" },
   { module = "pyoco.flow.load", from = { "lua/pyoco/flow/", "lua/pyoco/engine/", "lua/pyoco/worker/", "lua/pyoco/cli/",
     "lua/client.lua", "lua/pyoco/testing" }, why = "loading a flow runs its file: never in the gateway" },
 }

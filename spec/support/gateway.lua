@@ -53,12 +53,16 @@ function Gateway:wait(path, fits, what)
   end, 10000, what)
 end
 
---- Ends it gracefully.
+local CRASHES = { [6] = "SIGABRT", [7] = "SIGBUS", [8] = "SIGFPE", [11] = "SIGSEGV" }
+
+--- Ends it gracefully. Raises when it crashes.
 ---@return integer code
 function Gateway:stop()
   http.close()
   if self.process.code == nil then self.process:kill "sigterm" end
-  return (self.process:wait())
+  local code, signal = self.process:wait()
+  if CRASHES[signal] then error(("the gateway crashed (%s)\n%s"):format(CRASHES[signal], self.process.stderr), 2) end
+  return code
 end
 
 --- Starts a gateway and waits until it listens.

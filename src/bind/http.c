@@ -19,8 +19,8 @@
  *         The message does not name the URL, since that may hold a password.
  *   multipart(fields, files) -> body, content_type
  *     fields: list of { name, value }; files: list of { name, filename = , content_type = , data = }, in that order.
- * Connections are kept per VM and used again. Only http and https. In a script VM Ctrl-C (SIGINT) during a request
- * ends it with "cancelled"; a handler that was installed before runs afterwards. request blocks its thread:
+ * Connections are kept per VM and used again. Only http and https. In a script VM Ctrl-C (SIGINT), SIGTERM or SIGHUP
+ * during a request ends it with "cancelled"; a handler that was installed before runs afterwards. request blocks its thread:
  * for scripts and handlers; in a flow's task use ctx:http.
  * Not bound: cookies, proxies beyond the environment's, other upload streams (nobody needs them yet). */
 #include "http/http.h"
@@ -46,36 +46,46 @@ typedef struct client { /* one per VM, in the registry */
     char text[CURL_ERROR_SIZE];
 } client;
 
-/* ---- Ctrl-C: the handler may only set a flag and wake the poll ---- */
+/* ---- Ctrl-C and its like: the handler may only set a flag and wake the poll ---- */
 
-static volatile sig_atomic_t interrupted;
+static const int endings[] = {SIGINT, SIGTERM, SIGHUP};
+#define ENDINGS (sizeof endings / sizeof *endings)
+
+static volatile sig_atomic_t interrupted; /* 0, or the signal */
 static CURLM *volatile to_wake;
 
 static void on_interrupt(int sig) {
-    (void)sig;
-    interrupted = 1;
+    interrupted = sig;
     if (to_wake)
         curl_multi_wakeup(to_wake); /* a write to a socket */
 }
 
-static bool catch_interrupt(lua_State *L, CURLM *multi, struct sigaction *old) {
+/* Takes the signals, but for those that are ignored (nohup). False outside of a script VM. */
+static bool catch_interrupt(lua_State *L, CURLM *multi, struct sigaction old[ENDINGS]) {
     lua_getfield(L, LUA_REGISTRYINDEX, "host.role");
     bool ours = strcmp(lua_tostring(L, -1), "script") == 0;
     lua_pop(L, 1);
-    if (!ours || sigaction(SIGINT, NULL, old) != 0 || old->sa_handler == SIG_IGN)
+    if (!ours)
         return false;
     interrupted = 0;
     to_wake = multi;
     struct sigaction sa = {.sa_handler = on_interrupt};
     sigemptyset(&sa.sa_mask);
-    return sigaction(SIGINT, &sa, NULL) == 0;
+    for (size_t i = 0; i < ENDINGS; i++) {
+        sigaction(endings[i], NULL, &old[i]);
+        if (old[i].sa_handler != SIG_IGN)
+            sigaction(endings[i], &sa, NULL);
+    }
+    return true;
 }
 
-static void restore_interrupt(const struct sigaction *old) {
-    sigaction(SIGINT, old, NULL);
+static void restore_interrupt(const struct sigaction old[ENDINGS]) {
     to_wake = NULL;
-    if (interrupted && old->sa_handler != SIG_DFL)
-        raise(SIGINT);
+    for (size_t i = 0; i < ENDINGS; i++) {
+        sigaction(endings[i], &old[i], NULL);
+        if (interrupted == endings[i] && old[i].sa_handler != SIG_DFL)
+            raise(endings[i]);
+    }
 }
 
 /* ---- what arrives ---- */
@@ -204,8 +214,8 @@ static bool idle(client *c) {
 /* Runs the transfer. Raises nothing: callbacks are guarded. */
 static CURLcode perform(client *c, bool *cancelled) {
     CURLcode result = CURLE_FAILED_INIT;
-    struct sigaction old;
-    bool caught = catch_interrupt(c->L, c->multi, &old);
+    struct sigaction old[ENDINGS];
+    bool caught = catch_interrupt(c->L, c->multi, old);
     if (curl_multi_add_handle(c->multi, c->easy) == CURLM_OK) {
         int running = 1;
         while (running && !(caught && interrupted)) {
@@ -226,7 +236,7 @@ static CURLcode perform(client *c, bool *cancelled) {
         curl_multi_remove_handle(c->multi, c->easy);
     }
     if (caught)
-        restore_interrupt(&old);
+        restore_interrupt(old);
     return result;
 }
 

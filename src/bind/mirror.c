@@ -4,7 +4,7 @@
  *   get(bucket, key [, max_age_sec = 5]) -> value | nil, is_fresh
  *        From any VM, with no request. is_fresh: the server has confirmed within max_age_sec that the copy is complete;
  *        only then does nil mean that there is no such key.
- * Ownership: m keeps conn (user value 1). Threads: start and stop by the owner, get by any VM. */
+ * Ownership: m keeps conn (user value 1). When that is closed all the same, nothing is fresh any more. Threads: start and stop by the owner, get by any VM. */
 #include "mirror.h"
 #include "nats_bind.h"
 #include <string.h>
@@ -14,7 +14,7 @@
 int luaopen_host_mirror(lua_State *L);
 
 static int l_mirror_start(lua_State *L) {
-    natsConnection *nc = lb_nats_check_raw(L, 1);
+    ph_nats_conn *conn = lb_nats_check_conn(L, 1);
     const char *bucket = luaL_checkstring(L, 2);
     ph_mirror **box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = NULL;
@@ -22,7 +22,7 @@ static int l_mirror_start(lua_State *L) {
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
     ph_error err = {0};
-    *box = ph_mirror_start(nc, bucket, &err);
+    *box = ph_mirror_start(conn, bucket, &err);
     return *box ? 1 : ph_fail(L, PH_INVALID, "%s", err.text);
 }
 

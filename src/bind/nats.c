@@ -11,7 +11,8 @@
  *   host.nats.sub:             next close      next(0) takes what has come already
  *   host.nats.loop, host.nats.loop.sub: nats_loop.c
  * A message is a table { subject, data, reply|nil, headers|nil (name -> first value) }.
- * Ownership: a conn owns a reference of the natsConnection; a sub keeps its conn alive (user value 1).
+ * Ownership: a conn owns a reference of the natsConnection, a sub another one; a sub keeps its conn object (user value 1),
+ *     which its collection would close.
  * Threads: the VM's. request, request_many, next and flush block up to their timeout; nothing else does.
  * Codes: unavailable (not connected, nobody answers), timeout, too_large, invalid, unauthorized, forbidden.
  * Not bound: nats.c's JetStream and KV calls; pyoco.nats.jetstream and kv are request/reply and serve both modes.
@@ -37,6 +38,7 @@ typedef struct conn {
 
 typedef struct sub {
     natsSubscription *sub; /* NULL once closed */
+    ph_nats_conn *conn;    /* counted reference, while sub is there */
     natsMsg *held;
 } sub;
 
@@ -64,6 +66,25 @@ static sub *new_sub(lua_State *L) {
     return s;
 }
 
+/* Subscribes; queue may be NULL. */
+static natsStatus open_sub(sub *s, conn *c, const char *subject, const char *queue) {
+    natsConnection *nc = ph_nats_raw(c->conn);
+    natsStatus st = queue ? natsConnection_QueueSubscribeSync(&s->sub, nc, subject, queue)
+                          : natsConnection_SubscribeSync(&s->sub, nc, subject);
+    if (st == NATS_OK)
+        s->conn = ph_nats_retain(c->conn);
+    return st;
+}
+
+static void close_sub(sub *s) {
+    if (!s->sub)
+        return;
+    ph_nats_unsubscribe(ph_nats_raw(s->conn), s->sub);
+    ph_nats_release(s->conn);
+    s->sub = NULL;
+    s->conn = NULL;
+}
+
 static int l_conn_close(lua_State *L) {
     conn *c = luaL_checkudata(L, 1, CONN);
     ph_nats_free(c->held);
@@ -84,8 +105,7 @@ static int l_sub_close(lua_State *L) {
     sub *s = luaL_checkudata(L, 1, SUB);
     ph_nats_free(s->held);
     s->held = NULL;
-    natsSubscription_Destroy(s->sub);
-    s->sub = NULL;
+    close_sub(s);
     return 0;
 }
 
@@ -237,7 +257,7 @@ static int l_conn_request_many(lua_State *L) {
         snprintf(inbox, sizeof inbox, "%s", unique);
         natsInbox_Destroy(unique);
         snprintf(all, sizeof all, "%s.*", inbox);
-        st = natsConnection_SubscribeSync(&s->sub, ph_nats_raw(c->conn), all);
+        st = open_sub(s, c, all, NULL);
     }
     if (st != NATS_OK)
         return fail_status(L, st, "subscribe to", inbox, 0);
@@ -265,8 +285,7 @@ static int l_conn_request_many(lua_State *L) {
         }
         lua_settop(L, base);
     }
-    natsSubscription_Destroy(s->sub);
-    s->sub = NULL;
+    close_sub(s);
     lua_settop(L, replies);
     return 1;
 }
@@ -277,9 +296,7 @@ static int l_conn_subscribe(lua_State *L) {
     conn *c = check_conn(L);
     const char *subject = luaL_checkstring(L, 2), *queue = luaL_optstring(L, 3, NULL);
     sub *s = new_sub(L);
-    natsConnection *nc = ph_nats_raw(c->conn);
-    natsStatus st = queue ? natsConnection_QueueSubscribeSync(&s->sub, nc, subject, queue)
-                          : natsConnection_SubscribeSync(&s->sub, nc, subject);
+    natsStatus st = open_sub(s, c, subject, queue);
     if (st != NATS_OK)
         return fail_status(L, st, "subscribe to", subject, 0);
     return 1;
@@ -347,10 +364,10 @@ static int l_conn_flush(lua_State *L) {
     return 1;
 }
 
-natsConnection *lb_nats_check_raw(lua_State *L, int arg) {
+ph_nats_conn *lb_nats_check_conn(lua_State *L, int arg) {
     conn *c = luaL_checkudata(L, arg, CONN);
     luaL_argcheck(L, c->conn, arg, "the NATS connection is closed");
-    return ph_nats_raw(c->conn);
+    return c->conn;
 }
 
 int lb_nats_clock_offset(lua_State *L) {
@@ -446,7 +463,7 @@ static int l_nats_share(lua_State *L) {
 static int l_nats_shared(lua_State *L) {
     conn *c = new_conn(L);
     c->is_borrowed = true;
-    c->conn = ph_nats_shared_ref();
+    c->conn = ph_nats_shared();
     return c->conn ? 1 : ph_fail(L, PH_UNAVAILABLE, "no NATS connection is shared in this process");
 }
 

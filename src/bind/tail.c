@@ -2,14 +2,15 @@
  *
  *   tail.start(conn, bucket [, from]) -> t | nil, message, code    conn: a blocking-mode host.nats connection;
  *                                                                  from: first revision wanted, default 1, 0 = new
- *   t:next(timeout_ms) -> kind [, entry] | nil, message, "timeout" 0: only what has come already
- *        kind: "entry", "live" (what the bucket held is delivered) or "reset" (start over: all entries follow again); entry { key, value, revision, created (unix s,
- *        the server's), deleted }
+ *   t:next(timeout_ms) -> kind [, entry] | nil, message, "timeout" | "unavailable"     0: only what has come already
+ *        kind: "entry", "live" (what the bucket held is delivered) or "reset" (start over: all entries follow again);
+ *        entry { key, value, revision, created (unix s, the server's), deleted }
  *   t:age() -> seconds|nil     since the server's last sign of life; nil while not live
  *   t:stop()
  *   tail.get(conn, bucket, key [, timeout_ms]) -> value, revision, entry | nil, message, code    ph_kv_get
- * Ownership: t owns the tail and keeps conn (user value 1). Threads: the tail's thread fills a queue of at most
- * QUEUE_MAX events, then waits for next(), which blocks up to its timeout.
+ * Ownership: t owns the tail and keeps conn (user value 1). When that is closed all the same, nothing comes any more and
+ * next() answers "unavailable" at once. Threads: the tail's thread fills a queue of at most QUEUE_MAX events, then waits
+ * for next(), which blocks up to its timeout.
  */
 #include "nats_bind.h"
 #include "nats_msg.h"
@@ -152,7 +153,7 @@ static int l_tail_stop(lua_State *L) {
 }
 
 static int l_tail_start(lua_State *L) {
-    natsConnection *nc = lb_nats_check_raw(L, 1);
+    ph_nats_conn *conn = lb_nats_check_conn(L, 1);
     const char *bucket = luaL_checkstring(L, 2);
     lua_Integer from = luaL_optinteger(L, 3, 1);
     luaL_argcheck(L, from >= 0, 3, "a revision is not negative");
@@ -166,7 +167,7 @@ static int l_tail_start(lua_State *L) {
         return ph_fail(L, PH_INTERNAL, "out of memory");
     ph_error err = {0};
     ph_tail_handlers handlers = {on_entry, on_reset, on_live};
-    t->tail = ph_tail_start(nc, bucket, (uint64_t)from, handlers, t->q, &err);
+    t->tail = ph_tail_start(conn, bucket, (uint64_t)from, handlers, t->q, &err);
     return t->tail ? 1 : ph_fail(L, PH_INVALID, "%s", err.text);
 }
 
@@ -193,7 +194,10 @@ static tail_object *check_tail(lua_State *L) {
 static int l_tail_next(lua_State *L) {
     tail_object *t = check_tail(L);
     int64_t timeout_ms = lua_tonumber(L, 2) == 0 && lua_isnumber(L, 2) ? 0 : lb_nats_timeout(L, 2, 5000);
-    t->held = pop(t->q, timeout_ms);
+    bool is_cut = ph_tail_is_cut(t->tail);
+    t->held = pop(t->q, is_cut ? 0 : timeout_ms);
+    if (!t->held && is_cut)
+        return ph_fail(L, PH_UNAVAILABLE, "the NATS connection of this tail is closed");
     if (!t->held)
         return ph_fail(L, PH_TIMEOUT, "nothing new in %lld ms", (long long)timeout_ms);
     lua_pushstring(L, t->held->kind);
@@ -214,7 +218,7 @@ static int l_tail_age(lua_State *L) {
 }
 
 static int l_tail_get(lua_State *L) {
-    natsConnection *nc = lb_nats_check_raw(L, 1);
+    natsConnection *nc = ph_nats_raw(lb_nats_check_conn(L, 1));
     const char *bucket = luaL_checkstring(L, 2), *key = luaL_checkstring(L, 3);
     int64_t timeout_ms = lb_nats_timeout(L, 4, 5000);
     ph_entry_buf buf;

@@ -37,8 +37,10 @@ int ph_httpd_json(struct mg_connection *conn, int status, const char *extra_head
                        "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n"
                        "connection: %s\r\n%s\r\n",
                        status, ph_httpd_reason(status), len, close ? "close" : "keep-alive", extra_headers);
+    const char *method = mg_get_request_info(conn)->request_method; /* NULL: the request could not be read */
+    bool is_head = method && strcmp(method, "HEAD") == 0;           /* told the length, sent nothing */
     memcpy(out + head, body, len);
-    mg_write(conn, out, (size_t)head + len);
+    mg_write(conn, out, (size_t)head + (is_head ? 0 : len));
     free(out);
     return status;
 }

@@ -38,10 +38,12 @@ static void put_field(void *ctx, const char *key, const char *value, size_t len)
 }
 
 static const char *nats_status(void) {
-    natsConnection *nc = ph_nats_shared();
-    if (!nc)
+    ph_nats_conn *conn = ph_nats_shared();
+    if (!conn)
         return "none";
-    switch (natsConnection_Status(nc)) {
+    natsConnStatus status = natsConnection_Status(ph_nats_raw(conn));
+    ph_nats_release(conn);
+    switch (status) {
     case NATS_CONN_STATUS_CONNECTED:
         return "connected";
     case NATS_CONN_STATUS_CLOSED:

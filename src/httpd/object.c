@@ -43,17 +43,22 @@ static int send_pieces(ph_exchange *x, ph_objread *r) {
     return 200;
 }
 
-int ph_httpd_object(ph_exchange *x) {
-    natsConnection *nc = ph_nats_shared();
-    if (!nc)
-        return ph_httpd_error(x->conn, 503, "this server has no connection to NATS", RETRY, false);
-    if (!ph_httpd_take_place(x->server))
-        return ph_httpd_error(x->conn, 503, "too many streams are open, try again", RETRY, false);
+static int send_object(ph_exchange *x, natsConnection *nc) {
     ph_error err = {0};
     ph_objread *r = NULL;
     const char *code = ph_objread_open(&r, nc, &x->stream.object, &err);
     int status = code ? fail(x, code, &err) : send_pieces(x, r);
     ph_objread_close(r);
+    return status;
+}
+
+int ph_httpd_object(ph_exchange *x) {
+    if (!ph_httpd_take_place(x->server))
+        return ph_httpd_error(x->conn, 503, "too many streams are open, try again", RETRY, false);
+    ph_nats_conn *conn = ph_nats_shared();
+    int status = conn ? send_object(x, ph_nats_raw(conn))
+                      : ph_httpd_error(x->conn, 503, "this server has no connection to NATS", RETRY, false);
+    ph_nats_release(conn);
     ph_httpd_leave_place(x->server);
     return status;
 }

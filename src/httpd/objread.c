@@ -275,7 +275,7 @@ void ph_objread_close(ph_objread *r) {
     if (!r)
         return;
     drop_pieces(r);
-    natsSubscription_Destroy(r->sub);
+    ph_nats_unsubscribe(r->nc, r->sub);
     EVP_MD_CTX_free(r->sha);
     free(r);
 }

@@ -237,12 +237,14 @@ static int answer(ph_exchange *x) {
         return status;
     if (!x->path)
         return bad_request(x->conn, "bad request target");
+    if (strcmp(x->path, "/health/") == 0)
+        return ph_httpd_json(x->conn, 307, "location: /health\r\n", "", 0, true);
     if (strcmp(x->path, "/health") == 0)
         return reads ? ph_httpd_health(server, x->conn)
                      : ph_httpd_error(x->conn, 405, "Method Not Allowed", "allow: GET\r\n", true);
     if (atomic_load(&server->stopping))
         return ph_httpd_error(x->conn, 503, "shutting down", RETRY, true);
-    if (reads && server->options.static_dir && starts_with(x->path, "/static/"))
+    if (server->options.static_dir && starts_with(x->path, "/static/"))
         return ph_httpd_static(server, x->conn, x->path + strlen("/static/"));
     status = ph_httpd_receive(x);
     if (status == 0)

@@ -114,12 +114,13 @@ static int default_vms(void) {
 static bool start_hub(ph_httpd *server, ph_error *err, const char **code) {
     if (!server->options.runs_bucket)
         return true;
-    natsConnection *nc = ph_nats_shared();
-    if (!nc) {
+    ph_nats_conn *conn = ph_nats_shared();
+    if (!conn) {
         snprintf(err->text, sizeof err->text, "runs_bucket needs the process's NATS connection: nats.share(conn) first");
         return false;
     }
-    server->hub = ph_hub_start(nc, server->options.runs_bucket, err);
+    server->hub = ph_hub_start(conn, server->options.runs_bucket, err);
+    ph_nats_release(conn);
     if (!server->hub)
         *code = PH_UNAVAILABLE;
     return server->hub != NULL;

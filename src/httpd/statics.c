@@ -1,4 +1,4 @@
-/* GET /static/<path>: files of one folder. CivetWeb sends them (ranges, etag, If-Modified-Since). */
+/* GET and HEAD of /static/<path>: files of one folder. CivetWeb sends them (ranges, etag, If-Modified-Since). */
 #include "httpd.h"
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +20,9 @@ static bool is_safe(const char *path) {
 int ph_httpd_static(ph_httpd *server, struct mg_connection *conn, const char *path) {
     char file[1600];
     struct stat st;
+    const char *method = mg_get_request_info(conn)->request_method;
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+        return ph_httpd_error(conn, 405, "Method Not Allowed", "allow: GET, HEAD\r\n", true);
     snprintf(file, sizeof file, "%s/%s", server->options.static_dir, path);
     if (!is_safe(path) || stat(file, &st) != 0 || !S_ISREG(st.st_mode))
         return ph_httpd_error(conn, 404, "Not Found", "", false);

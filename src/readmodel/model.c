@@ -282,16 +282,8 @@ static rm_model *abandon(rm_model *m) {
     return NULL;
 }
 
-rm_model *rm_start(const rm_options *options, ph_error *err) {
-    rm_model *m = calloc(1, sizeof *m), *other = rm_current();
-    natsConnection *nc = ph_nats_shared();
-    rm_release(other);
-    if (!m || other || !nc) {
-        free(m);
-        snprintf(err->text, sizeof err->text, "%s", other ? "this process has a read model already"
-                 : !m ? "out of memory" : "the read model needs the process's NATS connection: nats.share(conn) first");
-        return NULL;
-    }
+/* Starts writer, thread and tail of a fresh model; frees it when one of them does not start. */
+static rm_model *start_on(ph_nats_conn *conn, rm_model *m, const rm_options *options, ph_error *err) {
     atomic_init(&m->refs, 1);
     m->end = &m->head;
     m->generation = 1;
@@ -312,7 +304,7 @@ rm_model *rm_start(const rm_options *options, ph_error *err) {
     pthread_mutex_lock(&current_lock);
     current = m;
     pthread_mutex_unlock(&current_lock);
-    ph_tail *tail = ph_tail_start(nc, options->bucket, 1, (ph_tail_handlers){on_entry, on_reset, on_live}, m, err);
+    ph_tail *tail = ph_tail_start(conn, options->bucket, 1, (ph_tail_handlers){on_entry, on_reset, on_live}, m, err);
     pthread_mutex_lock(&m->lock);
     m->tail = tail;
     pthread_mutex_unlock(&m->lock);
@@ -320,6 +312,22 @@ rm_model *rm_start(const rm_options *options, ph_error *err) {
         return m;
     rm_stop(m);
     return NULL;
+}
+
+rm_model *rm_start(const rm_options *options, ph_error *err) {
+    rm_model *m = calloc(1, sizeof *m), *other = rm_current();
+    ph_nats_conn *conn = ph_nats_shared();
+    rm_release(other);
+    if (m && !other && conn) {
+        m = start_on(conn, m, options, err);
+    } else {
+        snprintf(err->text, sizeof err->text, "%s", other ? "this process has a read model already"
+                 : !m ? "out of memory" : "the read model needs the process's NATS connection: nats.share(conn) first");
+        free(m);
+        m = NULL;
+    }
+    ph_nats_release(conn);
+    return m;
 }
 
 void rm_stop(rm_model *m) {

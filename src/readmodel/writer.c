@@ -38,14 +38,15 @@ static const char forget[] =
     "DELETE FROM runs; DELETE FROM counters; DELETE FROM past;"
     "UPDATE meta SET walk=lower(hex(randomblob(6))), seq=0;";
 
-static const char make_key[] = "CREATE UNIQUE INDEX runs_key ON runs(run_id)";
+/* Not UNIQUE: while it is filled the database has no journal, and a statement that fails half done leaves it broken. */
+static const char make_key[] = "CREATE INDEX runs_key ON runs(run_id)";
+
+static const char find_versions[] = "SELECT 1 FROM runs GROUP BY run_id HAVING count(*) > 1 LIMIT 1";
 
 /* While loading, each change is a row, a deletion one without summary: of each run the newest stays. */
 static const char keep_newest[] =
-    "CREATE INDEX versions ON runs(run_id, rev);"
     "DELETE FROM runs WHERE EXISTS(SELECT 1 FROM runs n WHERE n.run_id=runs.run_id"
     " AND (n.rev>runs.rev OR (n.rev=runs.rev AND n.id>runs.id)));"
-    "DROP INDEX versions;"
     "DELETE FROM runs WHERE summary='';";
 
 static const char complete[] =
@@ -299,14 +300,26 @@ static bool give_back(rm_writer *w, ph_error *err) {
     return ok;
 }
 
+/* Whether a query has a row. */
+static bool find_any(rm_writer *w, const char *sql, bool *found, ph_error *err) {
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(w->db, sql, -1, &st, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(st);
+    *found = rc == SQLITE_ROW;
+    sqlite3_finalize(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE || fail(w, err);
+}
+
 static bool go_live(rm_writer *w, ph_error *err) {
     if (!w->is_warming)
         return true;
     w->is_warming = false;
-    bool is_unique = !w->has_deleted && sqlite3_exec(w->db, make_key, NULL, NULL, NULL) == SQLITE_OK;
-    if (!is_unique && (!run_sql(w, keep_newest, err) || !run_sql(w, make_key, err)))
-        return false;
-    bool ok = run_sql(w, complete, err) && commit(w, err) &&
+    bool has_versions = false;
+    bool ok = run_sql(w, make_key, err) && find_any(w, find_versions, &has_versions, err);
+    if (has_versions || w->has_deleted)
+        ok = ok && run_sql(w, keep_newest, err);
+    ok = ok && run_sql(w, complete, err) && commit(w, err) &&
               run_sql(w, "PRAGMA journal_mode=WAL; PRAGMA cache_size=-2048", err) && give_back(w, err);
     return ok;
 }

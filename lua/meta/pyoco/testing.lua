@@ -27,9 +27,12 @@ local M = {}
 ---@field options? pyoco.TaskOptions instead of its own
 
 ---@class pyoco.testing.FlowOptions: pyoco.testing.Options
----@field fakes? table<string, any> task -> function, or the output that it is to have
+---@field fakes? table<string, any> task -> function, or the output that it is to have; of child runs ["workflow.task"]
 ---@field max_parallel? integer
 ---@field max_iterations? integer
+---@field max_child_runs? integer that one run may spawn; default 100
+---@field max_parallel_child_runs? integer at once; default 8
+---@field child_timeout_sec? number how long a task waits for its child; default 3600, 0 = for ever
 
 ---@class pyoco.testing.TaskResult
 ---@field ok boolean
@@ -66,6 +69,16 @@ local M = {}
 ---@field scratch table
 ---@field frames table?
 ---@field failed_tasks string[]?
+---@field children pyoco.testing.ChildResult[] in the order in which they were spawned
+
+--- A child run; `clock` counts from its start.
+---@class pyoco.testing.ChildResult: pyoco.testing.FlowResult
+---@field run_id string
+---@field workflow string
+---@field task string the parent's task that has spawned it
+---@field iteration integer[] indexes of the loops around that task
+---@field attempt integer at that task
+---@field summary table what the task gets as output
 
 --- Runs one task.
 ---@param what pyoco.Task|function|pyoco.Flow of a flow, the next argument is the task's name
@@ -83,7 +96,8 @@ function M.flow(what, options) end
 --- Loads a file as a worker does.
 ---@param path string a Lua flow, a module of tasks, or a document
 ---@param roots string[]? folders of more modules
----@return any
+---@return any loaded a flow, several, or a module; of a bundle the flow of its entry workflow
+---@return table<string, pyoco.Flow>? flows of a bundle: all its workflows
 function M.load(path, roots) end
 
 return M

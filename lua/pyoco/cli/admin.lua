@@ -72,9 +72,9 @@ end
 ---@param connect fun(cfg: table, opts: table): table|nil, string|nil how a store is opened (store.jetstream's connect)
 ---@return integer exit code: 0 done, 1 failed, 130 interrupted
 function M.main(argv, connect)
-  local cfg, values, origins = program.start(M.program, argv)
+  local cfg, values, origins, warnings = program.start(M.program, argv)
   if not cfg then return values end
-  local row, app = command.row(M.program, values.command), { config = cfg, origins = origins }
+  local row, app = command.row(M.program, values.command), { config = cfg, origins = origins, warnings = warnings }
   if row.uses_store then
     app.store = open_store(cfg, connect)
     if not app.store then return 1 end

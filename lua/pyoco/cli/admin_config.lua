@@ -32,11 +32,14 @@ local function as_json(rows, app)
 end
 
 --- Prints all options, in the order of docs/reference/config.md.
----@param app table { config, origins }
+---@param app table { config, origins, warnings = what is not an option, or has no effect }
 ---@param values table { output }
 ---@param context table
 ---@return integer exit code
 function M.show(app, values, context)
+  for _, warning in ipairs(app.warnings) do
+    io.stderr:write(context.paint_errors("yellow", "warning: "), warning, "\n")
+  end
   local rows = {}
   for _, section in ipairs(config.sections()) do table.move(section[3], 1, #section[3], #rows + 1, rows) end
   if (values.output or (context.terminal and "table")) ~= "table" then

@@ -1,4 +1,5 @@
 --- admin.lua api-key create, list, revoke (CONTRACT 16.5).
+local called = require "pyoco.cli.called"
 local json = require "host.json"
 local output = require "pyoco.cli.output"
 local keys = require "pyoco.service.keys"
@@ -13,7 +14,8 @@ end
 
 local function failed(message, code)
   local shape = code == "invalid" and "arguments" or code == "unavailable" and "connection" or "unexpected"
-  return nil, message, code, { shape = shape, reason = message, hints = {} }
+  return nil, message, code, { shape = shape, reason = message,
+    hints = { shape == "arguments" and "choose another name" or "is NATS well? its log says more" } }
 end
 
 --- api-key create.
@@ -29,7 +31,7 @@ function M.create(app, values, context)
   if not made then return failed(message, code) end
   if context.terminal then
     io.write(("key of tenant %s, shown this once: %s\n"):format(made.tenant_id, context.paint("bold", made.api_key)))
-    io.write(("revoke it with: pyoco-host admin.lua api-key revoke --key-id %s\n"):format(made.key_id))
+    io.write(("revoke it with: %s api-key revoke --key-id %s\n"):format(called.program "admin", made.key_id))
     return 0
   end
   io.write(line(made, { "key_id", "tenant_id", "api_key", "created_at" }), "\n")

@@ -2,6 +2,7 @@
 --- no NATS.
 local json = require "host.json"
 local archive = require "pyoco.wheel.archive"
+local called = require "pyoco.cli.called"
 local builder = require "pyoco.wheel.build"
 local fit = require "pyoco.wheel.fit"
 local output = require "pyoco.cli.output"
@@ -42,8 +43,8 @@ function M.build(_, values, context)
     return 0
   end
   io.write(("wrote %s (%d files, %d bytes)\n"):format(built.path, built.files, built.size),
-    ("next:\n  pyoco-host admin.lua wheel inspect %s\n  pyoco-host client.lua wheel-upload --wheel-file %s\n"):format(
-      built.path, built.path))
+    ("next:\n  %s wheel inspect %s\n  %s wheel-upload --wheel-file %s\n"):format(
+      called.program "admin", built.path, called.program "client", built.path))
   return 0
 end
 

@@ -1,6 +1,7 @@
 --- The gateway as a command line sees it: pyoco.client.transport, whose failures carry as fourth value what output.fail
 --- needs: { shape, reason, hints, status }.
 local json = require "host.json"
+local called = require "pyoco.cli.called"
 local transport = require "pyoco.client.transport"
 
 local M = {}
@@ -22,11 +23,11 @@ local HINTS = {
 
 --- Where the ids of things are to be found, by what a 404 says.
 local ABSENT = {
-  ["run not found"] = "check the id; `client.lua submit` and `submit-yaml` print it",
-  ["schedule not found"] = "check the id; `client.lua schedules` lists them",
-  ["wheel not found"] = "check the name; `client.lua wheels` lists them",
-  ["worker not found"] = "check the id; `client.lua workers --scope all --include-hidden` lists them",
-  ["dead letter not found"] = "check the number; `client.lua dlq list` lists them",
+  ["run not found"] = "check the id; `%s submit` and `submit-yaml` print it",
+  ["schedule not found"] = "check the id; `%s schedules` lists them",
+  ["wheel not found"] = "check the name; `%s wheels` lists them",
+  ["worker not found"] = "check the id; `%s workers --scope all --include-hidden` lists them",
+  ["dead letter not found"] = "check the number; `%s dlq list` lists them",
 }
 
 --- A path segment, escaped: ids come from the command line.
@@ -44,7 +45,8 @@ end
 
 local function hint_of(failure)
   local answer = failure.status == 404 and json.decode(failure.body)
-  return type(answer) == "table" and ABSENT[answer.detail] or HINTS[failure.status] or "the gateway's log says more"
+  local absent = type(answer) == "table" and ABSENT[answer.detail]
+  return absent and absent:format(called.program "client") or HINTS[failure.status] or "the gateway's log says more"
 end
 
 --- Passes an answer on; gives a failure its shape and hints.
@@ -53,8 +55,8 @@ local function shaped(self, file, answer, message, code, failure)
   if code == "cancelled" then return nil, message, code end
   if not failure then
     return nil, message, code, { shape = code == "invalid" and "arguments" or "connection", reason = message,
-      hints = { ("is the gateway at %s running? Start everything with `pyoco-host up.lua`, or name another address "
-        .. "with --server URL or PYOCO_SERVER_URL"):format(self.transport.base_url) } }
+      hints = { ("is the gateway at %s running? Start everything with `%s`, or name another address with "
+        .. "--server URL or PYOCO_SERVER_URL"):format(self.transport.base_url, called.program "up") } }
   end
   local hints = document_hints(failure.body, file)
   hints[#hints + 1] = hint_of(failure)

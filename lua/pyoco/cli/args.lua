@@ -107,6 +107,29 @@ local function build(program, called)
   return parser, commands
 end
 
+--- Options of a list of rows that take a value, into a set.
+local function add_valued(set, rows)
+  for _, row in ipairs(rows or {}) do
+    if row[1]:sub(1, 1) == "-" and not row.flag then set[row[1]] = true end
+  end
+end
+
+--- Joins an option with a value that begins with "-" and can be no option: a negative number, or several words.
+local function with_values(program, argv)
+  local valued, joined = {}, {}
+  add_valued(valued, program.options)
+  for _, row in ipairs(program.commands or {}) do add_valued(valued, row.options) end
+  for _, text in ipairs(argv) do
+    local last = joined[#joined]
+    if valued[last] and (text:find("^%-[%d.]") or text:find("^%-.*%s")) then
+      joined[#joined] = last .. "=" .. text
+    else
+      joined[#joined + 1] = text
+    end
+  end
+  return joined
+end
+
 --- The command named on a command line: the first argument that is one, with the verb that comes after a group.
 local function command_of(commands, argv)
   local found
@@ -177,6 +200,7 @@ end
 ---@return string|nil usage the usage text, on failure
 function M.parse(program, argv)
   local parser, commands = build(program)
+  argv = with_values(program, argv)
   local name = command_of(commands, argv)
   local about = commands[name] or parser
   if wants_help(argv) then return { help = about:get_help() .. "\n" } end

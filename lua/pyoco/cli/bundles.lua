@@ -1,6 +1,7 @@
 --- `client.lua submit-bundle`, `approve`, `reject` and `relations`.
 local json = require "host.json"
 local api_module = require "pyoco.cli.api"
+local called = require "pyoco.cli.called"
 local document = require "pyoco.cli.document"
 local output = require "pyoco.cli.output"
 local params = require "pyoco.cli.params"
@@ -15,9 +16,9 @@ local function print_submitted(answer, context)
   local run = json.decode(answer.body)
   io.stdout:write(("%s is %s as run %s\n"):format(text.clean(run.entry_workflow), run.status, run.run_id))
   local command = run.status == "PENDING_APPROVAL"
-    and "it spawns runs, so somebody must:  pyoco-host client.lua approve "
-    or "see it run:  pyoco-host client.lua watch "
-  io.stdout:write(context.paint("dim", command .. run.run_id), "\n")
+    and "it spawns runs, so somebody must:  %s approve %s"
+    or "see it run:  %s watch %s"
+  io.stdout:write(context.paint("dim", command:format(called.program "client", run.run_id)), "\n")
   return 0
 end
 

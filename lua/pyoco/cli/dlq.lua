@@ -1,5 +1,6 @@
 --- client.lua dlq list, show, requeue: what could not be run.
 local json = require "host.json"
+local called = require "pyoco.cli.called"
 local output = require "pyoco.cli.output"
 local text = require "pyoco.cli.text"
 local sorted = require "pyoco.sorted"
@@ -35,8 +36,8 @@ function M.list(api, values, context)
   for i, letter in ipairs(page.items) do rows[i] = row_of(letter) end
   io.stdout:write(output.table(COLUMNS, rows))
   if page.next_before ~= json.null then
-    io.stdout:write(context.paint("dim", ("older ones:  pyoco-host client.lua dlq list --before %d"):format(
-      page.next_before)), "\n")
+    io.stdout:write(context.paint("dim", ("older ones:  %s dlq list --before %d"):format(
+      called.program "client", page.next_before)), "\n")
   end
   return 0
 end
@@ -61,7 +62,8 @@ function M.show(api, values, context)
     io.stdout:write(text.pad(name, 14), cell(value), "\n")
   end
   if type(letter.run_id) == "string" and letter.requeued_to == json.null then
-    io.stdout:write(context.paint("dim", "run it again:  pyoco-host client.lua dlq requeue " .. values.seq), "\n")
+    io.stdout:write(context.paint("dim", ("run it again:  %s dlq requeue %d"):format(called.program "client",
+      values.seq)), "\n")
   end
   return 0
 end
@@ -80,7 +82,7 @@ function M.requeue(api, values, context)
   if not context.terminal then return output.answer(answer) end
   local run = json.decode(answer.body)
   io.stdout:write(("run %s is %s anew, as run %s\n"):format(run.requeued_from, run.status, run.run_id),
-    context.paint("dim", "see it run:  pyoco-host client.lua watch " .. run.run_id), "\n")
+    context.paint("dim", ("see it run:  %s watch %s"):format(called.program "client", run.run_id)), "\n")
   return 0
 end
 

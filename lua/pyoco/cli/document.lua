@@ -1,5 +1,6 @@
 --- A document on its way to the gateway: the file, its flow's name, tag and parameters, as one form.
 local json = require "host.json"
+local called = require "pyoco.cli.called"
 local params = require "pyoco.cli.params"
 
 local M = {}
@@ -14,7 +15,7 @@ local M = {}
 function M.bad_input(message, code)
   local shape = code == "not_found" and "file" or "arguments"
   local hint = shape == "file" and "check the path; it is taken from the current folder"
-    or "see `pyoco-host client.lua --help`"
+    or ("see `%s --help`"):format(called.program "client")
   return nil, message, code, { shape = shape, reason = message, hints = { hint } }
 end
 

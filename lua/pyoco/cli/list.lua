@@ -1,6 +1,7 @@
 --- client.lua list, list-vnext, metrics (CONTRACT 16.1).
 local json = require "host.json"
 local output = require "pyoco.cli.output"
+local text = require "pyoco.cli.text"
 
 local M = {}
 
@@ -10,7 +11,7 @@ local COLUMNS = { "run_id", "status", "flow_name", "tag", "updated_at" }
 local function cell(value)
   if value == nil then return "-" end
   if value == json.null then return "None" end
-  return type(value) == "string" and value or assert(json.encode(value))
+  return type(value) == "string" and text.clean(value) or assert(json.encode(value))
 end
 
 local function query_of(values)
@@ -18,11 +19,13 @@ local function query_of(values)
     { "include", values.full and "full" or nil }, { "limit", values.limit } }
 end
 
-local function print_table(items)
+--- A table: the reference's exactly when it was asked for, with the times of a clock on a terminal.
+local function print_table(items, for_people)
   local rows = {}
   for i, item in ipairs(items) do
     rows[i] = {}
     for k, column in ipairs(COLUMNS) do rows[i][k] = cell(item[column]) end
+    if for_people then rows[i][#COLUMNS] = text.when(item.updated_at) end
   end
   io.write(output.table(COLUMNS, rows))
 end
@@ -51,7 +54,7 @@ function M.list(api, values, context)
   local value = assert(json.decode(answer.body))
   local within = is_envelope(value)
   if wants_table(values, context) then
-    print_table(within and value.items or value)
+    print_table(within and value.items or value, context.terminal)
   else
     io.write(output.json_line(within and bare(answer.body, value) or answer.body), "\n")
   end
@@ -68,14 +71,15 @@ end
 ---@return table|nil failure
 function M.list_vnext(api, values, context)
   local query = query_of(values)
-  table.move({ { "updated_after", values.updated_after }, { "cursor", values.cursor },
+  -- An empty cursor asks for the first page; without it, and without updated_after, there is a list with no next page.
+  table.move({ { "updated_after", values.updated_after }, { "cursor", values.cursor or "" },
     { "workflow_yaml_sha256", values.workflow_yaml_sha256 } }, 1, 3, #query + 1, query)
   local answer, message, code, failure = api:request("GET", "/runs", { query = query })
   if not answer then return nil, message, code, failure end
   local value = assert(json.decode(answer.body))
   local within = is_envelope(value)
   if wants_table(values, context) then
-    print_table(within and value.items or value)
+    print_table(within and value.items or value, context.terminal)
     local cursor = within and value.next_cursor or json.null
     io.write("next_cursor: ", cell(cursor), "\n")
   else

@@ -1,6 +1,7 @@
 --- `client.lua new`: a small flow to begin with, or a folder for a wheel of flows, its spec, and what editors need.
 --- Nothing is ever overwritten.
 local host = require "host"
+local called = require "pyoco.cli.called"
 local json = require "host.json"
 local templates = require "pyoco.cli.new_templates"
 local uv = require "luv"
@@ -94,22 +95,23 @@ end
 --- Says what to type next.
 local function print_next(values, context, is_yaml)
   local function line(command, doc)
-    io.stdout:write("  pyoco-host ", command, context.paint("dim", "   # " .. doc), "\n")
+    io.stdout:write("  ", command, context.paint("dim", "   # " .. doc), "\n")
   end
+  local test, admin, client = called.program "test", called.program "admin", called.program "client"
   io.stdout:write("next:\n")
   if values.folder then
-    line(("test.lua %s"):format(values.spec), "its spec")
-    line(("admin.lua wheel build %s"):format(values.folder), "makes the wheel")
-    line(("client.lua wheel-upload --wheel-file %s-0.1.0-lua54-none-any.whl"):format(
+    line(("%s %s"):format(test, values.spec), "its spec")
+    line(("%s wheel build %s"):format(admin, values.folder), "makes the wheel")
+    line(("%s wheel-upload --wheel-file %s-0.1.0-lua54-none-any.whl"):format(client,
       values.name:gsub("[-_]+", "_"):lower()), "workers with --wheel-sync install it")
     return
   end
-  line(("client.lua check %s"):format(values.file), "is it right? what does it look like?")
-  line(("client.lua run %s --param count=5"):format(values.file), "run it here")
-  line(("client.lua run %s --watch"):format(values.file), "run it again on every save")
-  line(("test.lua %s"):format(values.spec), "its spec")
-  line(is_yaml and ("client.lua submit-yaml --workflow-file %s --flow-name %s --tag default"):format(values.file,
-    values.name) or ("client.lua submit --flow-name %s"):format(values.name), "on the workers that `up.lua` starts")
+  line(("%s check %s"):format(client, values.file), "is it right? what does it look like?")
+  line(("%s run %s --param count=5"):format(client, values.file), "run it here")
+  line(("%s run %s --watch"):format(client, values.file), "run it again on every save")
+  line(("%s %s"):format(test, values.spec), "its spec")
+  line(is_yaml and ("%s submit-yaml --workflow-file %s --flow-name %s --tag default"):format(client, values.file,
+    values.name) or ("%s submit --flow-name %s"):format(client, values.name), "on the workers that `up.lua` starts")
 end
 
 --- new flow NAME: writes a flow, its spec and files for editors. new wheel NAME: a folder that is made a wheel of.

@@ -39,8 +39,10 @@ end
 
 --- One `--param key=value`: the value is JSON if it parses, else text.
 local function pair(text)
-  local key, value = text:match("^([^=]+)=(.*)$")
-  if not key then return nil, ("--param %s has no =; write --param name=value"):format(text), "invalid" end
+  local key, value = text:match("^([^=]*)=(.*)$")
+  if not key or key == "" then
+    return nil, ("--param %s has no %s; write --param name=value"):format(text, key and "name" or "="), "invalid"
+  end
   local decoded = value ~= "" and json.decode(value) or nil
   if decoded == nil then decoded = value end
   return key, decoded

@@ -1,6 +1,6 @@
 --- The start of every program with a command line: arguments, help, configuration, and their errors.
-local host = require "host"
 local args = require "pyoco.cli.args"
+local called = require "pyoco.cli.called"
 local config = require "pyoco.config"
 local output = require "pyoco.cli.output"
 
@@ -16,8 +16,9 @@ local M = {}
 function M.start(program, argv)
   local values, message, _, usage = args.parse(program, argv)
   if not values then
-    output.fail("arguments", message,
-      { ("`%s --help` lists what there is"):format(host.command or "pyoco-host " .. program.name) }, usage)
+    local command = usage:match("^Usage: %S+ ([^%[]*)%[") or "" -- with which the usage goes on, if one was named
+    output.fail("arguments", message, { ("`%s %s--help` lists what there is"):format(
+      called.program((program.name:gsub("%.lua$", ""))), command) }, usage)
     return nil, 1
   end
   if values.help then

@@ -1,6 +1,7 @@
 --- `client.lua run`: runs a flow file in this process, with no server.
 local clock = require "host.clock"
 local json = require "host.json"
+local called = require "pyoco.cli.called"
 local changes = require "pyoco.cli.changes"
 local config = require "pyoco.config"
 local crypto = require "host.crypto"
@@ -17,7 +18,7 @@ local function bad_input(message, code, hint)
   local is_file = code == "not_found"
   return nil, message, code, { shape = is_file and "file" or "arguments", reason = message,
     hints = { hint or is_file and "check the path; it is taken from the current folder"
-      or "see `pyoco-host client.lua run --help`" } }
+      or ("see `%s run --help`"):format(called.program "client") } }
 end
 
 --- The flow that is meant, out of those of the file.
@@ -39,12 +40,13 @@ local function choose(found, name)
     or ("%s declares several flows"):format(found.path), "invalid", hint)
 end
 
---- A run here has nobody to run its children.
-local function refuse_spawns(flow)
-  local task_name = flow.spawns[1]
-  if not task_name then return true end
-  return bad_input(("task '%s' of %s spawns a run, which needs a worker"):format(task_name, flow.name), "invalid",
-    "submit the bundle with submit-bundle; or run one of its workflows here, with --flow NAME")
+--- One mapping over another, as a new one.
+local function merged(below, above)
+  local all = {}
+  for _, from in ipairs { below or {}, above } do
+    for name, value in pairs(from) do all[name] = value end
+  end
+  return all
 end
 
 --- Writes why a file cannot run.
@@ -56,37 +58,63 @@ local function print_errors(found, context)
 end
 
 --- The run as the gateway would show it.
-local function snapshot_of(eng, run)
-  return { run_id = run.run_id, flow_name = run.flow_name, tag = run.tag, tags = run.tags,
+local function snapshot_of(eng, run, children)
+  local snapshot = { run_id = run.run_id, flow_name = run.flow_name, tag = run.tag, tags = run.tags,
     status = eng.status or (task.cancelled() and "CANCELLING" or "RUNNING"), start_time = run.started_at,
     end_time = eng.ended_at or json.null, params = eng.params, tasks = eng.tasks, task_records = eng.records,
     frame_records = eng.frames, failed_tasks = eng.failed_tasks and json.array(eng.failed_tasks) or nil,
     error = eng.error or json.null }
+  if children then children:apply(snapshot, eng.records) end
+  return snapshot
 end
 
-local function view_of(kind, take, opts)
-  return require("pyoco.cli.run_view")[kind](take, opts)
+--- What a run takes from the configuration, and who it is.
+local function options_of(flow, run, cfg, on_event)
+  local exposed = flow.expose_env or {}
+  return {
+    run = run, max_parallel = cfg.run_max_parallel, max_iterations = cfg.flow_max_iterations,
+    max_commands = cfg.run_max_commands, command_grace_sec = cfg.command_grace_sec, artifacts_dir = cfg.artifacts_dir,
+    env = #exposed > 0 and config.exposed(exposed) or nil, on_event = on_event,
+  }
+end
+
+--- The child runs of a run; nil when no task of it spawns any.
+local function children_of(chosen, read, run, given, cfg, view)
+  if #chosen.spawns == 0 then return nil end
+  return require("pyoco.local.children").new {
+    cfg = cfg, run = run, params = merged(chosen.flow.defaults, given), text = read.text, roots = read.roots,
+    now = clock.wall,
+    after = require("pyoco.engine.timer").after, on_born = view.born, on_end = view.ended,
+    options = function(child)
+      local opts = options_of(child.flow, child.run, cfg, function(event) view.event(event, child) end)
+      opts.allow_commands = true
+      return opts
+    end,
+  }
 end
 
 --- Runs a flow to its end. Ctrl-C, and `is_over`, cancel it.
-local function execute(flow, given, cfg, context, started)
+local function execute(chosen, read, given, cfg, context, started)
+  local flow = chosen.flow
   local run = { run_id = crypto.uuid4(), flow_name = flow.name, tag = cfg.default_tag,
     tags = json.array { cfg.default_tag }, attempt = 1, started_at = clock.wall() }
-  local eng
-  local view = view_of(context.view, function() return snapshot_of(eng, run) end,
-    { graph = flow.graph, paint = context.paint, has_prefix = #flow.graph.nodes > 1 })
+  local eng, children
+  local view = require("pyoco.cli.run_view")[context.view](function() return snapshot_of(eng, run, children) end,
+    { graph = flow.graph, paint = context.paint, has_prefix = #flow.graph.nodes > 1 or #chosen.spawns > 0,
+      children = function() return children and children.list or {} end })
   local _ <close> = setmetatable({}, { __close = view.close })
-  local exposed = flow.expose_env or {}
-  eng = assert(engine_local.run(flow, {
-    params = given, run = run, max_parallel = cfg.run_max_parallel, max_iterations = cfg.flow_max_iterations,
-    max_commands = cfg.run_max_commands, command_grace_sec = cfg.command_grace_sec, artifacts_dir = cfg.artifacts_dir,
-    env = #exposed > 0 and config.exposed(exposed) or nil, on_event = view.event,
-    on_start = function(made)
-      eng = made
-      started(made)
-    end,
-  }))
-  view.finish(snapshot_of(eng, run))
+  children = children_of(chosen, read, run, given, cfg, view)
+  local opts = options_of(flow, run, cfg, view.event)
+  opts.params, opts.beside, opts.spawn = given, children, children and children:spawner()
+  function opts.on_start(made)
+    eng = made
+    started(function()
+      made:cancel()
+      if children then children:cancel() end
+    end)
+  end
+  eng = assert(engine_local.run(flow, opts))
+  view.finish(snapshot_of(eng, run, children))
   return eng.status
 end
 
@@ -107,12 +135,9 @@ local function once(values, given, cfg, context, on_read)
     print_errors(found, context)
     return "INVALID", watch
   end
-  local flow, why, how, failure = choose(found, values.flow)
-  local fine = flow
-  if flow then fine, why, how, failure = refuse_spawns(flow) end
-  if not fine then return nil, why, how, failure end
-  local status = execute(flow.flow, given, cfg, context, function(eng)
-    local function cancel() eng:cancel() end
+  local chosen, why, how, failure = choose(found, values.flow)
+  if not chosen then return nil, why, how, failure end
+  local status = execute(chosen, { text = found.text, roots = roots }, given, cfg, context, function(cancel)
     context.interrupt.on_signal = cancel
     if watch then watch.on_change = cancel end
     if context.interrupt.seen or (watch and watch.changed) then cancel() end

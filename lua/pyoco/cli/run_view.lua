@@ -1,7 +1,9 @@
 --- What `client.lua run` shows: a live tree on a terminal, else lines of JSON or plain ones. A view has
----   event(event)      takes an event of the engine
----   finish(snapshot)  the run has ended
----   close()           gives the terminal back; may be called twice
+---   event(event, child)  takes an event of the engine; of a child run's, with the child (local/children.lua)
+---   born(child)          a task has spawned a child run
+---   ended(child)         which has ended
+---   finish(snapshot)     the run has ended
+---   close()              gives the terminal back; may be called twice
 local clock = require "host.clock"
 local json = require "host.json"
 local excerpt = require "pyoco.cli.excerpt"
@@ -43,15 +45,30 @@ end
 --- Whether an event ends a task, so that its output has come to an end too.
 local function is_end(event) return (event.type == "task" or event.type == "iteration") and event.state ~= "RUNNING" end
 
+--- The name of an event's task: one of a child run stands behind whom that belongs to.
+local function name_of(event, child)
+  return child and event.task and child.label .. "/" .. event.task or event.task
+end
+
 --- Lines of a task's output that an event brings.
-local function lines_of(buffer, event)
-  if event.type == "log" then return buffer.add(event.task, event.text) end
-  return is_end(event) and buffer.rest(event.task) or {}
+local function lines_of(buffer, event, name)
+  if event.type == "log" then return buffer.add(name, event.text) end
+  return is_end(event) and buffer.rest(name) or {}
+end
+
+local function nothing() end
+
+--- What is said once a run has ended, block by block.
+local function endings(tree, snapshot, columns, opts)
+  local blocks = { tree:ending(columns), excerpt.lines(snapshot, opts.paint) }
+  for _, child in ipairs(opts.children()) do blocks[#blocks + 1] = excerpt.lines(child.image, opts.paint) end
+  return blocks
 end
 
 --- The tree, drawn again as the run goes on; what tasks print scrolls above it.
 ---@param take fun(): table the run's snapshot of this moment
----@param opts table { graph, paint, has_prefix = the task's name before each line of output }
+---@param opts table { graph, paint, has_prefix = the task's name before each line of output, children = fn() -> list
+---  of child runs }
 ---@return table view
 function M.tree(take, opts)
   local paint, buffer, above = opts.paint, line_buffer(), {}
@@ -59,16 +76,19 @@ function M.tree(take, opts)
   local view = {}
 
   local function draw()
-    tree:update(take())
+    tree:update(take(), opts.children())
     local columns, rows = screen:size()
     local lines = above
     above = {}
     screen:draw(tree:lines(clock.wall(), columns, rows - 1), lines)
   end
 
-  function view.event(event)
-    for _, line in ipairs(lines_of(buffer, event)) do
-      local prefix = opts.has_prefix and paint("dim", text.clean(event.task) .. " │ ") or ""
+  view.born, view.ended = nothing, nothing
+
+  function view.event(event, child)
+    local name = name_of(event, child)
+    for _, line in ipairs(lines_of(buffer, event, name)) do
+      local prefix = opts.has_prefix and paint("dim", text.clean(name) .. " │ ") or ""
       above[#above + 1] = prefix .. text.clean(line)
     end
   end
@@ -76,7 +96,7 @@ function M.tree(take, opts)
   function view.finish(snapshot)
     draw()
     local columns = screen:size()
-    for _, lines in ipairs { tree:ending(columns), excerpt.lines(snapshot, paint) } do
+    for _, lines in ipairs(endings(tree, snapshot, columns, opts)) do
       for _, line in ipairs(lines) do io.stdout:write(line, "\n") end
     end
   end
@@ -100,7 +120,7 @@ local function keep_alive()
 end
 
 --- Plain lines, each with its task's name.
----@param opts table { graph }
+---@param opts table { graph, children }
 ---@return table view
 function M.plain(_, opts)
   local buffer, paint = line_buffer(), output.painter(false)
@@ -111,31 +131,44 @@ function M.plain(_, opts)
     io.stdout:flush()
   end
 
-  local function event_line(event)
+  local function event_line(event, name)
     if event.type == "retry" then
-      return ("%s failed, attempt %d in %s: %s"):format(event.task, event.attempt + 1, output.duration(event.delay_sec),
+      return ("%s failed, attempt %d in %s: %s"):format(name, event.attempt + 1, output.duration(event.delay_sec),
         text.last_line(tostring(event.error)))
     elseif event.type == "task" and event.state == "RUNNING" then
-      started[event.task] = started[event.task] or event.at
+      started[name] = started[name] or event.at
     elseif event.type == "task" then
-      local from = started[event.task]
-      return ("%s %s%s"):format(event.task, event.state, from and " " .. output.duration(event.at - from) or "")
+      local from = started[name]
+      return ("%s %s%s"):format(name, event.state, from and " " .. output.duration(event.at - from) or "")
     end
   end
 
+  local function born(child)
+    write(text.clean(("%s spawns %s, run %s"):format(child.label, child.job.flow_name, child.run_id)))
+  end
+
+  local function ended(child)
+    local image = child.image
+    local why = type(image.error) == "string" and ": " .. text.last_line(image.error) or ""
+    write(text.clean(("%s %s %s%s"):format(child.label, image.flow_name, image.status, why)))
+  end
+
   return {
-    event = function(event)
-      for _, line in ipairs(lines_of(buffer, event)) do
-        write(("%s: %s"):format(text.clean(event.task), text.clean(line)))
+    born = born,
+    ended = ended,
+    event = function(event, child)
+      local name = name_of(event, child)
+      for _, line in ipairs(lines_of(buffer, event, name)) do
+        write(("%s: %s"):format(text.clean(name), text.clean(line)))
       end
-      local line = event_line(event)
+      local line = event_line(event, name)
       if line then write(text.clean(line)) end
     end,
     finish = function(snapshot)
       local tree = tree_module.new(paint, opts.graph)
-      tree:update(snapshot)
-      local first = tree:lines(clock.wall(), PLAIN_WIDTH)[1]
-      for _, lines in ipairs { { first }, tree:ending(PLAIN_WIDTH), excerpt.lines(snapshot, paint) } do
+      tree:update(snapshot, opts.children())
+      write(tree:lines(clock.wall(), PLAIN_WIDTH)[1])
+      for _, lines in ipairs(endings(tree, snapshot, PLAIN_WIDTH, { paint = paint, children = opts.children })) do
         for _, line in ipairs(lines) do write(line) end
       end
     end,
@@ -150,13 +183,19 @@ local function json_line(name, data)
   io.stdout:flush()
 end
 
---- Lines of JSON: each event of the engine, at last the run as `get --records` shows it.
+--- Lines of JSON: each event of the engine, at last the run as `get --records` shows it. Events of a child run have its
+--- run_id; it is announced by "child", and its end is a "run" of its own before its parent's.
 ---@return table view
 function M.json()
   return {
-    event = function(event)
+    born = function(child)
+      json_line("child", { task = child.task, run_id = child.run_id, flow_name = child.job.flow_name,
+        iteration = #child.iteration > 0 and json.array(child.iteration) or nil, ts = child.image.updated_at })
+    end,
+    ended = function(child) json_line("run", child.image) end,
+    event = function(event, child)
       if event.type == "run" then return end -- the snapshot follows
-      local data = {}
+      local data = { run_id = child and child.run_id }
       for key, value in pairs(event) do
         if key == "at" then data.ts = value elseif key ~= "type" then data[key] = value end
       end

@@ -2,6 +2,7 @@
 local clock = require "host.clock"
 local json = require "host.json"
 local api_module = require "pyoco.cli.api"
+local called = require "pyoco.cli.called"
 local output = require "pyoco.cli.output"
 local screen_module = require "pyoco.cli.screen"
 local text = require "pyoco.cli.text"
@@ -113,7 +114,8 @@ local function wait_for_end(api, run_id, timeout_sec, context)
     if clock.monotonic() >= deadline then
       local reason = "cancel wait timeout for run_id=" .. run_id
       return nil, reason, "timeout", { shape = "cancel", reason = reason, hints = {
-        "the cancel stands; look again with `client.lua get " .. run_id .. "`, or wait longer with --timeout-sec" } }
+        ("the cancel stands; look again with `%s get %s`, or wait longer with --timeout-sec"):format(
+          called.program "client", run_id) } }
     end
     if not context.interrupt.sleep(POLL_SEC) then return nil, "interrupted", "cancelled" end
   end

@@ -1,6 +1,7 @@
 --- client.lua schedule-yaml, schedules, schedule-runs, schedule-delete (CONTRACT 16.1).
 local json = require "host.json"
 local api_module = require "pyoco.cli.api"
+local called = require "pyoco.cli.called"
 local document = require "pyoco.cli.document"
 local output = require "pyoco.cli.output"
 local text = require "pyoco.cli.text"
@@ -32,7 +33,8 @@ function M.create(api, values, context)
   local schedule = json.decode(answer.body)
   io.stdout:write(("%s is schedule %s, next at %s\n"):format(text.clean(schedule.flow_name), schedule.schedule_id,
     text.when(schedule.next_run_at)),
-    context.paint("dim", "its runs:  pyoco-host client.lua schedule-runs --schedule-id " .. schedule.schedule_id), "\n")
+    context.paint("dim", ("its runs:  %s schedule-runs --schedule-id %s"):format(called.program "client",
+      schedule.schedule_id)), "\n")
   return 0
 end
 

@@ -1,5 +1,6 @@
 --- `client.lua submit` and `submit-yaml`.
 local json = require "host.json"
+local called = require "pyoco.cli.called"
 local document = require "pyoco.cli.document"
 local output = require "pyoco.cli.output"
 local params = require "pyoco.cli.params"
@@ -16,7 +17,7 @@ local function submitted(answer, flow_name, context)
   local says = answer.headers["idempotent-replayed"] and "%s was submitted with this key before, %s then, as run %s\n"
     or "%s is %s as run %s\n"
   io.stdout:write(says:format(flow_name, run.status, run.run_id),
-    context.paint("dim", "see it run:  pyoco-host client.lua watch " .. run.run_id), "\n")
+    context.paint("dim", ("see it run:  %s watch %s"):format(called.program "client", run.run_id)), "\n")
   return 0
 end
 

@@ -1,4 +1,5 @@
 --- `client.lua submit-batch`: many runs out of one file, a result for each.
+local called = require "pyoco.cli.called"
 local json = require "host.json"
 local output = require "pyoco.cli.output"
 local params = require "pyoco.cli.params"
@@ -121,7 +122,7 @@ function M.run(api, values, context)
   end
   if context.terminal then
     io.stdout:write(("%d of %d runs are queued\n"):format(accepted, #list),
-      context.paint("dim", "see them:  pyoco-host client.lua list"), "\n")
+      context.paint("dim", ("see them:  %s list"):format(called.program "client")), "\n")
   end
   return accepted == #list and 0 or 1
 end

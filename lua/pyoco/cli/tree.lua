@@ -13,6 +13,7 @@ local ICONS = { PENDING = { "○", "dim" }, RUNNING = { "⠿", "cyan" }, SUCCEED
 local SKIPPED = { "–", "dim" }
 local STATUS_COLOURS = { COMPLETED = "green", FAILED = "red", CANCELLED = "yellow", CANCELLING = "yellow",
   RUNNING = "cyan" }
+local RUN_ICONS = { COMPLETED = "SUCCEEDED", CANCELLING = "CANCELLED" } -- status of a run -> state of a task like it
 local TERMINAL = { COMPLETED = true, FAILED = true, CANCELLED = true }
 local PENDING_SEC = 3 -- a run that waits longer has a remark
 local WIDEST_NAME = 40
@@ -65,10 +66,29 @@ local function place(self, tasks)
   self.name_width = math.min(self.name_width, WIDEST_NAME)
 end
 
+--- Trees of the child runs, by the task that has spawned them.
+local function plant(self, children)
+  self.children = {}
+  for _, child in ipairs(children) do
+    local tree = self.planted[child.run_id]
+    if not tree then
+      tree = M.new(self.paint)
+      self.planted[child.run_id], tree.label = tree, child.label
+    end
+    tree.graph = child.flow and child.flow.graph
+    tree:update(child.image)
+    local siblings = self.children[child.task] or {}
+    self.children[child.task] = siblings
+    siblings[#siblings + 1] = tree
+  end
+end
+
 --- Takes a new snapshot (with task records).
 ---@param snapshot table
-function Tree:update(snapshot)
+---@param children table|nil list of child runs: { run_id, task = that spawned it, label, image = its snapshot, flow }
+function Tree:update(snapshot, children)
   self.snapshot = snapshot
+  plant(self, children or {})
   local tasks = snapshot.tasks or {}
   if not has_all(self, tasks) then place(self, tasks) end
   self.isolated = {}
@@ -84,7 +104,7 @@ end
 local function note_of(self, now)
   if self.note then return self.note end
   local snapshot = self.snapshot
-  if snapshot.status == "PENDING_APPROVAL" then return "(waits for client.lua approve, or reject)" end
+  if snapshot.status == "PENDING_APPROVAL" then return "(waits for somebody to approve or reject it)" end
   local waits = snapshot.status == "PENDING" and type(snapshot.updated_at) == "number"
     and now - snapshot.updated_at > PENDING_SEC
   return waits and ("(no worker of tag %s has taken it yet)"):format(text.clean(tostring(snapshot.tag)))
@@ -113,8 +133,8 @@ end
 --- Text that fills what is left of a line.
 local function rest_of_line(says, used, width) return text.cut(says, width - used) end
 
---- The line of one task.
-local function task_line(self, row, now, width)
+--- The line of one task. What stands before the tree (a child run's stands in another one) is `lead`.
+local function task_line(self, row, now, width, lead)
   local record = (self.snapshot.task_records or {})[row.name] or {}
   local state = self.snapshot.tasks[row.name] or "PENDING"
   local icon = given(record.skipped) and SKIPPED or ICONS[state] or ICONS.PENDING
@@ -125,15 +145,15 @@ local function task_line(self, row, now, width)
   if remark ~= "" then remark = remark .. "  " end
   local says = state == "FAILED" and given(record.error) or given(record.log_tail)
   says = says and text.last_line(says) or ""
-  local used = text.width(row.prefix) + 2 + text.width(name) + 2 + text.width(time) + 1
+  local used = text.width(lead .. row.prefix) + 2 + text.width(name) + 2 + text.width(time) + 1
   remark = rest_of_line(remark, used, width)
-  return self.paint("dim", row.prefix) .. self.paint(icon[2], shown) .. " " .. name .. "  " .. time
+  return self.paint("dim", lead .. row.prefix) .. self.paint(icon[2], shown) .. " " .. name .. "  " .. time
     .. self.paint("cyan", remark)
     .. self.paint(state == "FAILED" and "red" or "dim", rest_of_line(says, used + text.width(remark), width))
 end
 
 --- The line of a loop, a switch or a branch.
-local function frame_line(self, row, width)
+local function frame_line(self, row, _, width, lead)
   local frame = row.frame
   local record = (given(self.snapshot.frame_records) or {})[frame.id] or {}
   local icon = frame.kind == "case" and "" or show.ICONS[frame.kind] .. " "
@@ -141,17 +161,51 @@ local function frame_line(self, row, width)
   local says = given(record.error) or given(record.skipped) and (frame.kind == "case" and "not taken" or "skipped")
     or given(record.iterations) and ("×%d"):format(record.iterations) or ""
   says = text.last_line(says)
-  local used = text.width(row.prefix .. icon)
+  local used = text.width(lead .. row.prefix .. icon)
   local kept = says ~= "" and math.min(text.width(says), width // 2) + 2 or 0 -- of long ones, both are cut
   local words = rest_of_line(text.clean(show_model.describe(frame)), used + kept, width)
   used = used + text.width(words) + 2
   local shown = self.paint(given(record.error) and "red" or "dim", rest_of_line(says, used, width))
-  return self.paint("dim", row.prefix) .. self.paint(colour, icon .. words) .. (says ~= "" and "  " .. shown or "")
+  return self.paint("dim", lead .. row.prefix) .. self.paint(colour, icon .. words)
+    .. (says ~= "" and "  " .. shown or "")
 end
 
-local function line_of(self, row, now, width)
-  if row.frame then return frame_line(self, row, width) end
-  return task_line(self, row, now, width)
+--- The line of a child run.
+local function child_line(self, now, width, lead)
+  local snapshot = self.snapshot
+  local icon = ICONS[RUN_ICONS[snapshot.status] or snapshot.status] or ICONS.PENDING
+  local shown = icon == ICONS.RUNNING and SPINNER[math.floor(now * 10) % #SPINNER + 1] or icon[1]
+  local words = ("%s %s  %s"):format(text.clean(self.label), text.clean(tostring(snapshot.flow_name)),
+    elapsed(snapshot.start_time, snapshot.end_time, now))
+  local used = text.width(lead) + 2
+  local says = given(snapshot.error) and text.last_line(tostring(snapshot.error)) or ""
+  words = rest_of_line(words, used, width)
+  return self.paint("dim", lead) .. self.paint(icon[2], shown) .. " " .. words .. "  "
+    .. self.paint("red", rest_of_line(says, used + text.width(words) + 2, width))
+end
+
+--- Whether a child run is shown with its tasks: while it goes on, and when it has failed.
+local function is_open(tree) return tree.snapshot.status ~= "COMPLETED" and #tree.rows > 0 end
+
+--- All lines there are: of tasks and frames, below tasks that spawn those of their child runs. Each is { line =
+--- fn(now, width), is_first = what must be seen }.
+local function entries_of(self, lead, list)
+  for _, row in ipairs(self.rows) do
+    local state = self.snapshot.tasks[row.name] -- a frame has none
+    list[#list + 1] = { is_first = state == "RUNNING" or state == "FAILED", line = function(now, width)
+      return (row.frame and frame_line or task_line)(self, row, now, width, lead)
+    end }
+    local below = lead .. row.prefix:gsub("├─ $", "│  "):gsub("└─ $", "   ")
+    local children = row.name and self.children[row.name] or {}
+    for i, child in ipairs(children) do
+      local is_last = i == #children
+      list[#list + 1] = { is_first = child.snapshot.status ~= "COMPLETED", line = function(now, width)
+        return child_line(child, now, width, below .. "┆  " .. (is_last and "└─ " or "├─ "))
+      end }
+      if is_open(child) then entries_of(child, below .. "┆  " .. (is_last and "   " or "│  "), list) end
+    end
+  end
+  return list
 end
 
 --- The lines of this moment, at most `height` of them: what runs or failed comes first when not all fit.
@@ -160,24 +214,23 @@ end
 ---@param height integer|nil lines
 ---@return string[]
 function Tree:lines(now, width, height)
-  local lines, rows = { header(self, now) }, self.rows
+  local lines, entries = { header(self, now) }, entries_of(self, "", {})
   local room = (height or math.huge) - 2
-  if #rows > room then
-    local chosen, left = {}, room
+  local is_cut, chosen = #entries > room, {}
+  if is_cut then
+    local left = room
     for _, first in ipairs { true, false } do
-      for _, row in ipairs(rows) do
-        local state = self.snapshot.tasks[row.name] -- a frame has none
-        local is_first = state == "RUNNING" or state == "FAILED"
-        if left > 0 and is_first == first then chosen[row], left = true, left - 1 end
+      for _, entry in ipairs(entries) do
+        if left > 0 and entry.is_first == first then chosen[entry], left = true, left - 1 end
       end
     end
-    for _, row in ipairs(rows) do
-      if chosen[row] then lines[#lines + 1] = line_of(self, row, now, width) end
-    end
-    lines[#lines + 1] = self.paint("dim", ("… and %d more tasks"):format(#rows - math.max(0, room)))
-    return lines
   end
-  for _, row in ipairs(rows) do lines[#lines + 1] = line_of(self, row, now, width) end
+  for _, entry in ipairs(entries) do
+    if not is_cut or chosen[entry] then lines[#lines + 1] = entry.line(now, width) end
+  end
+  if is_cut then
+    lines[#lines + 1] = self.paint("dim", ("… and %d more tasks"):format(#entries - math.max(0, room)))
+  end
   return lines
 end
 
@@ -208,7 +261,7 @@ end
 --- Where in the code a task failed.
 local function add_traceback(self, lines, name)
   local trace = given(((self.snapshot.task_records or {})[name] or {}).traceback)
-  if not trace then return end
+  if not trace or not trace:find("\n", 1, true) then return end -- none of the user's code
   lines[#lines + 1] = self.paint("dim", "  in task " .. text.clean(name))
   append_lines(lines, trace, "    ")
 end
@@ -236,6 +289,19 @@ local function add_error(self, lines)
   end
 end
 
+--- Why child runs failed.
+local function add_children(self, lines)
+  for _, row in ipairs(self.rows) do
+    for _, child in ipairs(row.name and self.children[row.name] or {}) do
+      if child.snapshot.status == "FAILED" then
+        lines[#lines + 1] = self.paint("bold", ("child run %s of %s"):format(text.clean(child.label),
+          text.clean(tostring(child.snapshot.flow_name))))
+        add_error(child, lines)
+      end
+    end
+  end
+end
+
 --- What is said once a run has ended: outputs, errors, what to do next.
 ---@param width integer
 ---@return string[]
@@ -247,6 +313,7 @@ function Tree:ending(width)
   end
   add_isolated(self, lines)
   add_error(self, lines)
+  add_children(self, lines)
   return lines
 end
 
@@ -254,7 +321,8 @@ end
 ---@param graph table|nil the compiled graph, once known
 ---@return table
 function M.new(paint, graph)
-  return setmetatable({ paint = paint, graph = graph, rows = {}, placed = {}, isolated = {}, name_width = 0 }, Tree)
+  return setmetatable({ paint = paint, graph = graph, rows = {}, placed = {}, isolated = {}, name_width = 0,
+    children = {}, planted = {} }, Tree)
 end
 
 return M

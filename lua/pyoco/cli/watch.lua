@@ -26,12 +26,9 @@ local function print_events(api, values)
     { "timeout_sec", values.timeout_sec }, { "until", values.until_terminal and "terminal" or nil } }
   local answer, message, code, failure = api:stream(path_of(values.run_id, "/watch"), query, function(event)
     local data = json.decode(event.data) or {}
-    if values.output == "status" then
-      io.stdout:write(status_line(event, data))
-    else
-      io.stdout:write(('{"event": "%s", "data": %s}\n'):format(event.event, output.json_line(event.data)))
-    end
-    io.stdout:flush()
+    io.stdout:write(values.output == "status" and status_line(event, data)
+      or ('{"event": "%s", "data": %s}\n'):format(event.event, output.json_line(event.data)))
+    if not io.stdout:flush() then return false end -- nobody reads any more (`| head -1`), or the disk is full
     seen = seen + 1
     if limit > 0 and seen >= limit then return false end
     return not (values.until_terminal and type(data.snapshot) == "table" and tree_module.is_terminal(data.snapshot))

@@ -185,7 +185,7 @@ end
 function Client:list_runs_vnext(opts)
   opts = opts or {}
   local query = list_query(opts)
-  table.move({ { "updated_after", opts.updated_after }, { "cursor", opts.cursor },
+  table.move({ { "updated_after", opts.updated_after }, { "cursor", opts.cursor or "" }, -- "" is the first page
     { "workflow_yaml_sha256", opts.workflow_yaml_sha256 } }, 1, 3, #query + 1, query)
   local value, message, code, failure = get(self, "/runs", query)
   if value and json.is_array(value) then return { items = value, next_cursor = json.null } end

@@ -117,8 +117,8 @@ local function settle(eng, node, state, a, b)
   if state == "failed" then message = failure.text(a) end -- may run user code, and be cut
   if state == "waits" then
     wait(eng, node, a)
-    if is_cancelled() then M.stop(eng, node, "cancel") end
-  elseif state == "failed" and is_cancelled() then
+    if eng.cancel_asked or is_cancelled() then M.stop(eng, node, "cancel") end
+  elseif state == "failed" and (eng.cancel_asked or is_cancelled()) then
     finish(eng, node, "CANCELLED", "run cancelled", output.clean(b))
   elseif limit and limit.is_over then
     fail(eng, node, eng.timeouts.message(node), state == "failed" and output.clean(b) or nil)

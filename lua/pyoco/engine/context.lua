@@ -62,8 +62,9 @@ end
 --- Whether the run is being cancelled. A task that waits or computes is ended without asking; this is for code
 --- between two calls into C that take long.
 ---@return boolean
-function methods:cancelled() -- luacheck: ignore 212/self
-  return task.cancelled()
+function methods:cancelled()
+  local node = type(self) == "table" and getmetatable(self) == meta and rawget(self, NODE)
+  return node and node.eng.cancel_asked or task.cancelled()
 end
 
 --- Keeps a value for other tasks of the run: in scratch, among the results, or as a param. The last to write wins.

@@ -154,7 +154,7 @@ local function close(eng)
   if eng.framework then eng.framework.close(eng) end
   eng.status, eng.error = outcome(eng)
   eng.ended_at = eng.now()
-  task.reset()
+  if not eng.is_child then task.reset() end
   for i = #eng.on_close, 1, -1 do pcall(eng.on_close[i]) end
   if eng.on_event then eng.on_event({ type = "run", state = eng.status, error = eng.error, at = eng.ended_at }) end
 end
@@ -189,7 +189,7 @@ end
 --- Does the next thing: what has arrived, then loops and switches, then a task that is ready. False when there is
 --- nothing.
 local function advance(eng)
-  if is_cancelled() and not eng.is_cancelling then apply_cancel(eng) end
+  if (eng.cancel_asked or is_cancelled()) and not eng.is_cancelling then apply_cancel(eng) end
   local arrived = take(eng.answers)
   if arrived then
     receive(eng, arrived)
@@ -198,12 +198,13 @@ local function advance(eng)
   return work_off(eng) or launch_next(eng)
 end
 
---- Does all that can be done without waiting; true when the run has ended.
+--- Does all that can be done without waiting. Whether the run has ended, and whether there was anything to do.
 local function work(eng)
-  while advance(eng) do end
-  if eng.running > 0 or eng.retry_count > 0 or eng.held > 0 then return false end
+  local has_moved = false
+  while advance(eng) do has_moved = true end
+  if eng.running > 0 or eng.retry_count > 0 or eng.held > 0 then return false, has_moved end
   close(eng)
-  return true
+  return true, true
 end
 
 --- Ends a run that the engine cannot go on with: there is no memory for what its tasks have made, or a bug of ours.
@@ -225,18 +226,29 @@ end
 
 --- Does all that can be done without waiting. Does not raise.
 ---@return boolean ended true when the run has its status
+---@return boolean has_moved whether there was anything to do: then code of tasks may have run, and callbacks with it
 function Engine:pump()
-  if self.status then return true end
-  local ok, ended = xpcall(work, debug.traceback, self)
-  if not ok then break_down(self, ended) end
-  return not ok or ended
+  if self.status then return true, false end
+  local ok, ended, has_moved = xpcall(work, debug.traceback, self)
+  if not ok then
+    break_down(self, ended)
+    return true, true
+  end
+  return ended, has_moved
 end
 
 --- Cancels the run: tasks that wait or compute are ended, nothing new starts. For callbacks of the loop and for
---- code between two pumps; the next pump completes it. A run that has ended is left as it is.
+--- code between two pumps; the next pump completes it. A run that has ended is left as it is. A child is cancelled
+--- alone, any other run with all that this VM does.
 function Engine:cancel()
   if self.status then return end
-  task.cancel()
+  if self.is_child then
+    self.cancel_asked = true
+    local running = output.running()
+    if running and running.eng == self then task.cut("cancel") end
+  else
+    task.cancel()
+  end
   uv.stop() -- uv.run("once") calls due timers first; after a cancel in one of them it must not wait for more
 end
 
@@ -296,7 +308,8 @@ end
 ---  max_iterations = 10000 of one loop, allow_commands = false: command tasks are refused (raises), artifacts_dir =
 ---  "artifacts", spawn = fn(request, resume) -> give_up that starts child runs (engine/spawn.lua; without it tasks that
 ---  spawn fail), max_commands = 8 at once, command_grace_sec = 5; for tests fakes = { task = fn }, http and exec =
----  fn(spec, ctx) in place of the real ones, random = fn() -> 0 to 1 for the waits before retries }
+---  fn(spec, ctx) in place of the real ones, random = fn() -> 0 to 1 for the waits before retries; is_child = true for
+---  a run beside its parent's in one VM }
 ---  Events: { type = "task", task, state, attempt from 2 on, at }, { type = "log", task, text, at }, { type = "run",
 ---  state, error, at }, { type = "retry", task, attempt, error, delay_sec, at }, { type = "iteration", task, state,
 ---  iteration = indexes from 0, outermost first, at }, { type = "frame", frame, state, iterations, label, error, at };
@@ -315,7 +328,7 @@ function M.new(flow, opts)
     monotonic = opts.monotonic or clock.monotonic, max_parallel = opts.max_parallel or MAX_PARALLEL,
     max_iterations = opts.max_iterations or MAX_ITERATIONS, artifacts_dir = opts.artifacts_dir,
     max_commands = opts.max_commands, command_grace_sec = opts.command_grace_sec, held = 0, env = opts.env or {},
-    http = opts.http, exec = opts.exec, spawn = opts.spawn, random = opts.random,
+    http = opts.http, exec = opts.exec, spawn = opts.spawn, random = opts.random, is_child = opts.is_child,
     started_at = opts.run and opts.run.started_at or clock.wall(),
   }, Engine)
   eng.plan = planner.new(flow.graph, { attempt = 1, eng = eng })

@@ -11,10 +11,23 @@ local function turn(eng)
   uv.run("once")
 end
 
---- Runs a flow to its end.
+--- Pumps a run, and those beside it, until none can go on without waiting; true when all have ended. A round in which
+--- something moved may have run code, and callbacks of the loop with it, so there is another one.
+local function pump(eng, beside)
+  if not beside then return (eng:pump()) end
+  local ended, moved, others_moved
+  repeat
+    ended, moved = eng:pump()
+    others_moved = beside:pump(eng)
+  until not (moved or others_moved)
+  return ended and beside:is_idle()
+end
+
+--- Runs a flow to its end, and that of the runs beside it.
 ---@param flow table flow object
 ---@param opts table? as for engine.new, but commands are allowed unless allow_commands is false; and
----  on_start = fn(engine), memory_limit = bytes, turn = fn(engine) that waits for something to happen
+---  on_start = fn(engine), memory_limit = bytes, turn = fn(engine) that waits for something to happen, beside = its
+---  child runs (local/children.lua): { pump(engine) -> has_moved, is_idle() }
 ---@return table engine with status, error, tasks, records; nil, message, "unavailable" without interrupts
 function M.run(flow, opts)
   opts = opts or {}
@@ -29,7 +42,7 @@ function M.run(flow, opts)
   local eng = engine.new(flow, setmetatable({ allow_commands = opts.allow_commands ~= false }, { __index = opts }))
   if opts.on_start then opts.on_start(eng) end
   local wait = opts.turn or turn
-  while not eng:pump() do wait(eng) end
+  while not pump(eng, opts.beside) do wait(eng) end
   return eng
 end
 

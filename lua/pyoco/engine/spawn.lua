@@ -1,6 +1,6 @@
 --- Tasks that spawn: `spawn: trial` runs another workflow of the bundle as a child run and waits for its end; the
 --- output is the child's result summary. How a child run is made, and its end found, is up to whoever runs the engine
---- (eng.spawn): a worker's slot. A local run has nobody.
+--- (eng.spawn): a worker's slot, or local/children.lua for a run without server.
 local task = require "host.task"
 local context = require "pyoco.engine.context"
 
@@ -38,7 +38,8 @@ function M.task(node)
     local eng, member = context.of(ctx)
     if not eng.spawn then error("spawn_task_requires_run_context", 0) end
     local request = { task = member.name, workflow = spawn.workflow, inputs = inputs,
-      iteration = iteration_of(member.scope), attempt = member.attempt or 1 }
+      iteration = iteration_of(member.scope), attempt = member.attempt or 1,
+      timeout_sec = node.options and node.options.timeout_sec }
     local summary, message = task.wait(function(resume) return eng.spawn(request, resume) end)
     if not summary then error(message, 0) end
     check_end(spawn, summary)

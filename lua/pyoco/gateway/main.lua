@@ -133,12 +133,15 @@ local function start(cfg, log, running)
   return running.server, message
 end
 
---- Ends what runs, in the right order.
+--- Ends what runs, in the right order: what follows a bucket before the connection that it follows it on.
 local function stop(running)
   if running.server then running.server:stop(DRAIN_SEC) end
   if running.keys then running.keys:stop() end
   if running.model then running.model:stop() end
-  if running.link then running.link.close() end
+  if running.link then
+    lease.release(running.link.store)
+    running.link.close()
+  end
 end
 
 --- The whole life of the process.
@@ -163,10 +166,7 @@ function M.run(argv)
   log:info("gateway is listening at " .. address, { address = address })
   local code = signals.wait(running.link.check)
   log:info("gateway is stopping")
-  running.server:stop(DRAIN_SEC)
-  running.model:stop()
-  lease.release(running.link.store)
-  running.link.close()
+  stop(running)
   return code
 end
 

@@ -21,14 +21,27 @@ function M.query(text)
   return values
 end
 
---- A parameter of a header: name=token or name="quoted".
-local function parameter(header, name)
-  local _, open = header:find(";%s*" .. name .. '="')
-  if not open then return header:match(";%s*" .. name .. "=([^;%s]+)") end
+--- Where a quoted text ends that begins at `open`.
+local function closing_quote(header, open)
   local close = open
   repeat close = header:find('"', close + 1, true) until not close or header:sub(close - 1, close - 1) ~= "\\"
-  if not close then return nil end
-  return (header:sub(open + 1, close - 1):gsub('\\(["\\])', "%1"):gsub("%%22", '"'))
+  return close
+end
+
+--- A parameter of a header: name=token or name="quoted". Names have no case; what others quote is not searched.
+local function parameter(header, wanted)
+  local at = header:find(";", 1, true)
+  while at do
+    local name, value_at = header:match("^;%s*([^=;%s]+)%s*=%s*()", at)
+    local is_quoted = name and header:sub(value_at, value_at) == '"'
+    local close = is_quoted and closing_quote(header, value_at)
+    if is_quoted and not close then return nil end
+    if name and name:lower() == wanted then
+      if not is_quoted then return header:match("^[^;%s]+", value_at) end
+      return (header:sub(value_at + 1, close - 1):gsub('\\(["\\])', "%1"):gsub("%%22", '"'))
+    end
+    at = header:find(";", close or at + 1, true)
+  end
 end
 
 local function headers_of(text)

@@ -92,13 +92,14 @@ local function read_query(_, req)
   req.query = query
 end
 
+local function no_body(req, schema)
+  local faults = validate.absent_body(schema)
+  if faults then return invalid(faults) end
+  req.body = validate.body(schema, {})
+end
+
 local function read_json(req, schema)
-  if req.raw_body == "" then
-    local faults = validate.absent_body(schema)
-    if faults then return invalid(faults) end
-    req.body = validate.body(schema, {})
-    return
-  end
+  if req.raw_body == "" then return no_body(req, schema) end
   local kind = content_type(req)
   if kind and kind ~= "application/json" and not kind:find("^application/[%w.-]+%+json$") then
     return response.error(415, "content-type " .. kind .. " is not taken here; send application/json")
@@ -108,6 +109,7 @@ local function read_json(req, schema)
     if code == "too_large" then return response.error(413, message) end
     return invalid(validate.broken_json(message, place))
   end
+  if value == json.null then return no_body(req, schema) end
   local body, faults = validate.body(schema, value)
   if not body then return invalid(faults) end
   req.body = body

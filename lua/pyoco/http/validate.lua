@@ -256,7 +256,7 @@ function M.query(schema, values)
   return fields(schema, flat, { "query" })
 end
 
---- Checks form parts. An empty value is as if absent.
+--- Checks form parts: the last of a name counts. An empty value is as if absent.
 ---@param schema table
 ---@param parts table list of { name, data, filename }
 ---@return table|nil fields
@@ -266,8 +266,8 @@ function M.form(schema, parts)
   for _, part in ipairs(parts) do
     if part.filename then
       values[part.name] = part
-    elseif part.data ~= "" then
-      values[part.name] = part.data
+    else
+      values[part.name] = part.data ~= "" and part.data or nil
     end
   end
   local kinds = {}

@@ -7,7 +7,7 @@ local forms = require "pyoco.routes.forms"
 local relations = require "pyoco.service.relations"
 
 local function submit(app, req)
-  local params, message, code = forms.params(req.body.params)
+  local params, message, code = forms.params(req.body.params or req.query.params)
   if not params then return nil, message, code end
   return waiting.submitted(req, bundle.submit(app, req.caller, { bundle = req.body.bundle.data, tag = req.body.tag,
     params = params }, { idempotency_key = req.headers["idempotency-key"] }))
@@ -27,7 +27,7 @@ return {
       { "params", "string", doc = "JSON object laid over the bundle's submit.inputs." },
     },
     raw = { part = "bundle", types = forms.YAML },
-    query = { waiting.QUERY, include.QUERY },
+    query = { waiting.QUERY, include.QUERY, forms.PARAMS_QUERY },
     run = submit },
 
   { "POST", "/runs/:id/approve", name = "runs.approve",

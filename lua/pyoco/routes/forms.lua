@@ -6,6 +6,9 @@ local M = {}
 --- Media types of a body that is the document itself.
 M.YAML = { ["application/yaml"] = true, ["application/x-yaml"] = true, ["text/yaml"] = true }
 
+--- `params` in the query of a form's route.
+M.PARAMS_QUERY = { "params", "string", doc = "As the form's params, which win." }
+
 --- `params` of a form is a JSON object in a text part.
 ---@param text string|nil
 ---@return table|nil

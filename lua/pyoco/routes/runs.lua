@@ -50,7 +50,7 @@ local function submit_batch(app, req)
 end
 
 local function submit_yaml(app, req)
-  local params, message, code = forms.params(req.body.params)
+  local params, message, code = forms.params(req.body.params or req.query.params)
   if not params then return nil, message, code end
   return waiting.submitted(req, submit.yaml(app, req.caller, { workflow = req.body.workflow.data,
     flow_name = req.body.flow_name, tag = req.body.tag, params = params }, with_key(req)))
@@ -100,7 +100,7 @@ return {
       { "params", "string", doc = "JSON object laid over the document's defaults." },
     },
     raw = { part = "workflow", types = forms.YAML },
-    query = { waiting.QUERY, include.QUERY },
+    query = { waiting.QUERY, include.QUERY, forms.PARAMS_QUERY },
     run = submit_yaml },
 
   { "POST", "/check", name = "check",

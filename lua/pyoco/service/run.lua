@@ -56,7 +56,7 @@ function M.tasks(app, caller, run_id)
   local current, message, code = fetch(app, caller, run_id)
   if not current then return nil, message, code end
   return {
-    run_id = current.run_id, flow_name = current.flow_name, status = current.status,
+    run_id = run_id, flow_name = current.flow_name or json.null, status = current.status or json.null,
     tasks = current.tasks or {}, task_records = current.task_records or {},
     task_records_truncated = current.task_records_truncated == true,
     frame_records = current.frame_records, failed_tasks = current.failed_tasks, -- these where there are any

@@ -35,12 +35,18 @@ local function seconds_of(text)
   return hour * 3600 + minute * 60 + second + fraction
 end
 
---- Reads an ISO 8601 date with time and offset, as Python's fromisoformat does.
+--- ISO 8601's basic forms as its extended ones: 20261129T120000+0900.
+local function extended(text)
+  return (text:gsub("^(%d%d%d%d)(%d%d)(%d%d)([T ])(%d%d)(%d%d)(%d%d)", "%1-%2-%3%4%5:%6:%7")
+    :gsub("([+-]%d%d)(%d%d)$", "%1:%2"))
+end
+
+--- Reads an ISO 8601 date with time and offset, as Python's fromisoformat does (no week dates).
 ---@param text string "2026-11-29T12:00:00+09:00"; Z means +00:00
 ---@return number|nil unix seconds
 ---@return string|nil fault "no_datetime" | "no_offset"
 function M.parse(text)
-  text = text:match("^%s*(.-)%s*$"):gsub("[zZ]$", "+00:00")
+  text = extended(text:match("^%s*(.-)%s*$"):gsub("[zZ]$", "+00:00"))
   local year, month, day, rest = text:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)(.*)$")
   year, month, day = math.tointeger(year), math.tointeger(month), math.tointeger(day)
   if not year or year < 1 or month < 1 or month > 12 or day < 1 or day > days_of_month(year, month) then
@@ -51,7 +57,7 @@ function M.parse(text)
   if not clock then
     return nil, seconds_of(rest:sub(2)) and "no_offset" or "no_datetime"
   end
-  local at, shift = seconds_of(clock), offset:find("^%d%d:") and seconds_of(offset)
+  local at, shift = seconds_of(clock), seconds_of(offset)
   if not at or not shift then return nil, "no_datetime" end
   return days_from_epoch(year, month, day) * 86400 + at + (sign == "+" and -shift or shift) + 0.0
 end

@@ -5,10 +5,17 @@ local json = require "host.json"
 local M = {}
 
 --- The keys in the order in which the contract's records have them.
-local ENCODE = { ascii = true, order = { "schedule_id", "flow_name", "tag", "status", "schedule_type", "workflow_yaml",
-  "workflow_yaml_sha256", "workflow_yaml_bytes", "params", "tenant_id", "api_key_id", "created_at", "updated_at",
-  "last_submitted_at", "last_run_id", "dispatch_count", "last_error", "lease_until", "run_at", "interval_seconds",
-  "start_at", "next_run_at" } }
+local function ordered(...)
+  return { ascii = true, order = { "schedule_id", "flow_name", "tag", "status", "schedule_type", "workflow_yaml",
+    "workflow_yaml_sha256", "workflow_yaml_bytes", "params", "tenant_id", "api_key_id", "created_at", "updated_at",
+    "last_submitted_at", "last_run_id", "dispatch_count", "last_error", "lease_until", ... } }
+end
+
+local FORMS = { once = ordered("run_at", "next_run_at", "interval_seconds", "start_at"),
+  interval = ordered("run_at", "interval_seconds", "start_at", "next_run_at") }
+
+--- The bytes of a record.
+local function encode(record) return json.encode(record, FORMS[record.schedule_type] or FORMS.interval) end
 
 local schedules = {}
 schedules.__index = schedules
@@ -50,7 +57,7 @@ end
 ---@return string|nil message
 ---@return string|nil code
 function schedules:create(record)
-  local bytes, message, code = json.encode(record, ENCODE)
+  local bytes, message, code = encode(record)
   if not bytes then return nil, message, code end
   return self.kv:create(record.schedule_id, bytes)
 end
@@ -62,7 +69,7 @@ end
 ---@return string|nil message
 ---@return string|nil code "conflict"
 function schedules:update(record, revision)
-  local bytes, message, code = json.encode(record, ENCODE)
+  local bytes, message, code = encode(record)
   if not bytes then return nil, message, code end
   return self.kv:update(record.schedule_id, bytes, revision)
 end

@@ -17,10 +17,8 @@ local function many_timeout_ms(count) return REQUEST_TIMEOUT_MS + 3 * count end
 --- Decodes a stored JSON object.
 local function decode(bytes, what)
   local value, message = json.decode(bytes)
-  if type(value) ~= "table" then
-    return nil, ("%s is not a JSON object: %s"):format(what, message or type(value)), "invalid"
-  end
-  return value
+  if type(value) == "table" and not json.is_array(value) then return value end
+  return nil, ("%s is not a JSON object: %s"):format(what, message or type(value)), "invalid"
 end
 
 --- on_write, where it is set, is told of each write of this process: on_write(revision), of an update

@@ -1,7 +1,7 @@
 --- up.lua: NATS, gateway and a worker on this machine, in one command; stopped in order by Ctrl-C.
+local called = require "pyoco.cli.called"
 local clock = require "host.clock"
 local config = require "pyoco.config"
-local host = require "host"
 local json = require "host.json"
 local uv = require "luv"
 local output = require "pyoco.cli.output"
@@ -58,18 +58,12 @@ local function printer(up)
   end
 end
 
---- The program as a user types it: short when it lies below the current folder.
-local function command_name()
-  local here = uv.cwd() .. "/"
-  return host.exe:sub(1, #here) == here and host.exe:sub(#here + 1) or "pyoco-host"
-end
-
 local function say_next(up)
-  local client = command_name() .. " client.lua"
+  local client = called.program "client"
   if up.server_url ~= "http://127.0.0.1:8000" then client = client .. " --server " .. up.server_url end
   up.say("\nAPI and dashboard: %s\nTry next, in another terminal:", up.paint("bold", up.server_url .. "/"))
   if up.cfg.http_auth_mode == "api_key" and not up.cfg.api_key then
-    up.say("  %s admin.lua --nats-url %s api-key create --tenant me", command_name(), config.public(up.nats_url))
+    up.say("  %s --nats-url %s api-key create --tenant me", called.program "admin", config.public(up.nats_url))
     up.say("  export PYOCO_API_KEY=the key that it shows")
   end
   up.say("  %s submit --flow-name word-report --param limit=5", client)

@@ -1,15 +1,15 @@
---- The runs that belong to a run of a bundle: the children that its tasks spawn, started and waited for from inside
---- the slot (CONTRACT 10.4), and the cancel that reaches them.
+--- The runs that belong to a run: the children that its tasks spawn, started and waited for by whoever runs it, a slot
+--- or a run without server (CONTRACT 10.4), and the cancel that reaches them. The store's verbs are given.
 ---
 --- The order is what makes it safe. The parent's snapshot names a child before the child exists, so whoever cancels
---- the parent (a gateway, this slot, the supervisor when the slot is gone) finds it; a child's id follows from its
+--- the parent (a gateway, the slot, the supervisor when the slot is gone) finds it; a child's id follows from its
 --- parent, task and iteration, so that a parent that is run again adopts its children instead of doubling them.
 local json = require "host.json"
 local cancel = require "pyoco.run.cancel"
 local run_bundle = require "pyoco.run.bundle"
 local states = require "pyoco.run.states"
 local summaries = require "pyoco.run.summary"
-local result = require "pyoco.worker.result"
+local result = require "pyoco.run.result"
 local present = require("pyoco.null").present
 
 local M = {}

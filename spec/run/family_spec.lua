@@ -3,13 +3,13 @@
 local json = require "host.json"
 local memory = require "pyoco.store.memory"
 local run_bundle = require "pyoco.run.bundle"
-local families = require "pyoco.worker.family"
+local families = require "pyoco.run.family"
 
 local CFG = { runs_bucket = "runs", workers_bucket = "workers", workflow_bundles_bucket = "documents",
   run_relations_bucket = "relations", run_data_bucket = "data", work_subject_prefix = "work", work_stream = "WORK",
   dlq_subject_prefix = "dlq", dlq_stream = "DLQ" }
 
-describe("worker.family", function()
+describe("run.family", function()
   local store, image, log, sleepers, timers, answers, family, is_lost
 
   local function new(limits)
