@@ -33,6 +33,7 @@ struct ph_tail {
     /* the thread's own */
     uint64_t next;         /* the revision to go on with; 0 = whatever comes new */
     int64_t last_ns;       /* time of the revision before it, when that was delivered; 0 = it was not */
+    uint64_t through;      /* the stream's newest revision when the consumer was made: with it the tail is live */
     uint64_t consumer_seq; /* of the last message of this consumer */
     char created[40];      /* when the stream was made: its identity */
     bool has_started, is_live;
@@ -203,6 +204,7 @@ static bool check_stream(ph_tail *tail, ph_error *err) {
     else if (!tail->has_started && tail->next == 0)
         tail->next = last + 1; /* so that a consumer made anew misses nothing */
     tail->has_started = true;
+    tail->through = last;
     snprintf(tail->created, sizeof tail->created, "%s", created);
     cJSON_Delete(info);
     return true;
@@ -265,7 +267,8 @@ static verdict take_message(ph_tail *tail, natsMsg *msg) {
             return MAKE_ANEW; /* something was lost on the way */
         tail->consumer_seq = meta.consumer_seq;
         deliver(tail, msg, &meta);
-        if (meta.pending == 0)
+        /* nats-server 2.9 may count more as pending than there is (rewritten keys), for ever: so also by the revision */
+        if (meta.pending == 0 || meta.stream_seq >= tail->through)
             go_live(tail);
         return GO_ON;
     }

@@ -77,7 +77,7 @@ export const scenarios = [
     const card = page.locator(".worker", { hasText: "w1" });
     await card.getByText("1 of 2 busy").waitFor();
     await card.getByRole("link", { name: id.slice(0, 8) }).waitFor();
-    await card.getByText("default, gpu").waitFor();
+    assert.deepEqual(await card.locator(".tags span").allTextContents(), ["default", "gpu"]);
     await shot("workers");
     await card.getByRole("button", { name: "Hide" }).click();
     await page.getByText("No worker is here.").waitFor();

@@ -1,4 +1,4 @@
-// Two languages. A module brings its texts, `const t = texts({ key: ["English", "日本語"] })`; t("key", { n: 3 }) fills {n}.
+// Two languages. A module brings its texts, `const t = texts({ key: ["English", "日本語"] })`; t(key, { n: 3 }) fills {n}.
 
 const LANGUAGES = { en: "English", ja: "日本語" };
 const KEY = "pyoco.lang";

@@ -2,7 +2,7 @@
 import { dialog, h } from "./dom.js";
 import { texts } from "./i18n.js";
 
-const t = texts({ title: ["Keyboard", "キーボード"], help: ["this list", "この一覧"], leave: ["leave a field, close a dialog", "入力欄を離れる、ダイアログを閉じる"] });
+const t = texts({ title: ["Keyboard", "キーボード"], help: ["this list", "この一覧"], leave: ["leave a field", "入力欄を離れる"] });
 
 // The sections of the page by the letter that follows "g".
 export const SECTIONS = { r: "runs", s: "submit", w: "workers", q: "queues", c: "schedules", p: "wheels", d: "dlq" };

@@ -1,7 +1,7 @@
 // A small plot over time, the newest at the right. The numbers are in its title and its text, for who does not see lines.
 import { away, h, s, texts } from "./ui.js";
 
-const t = texts({ max: ["max {n}", "最大 {n}"], now: ["now", "今"] });
+const t = texts({ max: ["max {n}", "最大 {n}"] });
 
 const W = 300, H = 72;
 const SHORTEST = 300; // seconds: a few points are no whole plot
@@ -28,5 +28,5 @@ export function plot(title, times, series, format) {
       "aria-label": `${title}: ${series.map((one) => `${one.label} ${last(one)}`).join(", ")}` },
     s("path", { d: `M0 ${H - 2}H${W}`, class: "plot-base" }),
     series.map((one) => s("path", { d: shape(one.values), class: `plot-line ${one.class ?? ""}` }))),
-    h("div.plot-axis", { "aria-hidden": "true" }, h("span", away(start)), h("span", t("now"))));
+    h("div.plot-axis", { "aria-hidden": "true" }, h("span", away(start)), h("span", away(Date.now() / 1000))));
 }

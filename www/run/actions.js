@@ -21,7 +21,7 @@ async function submit({ run_id: id, flow_name, tag, tags, bundle_hash: bundle, w
     await readText(runPath(id, "source")));
 }
 
-// The same submit as command lines, for curl or for client.lua. A key stays out of them: the shell fills it in.
+// The same submit as command lines, for curl or client.lua. The shell fills in the key.
 function asCommand(snapshot, kind) {
   const { bundle_hash: bundle, flow_name, tag, params } = snapshot;
   const curl = `curl -s${apiKey() ? ` -H "${keyHeader}: $PYOCO_API_KEY"` : ""} ${location.origin}`;

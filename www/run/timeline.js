@@ -50,15 +50,13 @@ function bars(record, node, snapshot, graph, now) {
   return list;
 }
 
-// { node, update(snapshot, graph, now) }; onPick(name): a task was chosen.
+// { node, update(snapshot, graph, now by the gateway's clock) }; onPick(name): a task was chosen.
 export function timelineView(onPick) {
   const rows = h("div.time-rows");
   const axis = h("div.time-axis", { "aria-hidden": "true" });
   const node = h("div.timeline", { role: "group", "aria-label": t("timeline") }, axis, rows);
 
-  // now: unix seconds by the gateway's clock.
-  function update(snapshot, graph, clock) {
-    const now = snapshot.end_time ?? clock;
+  function update(snapshot, graph, now) {
     const start = snapshot.start_time ?? now;
     const nodeOf = new Map((graph?.nodes ?? []).map((one) => [one.name, one]));
     const records = snapshot.task_records ?? {};

@@ -52,13 +52,13 @@ export function show([runId], first) {
   const { node: said, say } = notice();
   const hint = h("p.hint", { hidden: true });
   const error = h("pre.error", { tabindex: "0", hidden: true });
-  const card = (label, ...children) => h("section.card", { "aria-label": label }, h("h2", label), children);
-  const graphBox = card(t("graph"), h("p.soft", t("no_graph")));
+  const card = (label, child) => h("section.card", { "aria-label": label }, h("h2", label), child);
+  const graphBox = card(t("graph"), empty("asleep", t("no_graph")));
   const params = pre(""), related = h("div"), relatedTitle = h("h2", t("details")), sourceBox = pre("");
   const actions = actionsView(say);
-  const timeline = timelineView(pick);
+  const timeline = timelineView(pick), timelineBox = card(t("timeline"), timeline.node);
   const task = taskView(runId);
-  const body = h("div.run-body", graphBox, card(t("timeline"), timeline.node),
+  const body = h("div.run-body", graphBox, timelineBox,
     h("div.run-side", task.node,
       h("section.card", relatedTitle, related, h("h2", t("params")), params,
         h("details", { ontoggle: (event) => { if (event.target.open) sourceBox.textContent = source ?? ""; } },
@@ -80,7 +80,7 @@ export function show([runId], first) {
   }
 
   for (const name in values) setFact(name, name === "run" && runId);
-  const now = () => Date.now() / 1000 + offset;
+  const now = () => snapshot.end_time ?? (isTerminal(snapshot.status) ? snapshot.updated_at : Date.now() / 1000 + offset);
 
   // The task to look at while nobody has chosen one. It stays while a person is at it.
   function worthALook(tasks, failed) {
@@ -105,6 +105,8 @@ export function show([runId], first) {
     const failed = Object.keys(tasks).find((one) => tasks[one] === "FAILED");
     const name = picked ?? worthALook(tasks, failed);
     error.hidden = !snapshot.error;
+    graphBox.hidden = !drawnGraph && isTerminal(status);
+    timelineBox.hidden = !name;
     setText(error, [failed, snapshot.error].filter(Boolean).join(": "));
     actions.update(snapshot);
     drawnGraph?.pick(name);
@@ -119,7 +121,7 @@ export function show([runId], first) {
 
   // What time alone changes.
   function drawTime() {
-    setFact("took", snapshot.start_time && duration((snapshot.end_time ?? now()) - snapshot.start_time));
+    setFact("took", snapshot.start_time && duration(now() - snapshot.start_time));
     setFact("waits", snapshot.status === "PENDING" && duration(Math.round(now() - snapshot.updated_at)));
     timeline.update(snapshot, graph, now());
     drawnGraph?.update(snapshot, now());
