@@ -70,4 +70,12 @@ export const scenarios = [
     assert.equal(await page.evaluate((text) => JSON.stringify({ ...localStorage }).includes(text), secret), false);
     assert.ok(url);
   } },
+
+  // The last one: the address has to wait a minute from here on.
+  { name: "says that too many wrong keys were sent", async run({ page, open, url }) {
+    for (let i = 0; i < 25; i++) await fetch(`${url}/runs`, { headers: { "x-api-key": `pyoco_0123456789abcdef.${String(i).padStart(20, "0")}` } });
+    await open("#/workers");
+    await enter(page, "pyoco_0123456789abcdef.0123456789abcdef0000");
+    await page.getByText("Too many wrong keys from this address.").first().waitFor();
+  } },
 ];

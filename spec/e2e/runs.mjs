@@ -78,6 +78,9 @@ export const scenarios = [
     assert.equal(page.url(), url);
     await row(page, failed).waitFor();
     assert.equal(await page.getByRole("searchbox").inputValue(), "nosuch-flow");
+    await row(page, failed).getByRole("link").click();
+    await page.locator("pre.error", { hasText: "flow_not_found" }).waitFor();
+    for (const name of ["Graph", "Timeline"]) assert.equal(await page.getByRole("region", { name }).count(), 0, `nothing was there to draw: ${name}`);
   } },
 
   { name: "goes by keyboard: j, k, Enter, u, ?", async run({ page, open, api }) {
