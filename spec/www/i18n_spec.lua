@@ -22,7 +22,7 @@ local function files()
   return list
 end
 
---- The texts of a module, or those that all share: by their key, how many languages they are given in; nil when it has none.
+--- The texts of a module, or those that all share: by their key, how many languages they are given in. nil: none.
 local function texts_of(source)
   local block = source:match "\nconst t = texts%((%b{})" or source:match "\nconst COMMON = (%b{})"
   if not block then return nil end
