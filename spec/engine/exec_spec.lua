@@ -373,18 +373,18 @@ describe("ctx:exec", function()
     end)
 
     it("one that takes too long and ends well when asked to: that is no success", function()
-      local result = result_of { shell = "trap 'exit 0' TERM; sleep 1000 & wait", timeout_sec = 0.05, check = false }
+      local result = result_of { shell = "trap 'exit 0' TERM; sleep 1000 & wait", timeout_sec = 1, check = false }
       assert.same({ false, true, 0 }, { result.ok, result.timed_out, result.code })
     end)
 
     it("one that ignores SIGTERM after the grace period, and its group", function()
       local _, result = all_gone("trap '' TERM; sleep 1000 & echo $$ $!; while :; do wait; sleep 1000; done",
-        { command_grace_sec = 0.05 }, { timeout_sec = 0.2 })
+        { command_grace_sec = 0.05 }, { timeout_sec = 1 })
       assert.equal("SIGKILL", result.signal)
     end)
 
     it("those of its group that ignore SIGTERM, when it does not", function()
-      all_gone("(trap '' TERM; sleep 1000) & echo $$ $!; wait", { command_grace_sec = 1000 }, { timeout_sec = 0.2 })
+      all_gone("(trap '' TERM; sleep 1000) & echo $$ $!; wait", { command_grace_sec = 1000 }, { timeout_sec = 1 })
     end)
 
     it("when the run is cancelled, and hears its last words", function()

@@ -28,13 +28,10 @@ M.SETTINGS = {
   PYOCO_WHEEL_SYNC_INTERVAL_SEC = "1", PYOCO_SCHEDULE_POLL_INTERVAL_SEC = "0.2",
 }
 
--- With --skew 1: whose clocks are how many seconds wrong; the monotonic clock is right, as on a real machine.
-local SKEW = { g1 = "40", w2 = "-25", w3 = "25" }
-
 local WORKERS = { -- name, arguments
   { "w1", { "--tags", "default,cpu", "--slots", "3" } },
   { "w2", { "--tags", "default", "--slots", "2", "--wheel-sync" } },
-  { "w3", { "--tags", "cpu,gpu", "--slots", "gpu=1,cpu=2", "--allow-commands" } },
+  { "w3", { "--tags", "cpu,gpu", "--slots", "gpu=2,cpu=2", "--allow-commands" } },
 }
 
 -- one process -----------------------------------------------------------------------------------------------
@@ -144,13 +141,10 @@ local function member(fleet, fields)
   return one
 end
 
-local function environment(fleet, name)
-  local skew = fleet.is_skewed and SKEW[name] and { LD_PRELOAD = fleet.dir .. "/skew.so", FAULTS_SKEW = SKEW[name] }
+local function environment(fleet)
   local env = { PYOCO_NATS_URL = fleet.nats_url, [MARK] = fleet.dir, TMPDIR = fleet.dir .. "/tmp",
     PYOCO_HTTP_SPOOL_DIR = fleet.dir .. "/tmp" }
-  for _, set in ipairs { M.SETTINGS, skew or {} } do
-    for variable, value in pairs(set) do env[variable] = value end
-  end
+  for name, value in pairs(M.SETTINGS) do env[name] = value end
   return env
 end
 
@@ -167,7 +161,7 @@ end
 
 local function add_gateway(fleet, number)
   local one = member(fleet, { kind = "gateway", name = "g" .. number, file = host.exe,
-    sign = "listening at http://[%d.:]+", env = environment(fleet, "g" .. number), cwd = fleet.dir,
+    sign = "listening at http://[%d.:]+", env = environment(fleet), cwd = fleet.dir,
     args = function(self) return { fleet.dir .. "/gateway.lua", "--port", tostring(self.port or 0) } end,
     on_ready = function(self, life)
       self.url = life.stdout:match "listening at (http://[%d.:]+)"
@@ -181,7 +175,7 @@ local function add_worker(fleet, name, args)
     "--wheel-sync-dir", fleet.dir .. "/wheels-" .. name }
   table.move(args, 1, #args, #list + 1, list)
   fleet.workers[#fleet.workers + 1] = member(fleet, { kind = "worker", name = name, file = host.exe,
-    sign = "worker ready", env = environment(fleet, name), cwd = fleet.dir, args = function() return list end })
+    sign = "worker ready", env = environment(fleet), cwd = fleet.dir, args = function() return list end })
 end
 
 --- Writes a file as an editor does that saves in place.
@@ -238,23 +232,15 @@ function Fleet:connect()
 end
 
 --- Makes the folder and the members; starts all. In a coroutine.
----@param is_skewed boolean whether clocks differ
 ---@return table fleet { members, nats, gateways, workers, dir, store, cfg }
-function M.start(is_skewed)
-  local self = setmetatable({ dir = tmp.dir(), members = {}, gateways = {}, workers = {}, is_skewed = is_skewed },
-    Fleet)
+function M.start()
+  local self = setmetatable({ dir = tmp.dir(), members = {}, gateways = {}, workers = {} }, Fleet)
   for _, name in ipairs { "tmp", "flows", "nats" } do
     assert(uv.fs_mkdir(self.dir .. "/" .. name, tonumber("755", 8)))
   end
   for name, text in pairs(flows.files(self.dir .. "/effects")) do self:write("flows/" .. name, text) end
   self.gateway_script = assert(tmp.read(host.home .. "/lua/gateway.lua"))
   self:write("gateway.lua", self.gateway_script)
-  if is_skewed then
-    local cc = process.spawn("cc", { "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", self.dir .. "/skew.so",
-      host.home .. "/spec/faults/skew.c", "-ldl" })
-    while cc.code == nil or cc.open > 0 do async.sleep(0.01) end
-    assert(cc.code == 0, cc.stderr)
-  end
   add_nats(self)
   assert(self.nats:start(), "nats-server does not start")
   self.cfg = assert(config.load { env = {}, cwd = self.dir, flags = { nats_url = self.nats_url } })

@@ -44,7 +44,7 @@ local function params_of(name)
   return { ms = nap_ms() }
 end
 
-local TAGS = { "default", "default", "default", "cpu", "gpu" }
+local TAGS = { "default", "default", "default", "default", "cpu", "cpu", "gpu" }
 
 --- Where a submit goes and what it is: { path, opts, kind }.
 local function flow_request()

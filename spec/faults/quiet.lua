@@ -6,7 +6,7 @@ local people = require "spec.faults.people"
 
 local M = {}
 
-local PATIENCE_SEC, TELL_SEC = 90, 15
+local PATIENCE_SEC, TELL_SEC = 120, 20
 local CONSUMERS = { "default", "cpu", "gpu" }
 
 --- All that KV holds of runs: id -> { snapshot, revision }; nil when it cannot be read.

@@ -22,7 +22,7 @@ local quiet = require "spec.faults.quiet"
 local story = require "spec.faults.story"
 
 local OPTIONS = { -- name -> default; see usage
-  seconds = 240, seed = os.time(), people = 8, round = 25, phases = 2, calm = 1, only = "", keep = 0, skew = 0,
+  seconds = 240, seed = os.time(), people = 8, round = 25, phases = 2, calm = 1, only = "", keep = 0,
 }
 local USAGE = [[
 usage: spec/faults/run.lua [--NAME VALUE]...
@@ -31,7 +31,6 @@ usage: spec/faults/run.lua [--NAME VALUE]...
   --phases   how often (2) that is in a round, with the same fleet
   --people   at once (8)                            --calm     1: the first round has no misfortune (the default)
   --only     misfortunes that may happen: %s
-  --skew     1: clocks of some processes are wrong
   --keep     1: the folder of the last fleet stays]]
 
 local function options_of(list)
@@ -113,7 +112,7 @@ end
 local function round(seed, is_calm)
   math.randomseed(seed)
   local ledger = ledgers.new()
-  local world = { ledger = ledger, fleet = fleets.start(options.skew == 1), watchers = {}, followers = {}, answers = {},
+  local world = { ledger = ledger, fleet = fleets.start(), watchers = {}, followers = {}, answers = {},
     wheel_number = 0 }
   async.on_error = function(text) ledger:breach("the stress itself works", text) end
   world.pick = function() return world.fleet.gateways[math.random(#world.fleet.gateways)] end

@@ -112,7 +112,8 @@ describe("the sweeper", function()
     local document = support.yaml("a", { a = "job:fine" })
     local bundle = "version: 1\nworkflows: {}\n"
     local sha256, hash = assert(world.store.documents:put(document)), assert(world.store.documents:put(bundle))
-    local flow = put({ attempt = { seq = 1 << 40, delivery = 1 } }, { tenant_id = "t1", api_key_id = "k1", tags = json.array { "quiet", "b" } })
+    local flow = put({ attempt = { seq = 1 << 40, delivery = 1 } }, { tenant_id = "t1", api_key_id = "k1",
+      tags = json.array { "quiet", "b" } })
     local yaml = put({}, { workflow_yaml_sha256 = sha256, workflow_yaml_bytes = #document, schedule_id = "s1" })
     local of_bundle = put({ spawn_depth = 1 }, { bundle_hash = hash, workflow_bundle_bytes = #bundle,
       root_run_id = "r0", parent_run_id = "r0", spawned_from_task = "t", entry_workflow = "main" })

@@ -362,7 +362,8 @@ function supervisor:tick()
   self.intake:expire()
   for _, job in ipairs(self.board:jobs()) do
     local limits = self.limits[job.tag]
-    if job.reply and now - job.progress_at >= consumer.progress_interval(self.cfg, limits.ack_wait_sec) - TICK_SEC / 2 then
+    local interval = consumer.progress_interval(self.cfg, limits.ack_wait_sec)
+    if job.reply and now - job.progress_at >= interval - TICK_SEC / 2 then
       job.progress_at = now
       self.conn:request_async(job.reply, jetstream.PROGRESS, 5000, nil, function() end)
     end
