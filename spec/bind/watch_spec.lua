@@ -214,6 +214,33 @@ describe("event streams", function()
     c:close()
   end)
 
+  streams("wait for a client that does not read, then go on with whole frames and the newest state", function()
+    local text, last = ("x"):rep(300000), 40
+    bucket:put("r1", snapshot("RUNNING", 1, { text = text }))
+    local c = watch "/runs/r1/watch?timeout_sec=60"
+    assert.is_true(c:wait(function(s) return #s.text > #text end))
+    for i = 2, last do -- 12 MB, and our loop stands still: more than the socket takes
+      bucket:put("r1", snapshot(i == last and "COMPLETED" or "RUNNING", i, { text = text }))
+    end
+    assert.is_true(c:wait(function(s)
+      return s.text:find('"COMPLETED"', -400000, true) and s.text:sub(-4) == "\n\n\r\n"
+    end))
+    c:close()
+    local at, frames, status = select(2, c.text:find("\r\n\r\n", 1, true)) + 1, 0, nil
+    while at <= #c.text do
+      local size, from = c.text:match("^(%x+)\r\n()", at)
+      local frame = c.text:sub(from, from + tonumber(size, 16) - 1)
+      at = from + #frame + 2
+      local run = json.decode(frame:match "data: ([^\n]+)\n\n$").snapshot
+      if run then -- else it is a heartbeat
+        assert.is_true(run.text == text)
+        status, frames = run.status, frames + 1
+      end
+    end
+    assert.equal("COMPLETED", status)
+    assert.is_true(frames < last)
+  end)
+
   streams("are capped: the rest of the threads serves other requests", function()
     bucket:put("r1", snapshot("RUNNING", 1))
     local open = {}

@@ -49,10 +49,12 @@ local function stop_all(up)
   for _, child in ipairs(up.children) do child:close() end
 end
 
---- Is another at work in this data folder already? Two nats-servers on one store would destroy it.
+--- Is another at work in this data folder already? Two nats-servers on one store would destroy it. Whoever brings no
+--- NATS may share the folder: gateways run side by side. Gives the file to remove at the end; false when there is none.
 local function claim(up)
   local dir = up.cfg.data_dir
   uv.fs_mkdir(dir, 493) -- rwxr-xr-x; that it exists is fine, and any other trouble shows below
+  if up.parts[1] ~= "nats" then return false end
   local path = dir .. "/up.pid"
   local file = io.open(path)
   local pid = file and math.tointeger(tonumber(file:read("a"))) or nil
@@ -104,7 +106,7 @@ end
 ---@return integer exit code: 130 after a signal, 1 when something failed
 function M.run(up, started_at)
   local pid_file, message = claim(up)
-  if not pid_file then
+  if pid_file == nil then
     up.fail(message)
     up.interrupt.close()
     return 1
@@ -113,7 +115,7 @@ function M.run(up, started_at)
   if not fine then up.fail(code) end
   stop_all(up)
   up.interrupt.close()
-  os.remove(pid_file)
+  if pid_file then os.remove(pid_file) end
   if fine and code == 130 then up.say("all stopped") end
   return fine and code or 1
 end

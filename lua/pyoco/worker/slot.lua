@@ -124,7 +124,9 @@ function M.prepare(spec)
   local function execute(head, body)
     head = json.decode(head)
     run.roots = build.roots(boot.cfg.task_path, head.roots)
-    if head.list then return say("W", build.list(run.roots, head.roots ~= nil)) end
+    if head.list then
+      return say("W", build.list(run.roots, head.roots ~= nil, boot.cfg.worker_flow_resolver))
+    end
     connect(run)
     run.head, run.ours = head, { seq = head.seq, delivery = head.delivery }
     run.now = function() return clock.wall(head.clock_offset) end
