@@ -1,7 +1,7 @@
 --- The course of one run in its slot: reads the snapshot, decides (pyoco.worker.attempt), builds the flow, has the
---- engine run it, and writes its end or hands it over. A coroutine that waits for NATS; the engine is pumped outside of it
---- (pyoco.worker.slot). The loop's callbacks may come in the middle of user code (a tick), so they only set things and
---- resume coroutines of ours.
+--- engine run it, and writes its end or hands it over. A coroutine that waits for NATS; the engine is pumped outside of
+--- it (pyoco.worker.slot). The loop's callbacks may come in the middle of user code (a tick), so they only set things
+--- and resume coroutines of ours.
 local json = require "host.json"
 local slot = require "host.slot"
 local task = require "host.task"
