@@ -208,7 +208,7 @@ local sections = {
   },
   { "up", "up.lua",
     { "data_dir", "path", ".pyoco", env = "PYOCO_DATA_DIR", flag = "--data-dir",
-      doc = "Where up.lua keeps NATS's files and its log." },
+      doc = "Where up.lua and `gateway.lua --with-nats` keep NATS's files and logs." },
   },
   { "log", "Logs",
     { "log_level", "choice", "INFO", env = "PYOCO_LOG_LEVEL", env_only = true,

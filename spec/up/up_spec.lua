@@ -167,6 +167,26 @@ describe("up.lua", function()
     assert.truthy(child.stdout:find("port 8000 is in use by another program; it is left alone", 1, true), child.stdout)
   end)
 
+  it("gets along with others that start at the same moment and want the same ports", function()
+    local all, urls = {}, {}
+    for i = 1, 4 do
+      all[i] = process.host({ "up.lua", "--data-dir", ("%s/data%d"):format(dir, i) }, { cwd = host.home })
+      later(function() all[i]:stop(20000) end)
+    end
+    for i, child in ipairs(all) do
+      shows(child, "Ctrl-C stops everything.")
+      for _, pattern in ipairs { "NATS     (%S-),", "gateway  (http%S+)" } do
+        local url = child.stdout:match(pattern)
+        assert.is_nil(urls[url], url)
+        urls[url] = i
+      end
+    end
+    for _, child in ipairs(all) do
+      child:kill "sigterm"
+      assert.equal(130, (child:wait()), child.stdout .. child.stderr)
+    end
+  end)
+
   it("refuses a second one on the same data", function()
     local first = up()
     shows(first, "Ctrl-C stops everything.")
