@@ -159,14 +159,16 @@ $(BUILD)/bench/load: $(BUILD)/obj/spec/bench/http.o
 SHORT := pyoco-client pyoco-server pyoco-worker pyoco-server-admin
 TO    = $(DESTDIR)$(PREFIX)
 
-install: build ## into PREFIX (/usr/local): the program, its Lua, the pages, short names, completion, systemd units
+install: build ## into PREFIX (/usr/local): the program, its Lua, pages, docs, short names, completion, systemd units
 	install -D -m 755 $(HOST) $(TO)/bin/pyoco-host
 	for name in $(SHORT); do ln -sf pyoco-host $(TO)/bin/$$name; done
 	for f in $(MODULES); do install -D -m 644 $$f $(TO)/lib/pyoco-host/host/$$(basename $$f); done
-	rm -rf $(TO)/share/pyoco-host
-	mkdir -p $(TO)/share/pyoco-host $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions \
+	rm -rf $(TO)/share/pyoco-host $(TO)/share/doc/pyoco-host
+	mkdir -p $(TO)/share/pyoco-host $(TO)/share/doc/pyoco-host/docs $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions \
 	  $(TO)/share/fish/vendor_completions.d $(TO)/lib/systemd/system
 	cp -r lua flows www $(TO)/share/pyoco-host/
+	cp README.md README.ja.md $(TO)/share/doc/pyoco-host/
+	cp -r docs/guide docs/images docs/ja docs/protocol docs/reference $(TO)/share/doc/pyoco-host/docs/
 	install -D -m 644 docs/reference/flow.schema.json $(TO)/share/pyoco-host/schemas/flow.json
 	$(HOST) lua/completion.lua bash pyoco-host > $(TO)/share/bash-completion/completions/pyoco-host
 	for name in $(SHORT); do \
@@ -179,7 +181,7 @@ uninstall: # take away what `make install` with the same PREFIX has put there
 	for name in pyoco-host $(SHORT); do rm -f $(TO)/bin/$$name $(TO)/share/bash-completion/completions/$$name \
 	  $(TO)/share/zsh/site-functions/_$$name $(TO)/share/fish/vendor_completions.d/$$name.fish; done
 	for f in docs/systemd/*; do rm -f $(TO)/lib/systemd/system/$$(basename $$f); done
-	rm -rf $(TO)/lib/pyoco-host $(TO)/share/pyoco-host
+	rm -rf $(TO)/lib/pyoco-host $(TO)/share/pyoco-host $(TO)/share/doc/pyoco-host
 
 clean: ## remove build/
 	rm -rf build

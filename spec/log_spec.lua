@@ -44,6 +44,16 @@ describe("log", function()
     assert.same({ file = "flows/a.lua", line = 7, func = "go" }, record.exc_origin)
   end)
 
+  it("has the contract's order of keys, our own ones behind them by name", function()
+    local l, lines = logger()
+    l:event("invalid_job", "m", { worker_id = "w", tag = "t", zeta = 1, reason = "r", run_id = "i", alpha = 2 },
+      { message = "no", traceback = "a.lua:1: no" })
+    local keys = {}
+    for key in lines[1]:sub(2):gsub("{[^{}]*}", "0"):gmatch '"([%w_]+)":' do keys[#keys + 1] = key end
+    assert.equal("ts service level logger message pathname lineno func process thread err_id msg_id run_id tag "
+      .. "worker_id reason exc_type exc_message exc_traceback exc_origin alpha zeta", table.concat(keys, " "))
+  end)
+
   it("leaves tracebacks out when told", function()
     local l, lines = logger { log_include_traceback = false }
     l:error("x", nil, { message = "m", traceback = "t" })

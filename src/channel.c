@@ -25,6 +25,7 @@ struct ph_channel {
     bool closed;
     bool gone; /* the loop has closed the handle: free when no callback is on the stack */
     int busy; /* callbacks on the stack: the buffers must stay */
+    int polled; /* events that the loop watches: starting a poll anew costs two system calls */
     buffer in, out;
     ph_channel_handlers handlers;
     void *ctx;
@@ -139,8 +140,11 @@ void ph_channel_drain(ph_channel *ch) {
 static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void watch(ph_channel *ch) {
-    if (!ch->ended && !ch->closed)
-        uv_poll_start(&ch->poll, UV_READABLE | (ch->out.len ? UV_WRITABLE : 0), on_poll);
+    int events = UV_READABLE | (ch->out.len ? UV_WRITABLE : 0);
+    if (ch->ended || ch->closed || events == ch->polled)
+        return;
+    ch->polled = events;
+    uv_poll_start(&ch->poll, events, on_poll);
 }
 
 static bool write_out(ph_channel *ch) {

@@ -133,7 +133,7 @@ natsStatus ph_nats_send(natsConnection *nc, const ph_nats_out *out) {
     natsStatus s = ph_nats_message(&msg, out);
     if (s == NATS_OK)
         s = natsConnection_PublishMsg(nc, msg);
-    natsMsg_Destroy(msg);
+    ph_nats_free(msg);
     return s;
 }
 

@@ -35,11 +35,13 @@ enum {
     GC_HEADROOM_KB = 2048, /* a run may allocate so much before the collector begins: most end before */
 };
 
-typedef struct job {
-    struct job *next;
+/* A frame that waits for its run to begin: a job ('R'), or what was said of the job before it. */
+typedef struct waiting {
+    struct waiting *next;
+    char type;
     size_t head_len, body_len;
     char data[]; /* head, then body */
-} job;
+} waiting;
 
 typedef struct slot_vm {
     ph_vm *vm;         /* NULL when there is none */
@@ -57,7 +59,7 @@ struct ph_slot_self {
     char *boot;
     size_t boot_len;
     size_t memory_limit;
-    job *jobs; /* in order; at most two: one may come while the last is still being put away */
+    waiting *waits; /* in order, a job first: it may come while the last is still being put away */
     slot_vm vm;
     bool is_running; /* a run is going on in vm */
     bool ended;
@@ -83,17 +85,24 @@ static char *copy_bytes(const char *p, size_t n) {
     return copy;
 }
 
-static void add_job(ph_slot_self *s, const ph_frame *f) {
-    job *j = malloc(sizeof *j + f->head_len + f->body_len);
-    if (!j)
+static void keep(ph_slot_self *s, const ph_frame *f) {
+    waiting *w = malloc(sizeof *w + f->head_len + f->body_len);
+    if (!w)
         return;
-    *j = (job){.head_len = f->head_len, .body_len = f->body_len};
-    memcpy(j->data, f->head, f->head_len);
-    memcpy(j->data + f->head_len, f->body, f->body_len);
-    job **end = &s->jobs;
+    *w = (waiting){.type = f->type, .head_len = f->head_len, .body_len = f->body_len};
+    memcpy(w->data, f->head, f->head_len);
+    memcpy(w->data + f->head_len, f->body, f->body_len);
+    waiting **end = &s->waits;
     while (*end)
         end = &(*end)->next;
-    *end = j;
+    *end = w;
+}
+
+/* Takes the first of what waits. The caller frees it. */
+static waiting *take(ph_slot_self *s) {
+    waiting *w = s->waits;
+    s->waits = w->next;
+    return w;
 }
 
 static void tell_vm(ph_slot_self *s, const ph_frame *f) {
@@ -112,14 +121,15 @@ static void tell_vm(ph_slot_self *s, const ph_frame *f) {
 
 static void on_frame(void *ctx, const ph_frame *f) {
     ph_slot_self *s = ctx;
-    if (f->type == 'R') {
-        add_job(s, f);
-    } else if (f->type == 'B' && !s->boot) {
+    if (f->type == 'B' && !s->boot) {
         s->boot = copy_bytes(f->head, f->head_len);
         s->boot_len = f->head_len;
-    } else {
-        tell_vm(s, f);
+        return;
     }
+    if (f->type == 'R' || s->waits)
+        keep(s, f);
+    if (f->type != 'R')
+        tell_vm(s, f); /* of which job it is, the VM knows */
 }
 
 static void on_end(void *ctx, const char *fault) {
@@ -275,25 +285,34 @@ ph_nats_loop *ph_slot_self_nats(ph_slot_self *s) {
 
 /* --- runs --- */
 
+/* Gives the VM what was said of its job before it has begun. */
+static void tell_kept(ph_slot_self *s) {
+    while (s->waits && s->waits->type != 'R') {
+        waiting *w = take(s);
+        tell_vm(s, &(ph_frame){w->type, w->data, w->head_len, w->data + w->head_len, w->body_len});
+        free(w);
+    }
+}
+
 static bool run_job(ph_slot_self *s, ph_error *err) {
-    job *j = s->jobs;
-    s->jobs = j->next;
+    waiting *job = take(s);
     lua_State *L = ph_vm_state(s->vm.vm);
     bool ok = ph_vm_attach(s->vm.vm, err);
     if (ok) {
         s->is_running = true;
         lua_gc(L, LUA_GCRESTART);
         lua_gc(L, LUA_GCSTEP, -GC_HEADROOM_KB);
+        tell_kept(s);
         lua_rawgeti(L, LUA_REGISTRYINDEX, s->vm.run);
-        lua_pushlstring(L, j->data, j->head_len);
-        lua_pushlstring(L, j->data + j->head_len, j->body_len);
+        lua_pushlstring(L, job->data, job->head_len);
+        lua_pushlstring(L, job->data + job->head_len, job->body_len);
         ok = ph_vm_call(L, 2, 0) == LUA_OK;
         if (!ok)
             snprintf(err->text, sizeof err->text, "%s", lua_tostring(L, -1));
         s->is_running = false;
         ph_deadline_set(s->deadline, 0, 0, "");
     }
-    free(j);
+    free(job);
     return ok;
 }
 
@@ -303,9 +322,9 @@ static bool serve(ph_slot_self *s, ph_error *err) {
         if (!renew(s, err))
             return false;
         ph_channel_send(s->channel, 'I', "{}", 2, NULL, 0);
-        while (!s->jobs && !s->ended)
+        while (!s->waits && !s->ended)
             uv_run(&s->loop, UV_RUN_ONCE);
-        if (s->jobs && !s->ended && !run_job(s, err))
+        if (s->waits && !s->ended && !run_job(s, err))
             return false;
     }
     return true;
@@ -412,11 +431,8 @@ int ph_slot_main(int argc, char **argv) {
             fprintf(stderr, "pyoco-host: %s\n", err.text);
     }
     ph_vm_close(s->vm.vm);
-    while (s->jobs) {
-        job *j = s->jobs;
-        s->jobs = j->next;
-        free(j);
-    }
+    while (s->waits)
+        free(take(s));
     ph_nats_loop_close(s->nats);
     ph_channel_close(s->channel);
     while (uv_run(&s->loop, UV_RUN_NOWAIT))

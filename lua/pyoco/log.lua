@@ -13,7 +13,12 @@ local err = require "pyoco.err"
 local M = {}
 
 local LEVELS = { DEBUG = 10, INFO = 20, WARNING = 30, ERROR = 40, CRITICAL = 50 }
-local ORDER = { "ts", "service", "level", "logger", "message", "pathname", "lineno", "func", "process", "thread" }
+--- The contract's order, so that lines can be compared by eye; then come our own keys, by name.
+local ORDER = { "ts", "service", "level", "logger", "message", "pathname", "lineno", "func", "process", "thread",
+  "err_id", "msg_id", "run_id", "flow_name", "tag", "worker_id", "reason", "schedule_id", "api_key_id", "wheel_name",
+  "scope", "state", "size_bytes", "max_bytes", "action", "tags", "exc_type", "exc_message", "exc_traceback",
+  "exc_origin" }
+local ENCODING = { order = ORDER, sort = true, ascii = true }
 local TEXT_CONTEXT = { "err_id", "msg_id", "run_id", "flow_name", "tag", "worker_id", "reason" }
 
 local TEXT_MAX_BYTES, TRACE_MAX_BYTES = 4096, 32768 -- what clients send may be long, and ends in lines
@@ -80,13 +85,13 @@ local function as_text(record)
 end
 
 local function as_json(record)
-  local text = json.encode(record, { order = ORDER, ascii = true })
+  local text = json.encode(record, ENCODING)
   if text then return text end
   local plain = {} -- a context value that is no JSON must not cost the line
   for key, value in pairs(record) do
     plain[key] = type(value) == "table" and "(not JSON)" or (tostring(value):gsub("[\x80-\xff]", "?"))
   end
-  return json.encode(plain, { order = ORDER, ascii = true })
+  return json.encode(plain, ENCODING)
 end
 
 --- Where a caller stands: depth as debug.getinfo takes it in the function that calls this.

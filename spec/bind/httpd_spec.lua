@@ -82,6 +82,9 @@ describe("host.httpd", function()
     assert.equal("seen", answer.body)
     assert.equal("1", answer.headers["x-a"])
     assert.equal("a=1, b=2", answer.headers["set-cookie"])
+    local text = web.raw(server:port(), "GET /headers HTTP/1.1\r\nHost: a\r\nX-In:  a b  \r\nX-In: c \r\n" ..
+      "Connection: close\r\n\r\n")
+    assert.equal("a b, c", text:match("\r\n\r\n(.*)"), text)
   end)
 
   serves("keeps connections alive and answers pipelined requests in order", function()

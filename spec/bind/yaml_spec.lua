@@ -72,7 +72,7 @@ describe("yaml.decode", function()
   it("reads block scalars, flow, tabs in values and other line ends", function()
     assert.equal('{"f":"a b\\nc\\n","l":"a\\n\\n  b"}', as_json "l: |-\n  a\n\n    b\nf: >\n  a\n  b\n\n  c\n")
     assert.equal('{"a":1,"b":"x"}', as_json "a: 1\r\nb:\t'x'\r\n")
-    assert.equal('{"a":1}', as_json "\xEF\xBB\xBFa: 1")
+    assert.equal('{"a":1,"b":2}', as_json "\xEF\xBB\xBFa: 1\nb: 2\n")
   end)
 end)
 

@@ -6,7 +6,7 @@ local people = require "spec.faults.people"
 
 local M = {}
 
-local PATIENCE_SEC = 90
+local PATIENCE_SEC, TELL_SEC = 90, 15
 local CONSUMERS = { "default", "cpu", "gpu" }
 
 --- All that KV holds of runs: id -> { snapshot, revision }; nil when it cannot be read.
@@ -78,12 +78,19 @@ end
 ---@return number seconds
 function M.await(world)
   local began, lines, ids = world.ledger:time(), {}, {}
+  local told_at = began
   repeat
     local runs = M.runs(world.fleet)
     if runs then
       tidy(world, runs)
       lines, ids = moving(world, runs)
       if #lines == 0 then return runs, world.ledger:time() - began end
+    end
+    if world.ledger:time() - told_at > TELL_SEC then
+      told_at = world.ledger:time()
+      for i, line in ipairs(lines) do world.ledger:note(ids[i], "no rest yet: " .. line) end
+      print(("  no rest yet after %.0f s: %s"):format(told_at - began,
+        table.concat(lines, "; ", 1, math.min(3, #lines))))
     end
     async.sleep(0.3)
   until world.ledger:time() - began > PATIENCE_SEC

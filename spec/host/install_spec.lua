@@ -70,6 +70,13 @@ describe("make install", function()
     end
   end)
 
+  it("brings the documentation that hints speak of", function()
+    local doc = prefix .. "/share/doc/pyoco-host"
+    assert.truthy(uv.fs_stat(doc .. "/docs/reference/config.md"))
+    assert.truthy(uv.fs_stat(doc .. "/docs/ja/guide/tutorial.md"))
+    assert.truthy(uv.fs_stat(doc .. "/README.ja.md"))
+  end)
+
   it("brings systemd units that name the installed program", function()
     for _, name in ipairs { "pyoco-gateway.service", "pyoco-worker@.service" } do
       local text = tmp.read(prefix .. "/lib/systemd/system/" .. name)
@@ -119,6 +126,25 @@ describe("make install", function()
     local else_where = run("pyoco-server", { "--with-nats-bootstrap", "--nats-url", other.url })
     assert.equal(1, else_where.code)
     assert.truthy(else_where.stderr:find("drop one of them, or make them the same", 1, true), else_where.stderr)
+  end)
+
+  it("pyoco-server without a NATS of its own runs beside another in the same folder", function()
+    local nats = nats_server.start()
+    local children = {}
+    finally(function()
+      for _, child in ipairs(children) do child:stop(20000) end
+      nats:stop()
+    end)
+    for i = 1, 2 do
+      local url = "http://127.0.0.1:" .. port.first_free("127.0.0.1", 28100)
+      local child = process.spawn(prefix .. "/bin/pyoco-server", { "--nats-url", nats.url, "--port", url:match "%d+$" },
+        { cwd = dir })
+      children[i] = child
+      process.wait_for(function()
+        if child.code then error("ended: " .. child.stdout .. child.stderr) end
+        return body_of(url .. "/health"):find('"ok"', 1, true)
+      end, 20000, "the gateway to serve")
+    end
   end)
 
   it("is undone by make uninstall", function()

@@ -120,6 +120,25 @@ describe("host.tail", function()
     assert.are.equal("live", event())
   end)
 
+  -- nats-server 2.9 counts the first as pending for ever, and passes over all that is left at the second
+  for what, change in pairs {
+    overwritten = function() bucket:put("k40", "new") end,
+    erased = function() for i = 39, 40 do bucket:erase("k" .. i, 40) end end } do
+    it("is live although something was " .. what .. " before it was delivered", function()
+      bucket:ensure()
+      for i = 1, 40 do bucket:put("k" .. i, ("x"):rep(1000000)) end
+      follow()
+      follower:next(10000)
+      change() -- what is behind the first pull, for which there is no room yet
+      local kind, entry, last
+      repeat
+        kind, entry = follower:next(10000)
+        last = entry and kind == "entry" and entry.revision or last
+      until kind ~= "entry"
+      assert.are.same({ "live", what == "erased" and 38 or 41 }, { kind, last })
+    end)
+  end
+
   for _, how in ipairs { "kill", "halt" } do
     it("goes on after a restart of the server without loss or repetition (" .. how .. ")", function()
       bucket:ensure()

@@ -53,6 +53,19 @@ describe("routes.wheels", function()
     assert.same({ answer.json }, list.json)
   end)
 
+  it("keeps the content type of the part, if it is one", function()
+    local objects = app.store.backend.objects(app.config.wheels_bucket)
+    for given, kept in pairs { ["application/zip"] = "application/zip", [""] = "application/octet-stream",
+        ["a\255"] = "application/octet-stream" } do
+      local body, header = require("host.http").multipart({}, {
+        { name = "wheel", filename = NAME, content_type = "TYPE", data = "bytes" } })
+      assert.equal(200, app:simulate({ path = "/wheels", body = body:gsub("TYPE", given),
+        headers = { ["content-type"] = header } }).status)
+      assert.equal(kept, objects:info(NAME).headers["content-type"])
+      app:simulate { method = "DELETE", path = "/wheels/" .. NAME }
+    end
+  end)
+
   it("is empty arrays at first", function()
     for _, path in ipairs { "/wheels", "/wheels/history" } do
       local answer = app:simulate { path = path }
@@ -148,7 +161,7 @@ describe("routes.wheels", function()
     assert(objects:put("notes about demo.txt", "x"))
     assert(objects:put("demo_ext.whl", "x"))
     assert.equal(200, upload(NAME).status)
-    assert.equal(3, #names())
+    assert.same({ NAME, "demo_ext.whl" }, names())
     assert.same({ 404, "wheel not found" },
       detail(app:simulate { method = "DELETE", path = "/wheels/notes%20about%20demo.txt" }))
     assert.equal(200, app:simulate({ method = "DELETE", path = "/wheels/demo_ext.whl" }).status)
@@ -253,6 +266,8 @@ describe("routes.wheels", function()
       assert.same({ "delete a", "upload a" }, (history "?wheel_name=a-1-py3-none-any.whl"))
       assert.same({ "delete a", "upload a" }, (history "?limit=2"))
       assert.same({}, (history "?wheel_name=x.whl"))
+      assert.same({ "delete a" }, (history "?action=%20delete%20&wheel_name="))
+      assert.equal(4, #history "?action=&wheel_name=%20")
       for query, text in pairs { ["?wheel_name=a%20b"] = "invalid wheel name", ["?action=look"] = "invalid action",
         ["?action=look&wheel_name=x"] = "invalid wheel name" } do
         assert.same({ 422, text }, detail(app:simulate { path = "/wheels/history" .. query }))

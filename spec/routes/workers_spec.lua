@@ -56,6 +56,18 @@ describe("routes.workers", function()
     assert.same({ "cpu" }, record.tags)
   end)
 
+  it("fills in what other programs left out", function()
+    app.store.workers.kv:put("old", '{"state":"running","heartbeat_at":7.5,"tags":["a",5," "]}')
+    local record = app:simulate { path = "/workers?state=running" }.json[1]
+    assert.same({ "old", "old", "RUNNING", 7.5, 7.5, 7.5, { "a", "5" } }, { record.worker_id, record.instance_id,
+      record.state, record.heartbeat_at, record.last_heartbeat_at, record.last_seen_at, record.tags })
+  end)
+
+  it("takes blank filters for none", function()
+    assert.same(ids(), ids "?scope=&state=%20")
+    assert.same(ids "?scope=all&state=idle", ids "?scope=%20all&state=idle%20")
+  end)
+
   it("refuses other scopes, states and limits", function()
     for _, query in ipairs { "?scope=some", "?state=asleep" } do
       local answer = app:simulate { path = "/workers" .. query }

@@ -35,12 +35,13 @@ describe("the worker's log", function()
       local lines = {}
       local log = logs.new { service = "pyoco-server:worker", logger = "pyoco_server.worker",
         sink = function(line) lines[#lines + 1] = json.decode(line) end }:with { worker_id = "w1" }
-      letter.log(log, outcome, { run_id = "r1", tag = "t" },
-        { error = "why", flow_name = "f", traceback = "a.lua:3: why" })
+      letter.log(log, outcome, { run_id = "r1", tag = "sent_to", subject = "work.sent_to" },
+        { error = "why", flow_name = "f", tag = "t", traceback = "a.lua:3: why" })
       assert.equal(expected and 1 or 0, #lines, outcome)
       if expected then
         local record = lines[1]
-        assert.same({ expected[1], "ERROR", "r1", "f", "t", "w1", outcome, "why" }, { record.message, record.level,
+        assert.same({ expected[1], "ERROR", "r1", "f", outcome == "invalid_job" and "sent_to" or "t", "w1", outcome,
+          "why" }, { record.message, record.level,
           record.run_id, record.flow_name, record.tag, record.worker_id, record.exc_type, record.exc_message })
         has_ids(record, expected[2])
         assert.equal(outcome == "invalid_job" and "why" or nil, record.reason)

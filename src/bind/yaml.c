@@ -8,7 +8,7 @@
  * before the content, which starts on the line after value_line. Entries that came by << tell where they were
  * written. errors: list of {line, column, path, code, message, hint}; all that one pass finds (at most 50).
  *       code: syntax duplicate_key invalid_key unsupported_tag unsupported_value alias merge documents limit
- * Values as PyYAML's safe_load has them (yaml_scalar.c); dates become ISO text; null is json.null; sequences
+ * A byte order mark at the start is skipped. Values as PyYAML's safe_load has them (yaml_scalar.c); dates become ISO text; null is json.null; sequences
  * carry host.json's array mark. Keys become text as written (on: is "on", 1: is "1"); collections as keys are
  * refused. An alias is the same Lua table as its anchor. Refused: .nan, .inf, !!binary, !!set and every tag
  * beyond JSON's types, a second document, an alias inside its own anchor, text that is not UTF-8. Ownership:
@@ -196,6 +196,10 @@ static int fail(reader *r, const char *code) {
 static int l_yaml_decode(lua_State *L) {
     size_t len, root = 0;
     const char *text = luaL_checklstring(L, AT_TEXT, &len);
+    if (len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) { /* a byte order mark, as Windows' editors write it */
+        text += 3;
+        len -= 3;
+    }
     if (!lua_isnoneornil(L, AT_OPTIONS))
         luaL_checktype(L, AT_OPTIONS, LUA_TTABLE);
     lua_settop(L, AT_OPTIONS);

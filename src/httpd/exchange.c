@@ -55,6 +55,14 @@ static void push_unescaped(lua_State *L, const char *path) {
     luaL_pushresult(&b);
 }
 
+/* A field's value without the blanks behind it, which CivetWeb leaves. */
+static void push_value(lua_State *L, const char *value) {
+    size_t n = strlen(value);
+    while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t'))
+        n--;
+    lua_pushlstring(L, value, n);
+}
+
 static void push_headers(lua_State *L, const struct mg_request_info *info) {
     lua_createtable(L, 0, info->num_headers);
     for (int i = 0; i < info->num_headers; i++) {
@@ -65,11 +73,12 @@ static void push_headers(lua_State *L, const struct mg_request_info *info) {
         lua_pushlstring(L, name, n);
         lua_pushvalue(L, -1);
         if (lua_rawget(L, -3) == LUA_TSTRING) { /* a repeated field: one list, as RFC 9110 5.3 allows */
-            lua_pushfstring(L, "%s, %s", lua_tostring(L, -1), info->http_headers[i].value);
-            lua_remove(L, -2);
+            lua_pushliteral(L, ", ");
+            push_value(L, info->http_headers[i].value);
+            lua_concat(L, 3);
         } else {
             lua_pop(L, 1);
-            lua_pushstring(L, info->http_headers[i].value);
+            push_value(L, info->http_headers[i].value);
         }
         lua_rawset(L, -3);
     }

@@ -14,7 +14,8 @@ end
 
 local function failed(message, code)
   local shape = code == "invalid" and "arguments" or code == "unavailable" and "connection" or "unexpected"
-  return nil, message, code, { shape = shape, reason = message, hints = {} }
+  return nil, message, code, { shape = shape, reason = message,
+    hints = { shape == "arguments" and "choose another name" or "is NATS well? its log says more" } }
 end
 
 --- api-key create.

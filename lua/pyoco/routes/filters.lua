@@ -1,5 +1,10 @@
---- Which runs are meant: the filters that lists and event streams of runs share.
+--- Filters of lists: those that lists and event streams of runs share, and how the others are read.
 local M = {}
+
+--- A filter's text without the blanks around it; nil when nothing is left: a blank one does not filter.
+---@param text string|nil
+---@return string|nil
+function M.word(text) return text and text:match("^%s*(%S.-)%s*$") end
 
 M.STATUS = { "status", "string", doc = "Only runs of this status." }
 M.FLOW = { "flow", "string", doc = "Only runs of the flow of this name." }

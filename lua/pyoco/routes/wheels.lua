@@ -1,5 +1,6 @@
 --- Wheels: the registry of packages (CONTRACT 8.1 to 8.6).
 local response = require "pyoco.http.response"
+local filters = require "pyoco.routes.filters"
 local history = require "pyoco.service.wheel_history"
 local wheel = require "pyoco.service.wheel"
 
@@ -10,11 +11,13 @@ local function source(req)
     x_real_ip = headers["x-real-ip"], user_agent = headers["user-agent"], host = headers.host, scheme = req.scheme }
 end
 
+local function printable(text) return text and text:match("^[%g ]+$") end
+
 local function upload(app, req)
   local part = req.body.wheel
   return wheel.upload(app, req.caller, {
-    file = { filename = part.filename, data = part.data, path = part.path, sha256 = part.sha256,
-      size = part.size or #part.data },
+    file = { filename = part.filename, content_type = printable(part.content_type), data = part.data, path = part.path,
+      sha256 = part.sha256, size = part.size or #part.data },
     replace = req.body.replace, tags = req.body.tags, source = source(req),
   })
 end
@@ -48,7 +51,10 @@ return {
       { "wheel_name", "string", doc = "Only events of this wheel." },
       { "action", "string", doc = "`upload` or `delete`." },
     },
-    run = function(app, req) return history.list(app, req.query) end },
+    run = function(app, req)
+      return history.list(app, { limit = req.query.limit, wheel_name = filters.word(req.query.wheel_name),
+        action = filters.word(req.query.action) })
+    end },
 
   { "GET", "/wheels/:name", name = "wheels.download", doc = "The bytes of a wheel.", run = download },
 

@@ -1,5 +1,8 @@
 --- Workers (CONTRACT 7.12, 7.13).
+local filters = require "pyoco.routes.filters"
 local worker = require "pyoco.service.worker"
+
+local word = filters.word
 
 return {
   { "GET", "/workers", name = "workers.list", doc = "Workers, last seen first.",
@@ -10,8 +13,9 @@ return {
       { "limit", "integer", default = 100, ge = 1, le = 500, doc = "At most this many." },
     },
     run = function(app, req)
-      local scope = req.query.scope:lower()
-      local state = req.query.state and req.query.state ~= "" and req.query.state:upper() or nil
+      local scope = (word(req.query.scope) or "active"):lower()
+      local state = word(req.query.state)
+      state = state and state:upper()
       if (scope ~= "active" and scope ~= "all") or (state and worker.STATES[state] == nil) then
         return nil, "invalid workers request", "invalid"
       end

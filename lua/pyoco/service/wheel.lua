@@ -30,8 +30,11 @@ end
 function M.list(app)
   local wheels, message, code = app.store.wheels:list()
   if not wheels then return fault.of_store(message, code) end
-  for i, wheel in ipairs(wheels) do wheels[i] = served(wheel) end
-  return json.array(wheels)
+  local found = json.array {}
+  for _, wheel in ipairs(wheels) do
+    if names.is_plain(wheel.name) then found[#found + 1] = served(wheel) end
+  end
+  return found
 end
 
 --- The tags of an upload; nil when one is not of letters, digits, _ and -.
@@ -108,7 +111,8 @@ local function store(app, request, tags, sha256)
       return bytes, problem, problem and "internal"
     end
   end
-  local made, message, code = app.store.wheels:create(file.filename, source, { tags = tags, sha256 = sha256 })
+  local made, message, code = app.store.wheels:create(file.filename, source, { tags = tags, sha256 = sha256,
+    content_type = file.content_type })
   if reading then reading:close() end
   if code == "conflict" then return nil, EQUAL, code end
   if not made then return fault.of_store(message, code) end
@@ -120,8 +124,8 @@ end
 --- POST /wheels.
 ---@param app table { store, config, log }
 ---@param caller table { tenant_id, api_key_id } or empty
----@param request table { file = { filename, size, data (bytes) or path (of a file), sha256 (hex; with path) }, replace
----  (boolean), tags (text with commas, or nil), source (of the history's event) }
+---@param request table { file = { filename, content_type|nil, size, data (bytes) or path (of a file), sha256 (hex; with
+---  path) }, replace (boolean), tags (text with commas, or nil), source (of the history's event) }
 ---@return table|nil the wheel as it is served, with sha256_hex and warnings (what our workers will make of it)
 ---@return string|nil message
 ---@return string|nil code "invalid" | "too_large" | "conflict" | "unavailable"

@@ -11,7 +11,7 @@ M.STATES = { IDLE = true, RUNNING = true, STOPPED_GRACEFUL = false, DISCONNECTED
 
 --- Fields that every served record has, with what stands in when they are missing.
 local DEFAULTS = {
-  instance_id = json.null, hidden = false, last_seen_at = 0.0, last_heartbeat_at = 0.0, current_run_id = json.null,
+  hidden = false, last_seen_at = 0.0, last_heartbeat_at = 0.0, current_run_id = json.null,
   last_run_id = json.null, last_run_status = json.null, last_run_started_at = json.null,
   last_run_finished_at = json.null, stopped_at = json.null, stop_reason = json.null, updated_at = 0.0,
   wheel_sync = json.null,
@@ -21,7 +21,8 @@ local function clean_tags(tags)
   local list = {}
   if type(tags) == "table" then
     for _, tag in ipairs(tags) do
-      if type(tag) == "string" and tag:find("%S") then list[#list + 1] = tag end
+      local text = type(tag) == "number" and tostring(tag) or tag
+      if type(text) == "string" and text:find("%S") then list[#list + 1] = text end
     end
   end
   return json.array(list)
@@ -33,15 +34,28 @@ local function seen_at(record, created)
   return tonumber(record.seen_at) or created
 end
 
+--- The first of a record's fields that has a value, as its field `name`.
+local function fill(record, name, ...)
+  for _, other in ipairs { name, ... } do
+    if present(record[other]) then
+      record[name] = record[other]
+      return
+    end
+  end
+end
+
 --- Fills in what is missing and derives DISCONNECTED.
 local function normalise(app, key, record, created)
   if not present(record.worker_id) then record.worker_id = key end
-  if not present(record.last_seen_at) then record.last_seen_at = record.heartbeat_at end
+  fill(record, "instance_id", "worker_id")
+  fill(record, "last_seen_at", "heartbeat_at")
+  fill(record, "last_heartbeat_at", "heartbeat_at", "last_seen_at")
   for field, default in pairs(DEFAULTS) do
     if not present(record[field]) then record[field] = default end
   end
-  if not present(record.heartbeat_at) then record.heartbeat_at = record.last_heartbeat_at end
+  record.heartbeat_at = record.last_heartbeat_at -- another name of it
   record.tags = clean_tags(record.tags)
+  record.state = type(record.state) == "string" and record.state:upper() or record.state
   if M.STATES[record.state] == nil then record.state = "IDLE" end
   local timeout = app.config.worker_disconnect_timeout_sec
   if M.STATES[record.state] and timeout > 0 and app.store:now() - seen_at(record, created) > timeout then

@@ -103,14 +103,14 @@ end
 --- Stores a wheel under a name that is not taken: whoever comes second at the same time gets "conflict".
 ---@param name string
 ---@param source string|function bytes, or a reader as pyoco.nats.objects' put takes one
----@param opts table tags (list), sha256 (hex)
+---@param opts table tags (list), sha256 (hex), content_type (of the upload's part) or nil
 ---@return table|nil wheel
 ---@return string|nil message
 ---@return string|nil code "conflict"
 function Wheels:create(name, source, opts)
   local objects, message, code = objects_of(self)
   if not objects then return nil, message, code end
-  local headers = { ["content-type"] = "application/octet-stream", sha256 = opts.sha256 }
+  local headers = { ["content-type"] = opts.content_type or "application/octet-stream", sha256 = opts.sha256 }
   if #opts.tags > 0 then headers[TAGS] = table.concat(opts.tags, ",") end
   local info
   info, message, code = objects:put(name, source, { headers = headers, create = true })

@@ -11,11 +11,13 @@ local FOLDER_MODE = 493 -- rwxr-xr-x
 --- Takes the folder, and makes it when it is missing. The kernel gives it back when we die.
 ---@param dir string
 ---@param program string our name, for whoever comes second
+---@param is_shared boolean|nil we bring no NATS: gateways run side by side, the folder is only made
 ---@return table|nil claim with close()
 ---@return string|nil message
 ---@return string|nil code "conflict" | "unavailable"
-function M.claim(dir, program)
+function M.claim(dir, program, is_shared)
   uv.fs_mkdir(dir, FOLDER_MODE) -- that it exists is fine, and any other trouble shows below
+  if is_shared then return setmetatable({}, Claim) end
   local path = dir .. "/up.pid"
   local lock, message, code = host.lock(dir .. "/up.lock")
   if not lock and code == "conflict" then
@@ -35,6 +37,7 @@ end
 
 --- Gives the folder back.
 function Claim:close()
+  if not self.lock then return end
   os.remove(self.path)
   self.lock:close()
 end

@@ -79,7 +79,7 @@ end
 ---@param started_at number monotonic seconds: since when the user waits
 ---@return integer exit code: 130 after a signal, 1 when something failed
 function M.run(up, started_at)
-  local claim, message = folder.claim(up.cfg.data_dir, up.program)
+  local claim, message = folder.claim(up.cfg.data_dir, up.program, up.parts[1] ~= "nats")
   if not claim then
     up.fail(message)
     up.interrupt.close()

@@ -248,9 +248,14 @@ function board:take()
   return nil
 end
 
---- How many more jobs of a tag could start now: what a pull may ask for.
+--- How many runs of a tag there may be at once.
 ---@param tag string
 ---@return integer
+function board:places(tag) return self.by_tag and self.by_tag[tag] or self.total end
+
+--- How many more jobs of a tag could start now: what a pull may ask for.
+---@param tag string
+---@return integer negative: so many are held
 function board:room(tag)
   local open, held, held_of_tag = 0, 0, 0
   for _, slot in pairs(self.slots) do
@@ -265,7 +270,7 @@ function board:room(tag)
   if self.by_tag then
     room = math.min(room, (self.by_tag[tag] or 0) - (self.active[tag] or 0) - held_of_tag)
   end
-  return math.max(room, 0)
+  return room
 end
 
 --- The jobs in hand, running, held, or of a slot that has died.
@@ -275,6 +280,10 @@ function board:jobs()
   for _, job in pairs(self.by_seq) do list[#list + 1] = job end
   return list
 end
+
+--- The jobs that no slot has got yet.
+---@return table[] list of jobs, a copy
+function board:held_jobs() return table.move(self.held, 1, #self.held, 1, {}) end
 
 --- Number of jobs in hand.
 ---@return integer

@@ -75,7 +75,8 @@ local LINES = {
 function M.log(log, outcome, job, fields)
   local line = LINES[outcome]
   if not line then return end
-  log:event(line[1], line[2], { run_id = job.run_id, flow_name = fields.flow_name, tag = job.tag,
+  log:event(line[1], line[2], { run_id = job.run_id, flow_name = fields.flow_name,
+    tag = M.token(outcome, job, fields),
     reason = outcome == "invalid_job" and fields.error or nil },
     fields.error and { type = outcome, message = fields.error, traceback = fields.traceback } or nil)
 end

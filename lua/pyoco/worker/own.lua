@@ -57,19 +57,19 @@ function Worker:run_once(timeout_sec)
   self.settled = nil
   local deadline = clock.monotonic() + (timeout_sec or 1.0)
   supervisor.quota = 1
-  supervisor.pulls.expires_sec = math.max(MIN_PULL_SEC, timeout_sec or 1.0)
-  supervisor:listen()
-  supervisor:pull()
+  supervisor.intake:keep_pulls(math.max(MIN_PULL_SEC, timeout_sec or 1.0))
+  supervisor.intake:listen()
+  supervisor.intake:ask()
   turn_until(function()
-    supervisor.pulls.expires_sec = math.max(MIN_PULL_SEC, deadline - clock.monotonic())
+    supervisor.intake:keep_pulls(math.max(MIN_PULL_SEC, deadline - clock.monotonic()))
     return self.settled or supervisor.quota <= 0
   end, deadline)
   if supervisor.quota > 0 then -- the last moment: what the server has sent already is taken
-    turn_until(function() return supervisor.quota <= 0 or not supervisor:ask_no_more() end,
+    turn_until(function() return supervisor.quota <= 0 or not supervisor.intake:ask_no_more() end,
       clock.monotonic() + END_OF_PULL_SEC)
   end
   if supervisor.quota <= 0 then turn_until(function() return self.settled end, math.huge) end
-  supervisor:rest()
+  supervisor.intake:rest()
   supervisor.quota = 0
   local settled = self.settled
   if settled then return settled.run_id or "", settled.outcome end

@@ -2,11 +2,13 @@
 --- supervisor's business; the frames themselves are described here:
 ---
 ---   to a slot    "B" boot text (first) · "R" a job: {seq, delivery, ack_wait_sec, max_deliver, clock_offset, roots
----                (of wheels)}, its message as body; or {list = true, roots (nil: no wheels)}: list flows ·
----                'C' cancel · 'D' delivered again: {delivery}
+---                (of wheels), found: {run_id, revision, created, deleted, size}}, its message as body, behind it
+---                `size` bytes of the snapshot that was found; or {list = true, roots (nil: no wheels)}: list flows ·
+---                'C' cancel: {seq} · 'D' delivered again: {seq, delivery}
 ---   from a slot  'I' ready · 'E' cannot work: {error} · 'T' heartbeat · 'L' is cancelling · 'S' {waits}: its run does
 ---                nothing but wait for child runs, or does again · 'N' nearly done: a next job may be sent ·
----                'F' finished: {outcome, error, run_id, ...} · 'W' flows: {flows, errors}
+---                'F' finished: {outcome, error, run_id, is_handed_over, revision ...}, as body the last snapshot if
+---                it is handed over · 'W' flows: {flows, errors}
 local json = require "host.json"
 local slots = require "host.slots"
 

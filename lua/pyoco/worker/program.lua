@@ -29,7 +29,11 @@ local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subj
   "task_log_max_bytes" }
 
 --- The boot text of the slots.
-local function boot_text(cfg, is_direct, user_script)
+---@param cfg table configuration
+---@param is_direct boolean whether the runs' bucket may be asked directly
+---@param user_script string|nil of a worker of the user's own
+---@return string
+function M.boot_text(cfg, is_direct, user_script)
   local few = {}
   for _, name in ipairs(SLOT_CFG) do few[name] = cfg[name] end
   return assert(json.encode {
@@ -134,7 +138,7 @@ function M.start(cfg, options, log, store, on_end)
   local report = cfg.wheel_sync_enabled and require("pyoco.worker.wheel_report").new() or nil
   local registry = new_registry(cfg, store, function() return supervisor and supervisor.clock_offset or 0 end,
     report and function(found) report:carry_over(found.wheel_sync) end)
-  local boot = boot_text(cfg, is_direct(cfg, store), options.user_script)
+  local boot = M.boot_text(cfg, is_direct(cfg, store), options.user_script)
   local offset = registry:clock_offset()
   supervisor = supervisors.new {
     cfg = cfg, store = store, registry = registry, log = log, script = options.slot_script or host.script,

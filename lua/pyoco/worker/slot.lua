@@ -33,8 +33,8 @@ local LOG_TAIL_BYTES = 4096 -- what a record holds of a task's log
 local run = {}
 run.__index = run
 
-local function say(kind, fields)
-  slot.send(kind, fields and json.encode(fields) or "{}")
+local function say(kind, fields, body)
+  slot.send(kind, fields and json.encode(fields) or "{}", body)
 end
 
 --- The engine's records as the contract has them: every field there, null where it has no value.
@@ -126,7 +126,7 @@ function run:finish(outcome, mark)
   if self.family and is_cancelled and not self.lost then
     self.family:cancel_all() -- first: once our end is stored, nobody would
   end
-  local how = self.writer:finish(function(image)
+  local function mark_end(image)
     if snapshot.is_cancel_requested(image) then
       outcome = "cancelled"
       snapshot.mark_cancelled(image, self.now())
@@ -134,7 +134,12 @@ function run:finish(outcome, mark)
       mark(image)
     end
     if self.result then self.result:apply(image, self.eng and self.eng.records or image.task_records) end
-  end)
+  end
+  if not self.family then
+    self.handed_over = self.writer:hand_over(mark_end)
+    if self.handed_over then return outcome end
+  end
+  local how = self.writer:finish(mark_end)
   if self.family then self:leave_family(how == "written" and outcome == "cancelled" and not is_cancelled) end
   if how == "written" then return outcome end
   return how == "fenced" and "fenced" or "discarded"
@@ -334,9 +339,18 @@ local ACTS = {
   end,
 }
 
+--- What this attempt finds: as the supervisor has read it for us, or read now.
+---@return string|nil bytes as store.runs:get_raw
+function run:read()
+  local found = self.head.found
+  if not found or found.run_id ~= self.job.run_id then return self.store.runs:get_raw(self.job.run_id) end
+  if found.revision then return self.found_bytes, found.revision, found end
+  return nil, nil, "not_found", nil, found.deleted and found or nil
+end
+
 --- Reads the snapshot and decides.
 function run:attempt(document, fault)
-  local bytes, revision, code, _, marker = self.store.runs:get_raw(self.job.run_id)
+  local bytes, revision, code, _, marker = self:read()
   if not bytes and code ~= "not_found" then
     if code == "invalid" then
       self.error = "run_id: " .. revision
@@ -387,14 +401,15 @@ end
 
 --- What the supervisor is told: enough for the registry, and for a dead letter and a log line if it went wrong.
 function run:report(outcome)
-  local job, image = self.job or {}, self.image or {}
-  local fields = { outcome = outcome, run_id = job.run_id, status = image.status, finished_at = self.now() }
+  local job, image, bytes = self.job or {}, self.image or {}, self.handed_over
+  local fields = { outcome = outcome, run_id = job.run_id, status = image.status, finished_at = self.now(),
+    is_handed_over = bytes and true, revision = bytes and self.writer.revision }
   if outcome ~= "completed" then
     fields.error, fields.flow_name, fields.tag, fields.tags = self.error, job.flow_name, job.tag, job.tags
     fields.tenant_id, fields.api_key_id = image.tenant_id, image.api_key_id
     fields.traceback = outcome == "failed" and traceback_of(image, self.error) or nil
   end
-  say("F", fields)
+  say("F", fields, bytes)
 end
 
 --- Says whether the run only waits for its children: then its place may be another run's meanwhile.
@@ -438,6 +453,16 @@ function run:connect()
   self.store.documents.kv.last.is_direct = self.boot.is_direct
 end
 
+--- A frame for this run.
+function run:hear(kind, head)
+  if kind == "C" then
+    self:cancel()
+  elseif kind == "D" then
+    self.ours.delivery = head.delivery
+    if self.writer then self.writer:adopt() end
+  end
+end
+
 --- Makes what a run needs: called when its VM is made, which is before there is a job.
 ---@param spec table what the worker script returned
 ---@return fun(head: string, body: string) run executes one job and reports its outcome to the supervisor
@@ -449,12 +474,13 @@ function M.prepare(spec)
   self.globals = callout.globals(function() self:announce_now() end)
   for name, value in pairs(spec.globals or {}) do self.globals[name] = value end
 
+  local early = {}
   local function on_frame(kind, head)
-    if kind == "C" then
-      self:cancel()
-    elseif kind == "D" then
-      self.ours.delivery = json.decode(head).delivery
-      if self.writer then self.writer:adopt() end
+    head = json.decode(head)
+    if not self.ours then
+      early[#early + 1] = { kind, head }
+    elseif head.seq == self.ours.seq then -- else it is for the run before, or the next one
+      self:hear(kind, head)
     end
   end
 
@@ -465,6 +491,12 @@ function M.prepare(spec)
     self:connect()
     self.head, self.ours = head, { seq = head.seq, delivery = head.delivery }
     self.now = function() return clock.wall() + head.clock_offset end
+    if head.found and head.found.size then
+      self.found_bytes, body = body:sub(-head.found.size), body:sub(1, -head.found.size - 1)
+    end
+    for _, frame in ipairs(early) do
+      if frame[2].seq == head.seq then self:hear(table.unpack(frame)) end
+    end
     async.go(function()
       local ok, outcome = xpcall(self.main, debug.traceback, self, body)
       if not ok then self.error = outcome end

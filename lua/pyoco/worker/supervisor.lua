@@ -2,10 +2,11 @@
 --- processes, keeps them alive with in-progress acks, and settles each as its outcome says. It reads a job only as far
 --- as it must: the body goes to the slot as it came.
 ---
---- A job in hand: { seq, delivery, reply, data, subject, tag, run_id, key (slot), started_at, beat_at, progress_at,
---- killed (why its slot was killed), overdue (task and text of a "timeout"), grace (stops the timer of a cancel) }.
+--- A job in hand: { seq, delivery, reply, data, subject, tag, run_id, arrived_at, key (slot, until its run is over),
+--- is_sent (the slot has got it), is_ahead (it came before there was a place for it), beat_at, progress_at, killed
+--- (why its slot was killed), overdue (task and text of a "timeout"), grace (stops the timer of a cancel) } and the
+--- fields of pyoco.worker.reads.
 local clock = require "host.clock"
-local crypto = require "host.crypto"
 local json = require "host.json"
 local jetstream = require "pyoco.nats.jetstream"
 local jobs = require "pyoco.run.job"
@@ -14,10 +15,12 @@ local async = require "pyoco.worker.async"
 local boards = require "pyoco.worker.board"
 local consumer = require "pyoco.worker.consumer"
 local edits = require "pyoco.worker.edits"
+local ends = require "pyoco.worker.ends"
+local intakes = require "pyoco.worker.intake"
 local letters = require "pyoco.worker.letter"
 local outcomes = require "pyoco.worker.outcome"
 local pools = require "pyoco.worker.pool"
-local pulls = require "pyoco.worker.pulls"
+local reads = require "pyoco.worker.reads"
 local rescue = require "pyoco.worker.rescue"
 local surpluses = require "pyoco.worker.surplus"
 
@@ -42,48 +45,25 @@ local function run_id_of(message)
   return job and job.run_id or run_id
 end
 
--- pulling ------------------------------------------------------------------------------------------------------
-
---- Asks for as many jobs of each tag as could start now.
-function supervisor:pull()
-  if self.stopping or not self.is_asking or self.conn:status() ~= "connected" then return end
-  for _, tag in ipairs(self.tags) do
-    if self.limits[tag] then self.pulls:want(tag, math.min(self.board:room(tag), self.quota)) end
-  end
-end
-
-function supervisor:send_pull(tag, id, payload)
-  return self.conn:publish(jetstream.pull_subject(self.cfg.work_stream, consumer.name(self.cfg, tag)), payload,
-    self.inbox .. "." .. id)
-end
-
---- A message in our inbox: a job, or the end of a pull.
-function supervisor:on_message(message)
-  local status = message.headers and message.headers.Status
-  if status and not message.reply then
-    self.pulls:ended(message.subject:sub(#self.inbox + 2), status, message.headers.Description)
-    return self:pull()
-  end
-  local info = message.reply and jetstream.parse_reply(message.reply)
-  if not info then return end
-  local tag = message.subject:sub(#self.cfg.work_subject_prefix + 2)
-  self.pulls:arrived(tag)
-  self:take(message, info, tag)
-end
+-- jobs ----------------------------------------------------------------------------------------------------------------
 
 --- Takes a job in hand; one that we still have is adopted: nothing restarts.
-function supervisor:take(message, info, tag)
+function supervisor:take(message, info, tag, is_ahead)
   local known = self.board:job(info.stream_seq)
   if known then
     known.delivery, known.reply, known.progress_at = info.delivered, message.reply, clock.monotonic()
-    if known.key then self.pool:send(known.key, "D", { delivery = info.delivered }) end
+    if known.key and known.is_sent then
+      self.pool:send(known.key, "D", { seq = known.seq, delivery = known.delivery })
+    end
     return
   end
   if self.stopping or self.quota <= 0 then return self.conn:publish(message.reply, jetstream.NAK) end
+  local now = clock.monotonic()
   local job = { seq = info.stream_seq, delivery = info.delivered, reply = message.reply, data = message.data,
-    subject = message.subject, tag = tag, run_id = run_id_of(message), progress_at = clock.monotonic(),
-    is_parent = jobs.may_spawn(message.data) }
+    subject = message.subject, tag = tag, run_id = run_id_of(message), arrived_at = now, progress_at = now,
+    is_parent = jobs.may_spawn(message.data), is_ahead = is_ahead }
   if self.quota ~= math.huge then self.quota = self.quota - 1 end
+  self.reads:start(job)
   self.board:hold(job)
   self:dispatch()
 end
@@ -93,16 +73,39 @@ function supervisor:dispatch()
   while not self.stopping do
     local key, job = self.board:take()
     if not key then break end
-    local limits = self.limits[job.tag]
-    job.key, job.beat_at, job.wheels = key, clock.monotonic(), self:wheel_set()
-    local sent = self.pool:send(key, "R", { seq = job.seq, delivery = job.delivery,
-      ack_wait_sec = limits.ack_wait_sec, max_deliver = limits.max_deliver, clock_offset = self.clock_offset,
-      roots = job.wheels.roots[1] and job.wheels.roots }, job.data)
-    if not sent then self.pool:signal(key, SIGKILL) end -- it hears nothing any more: its end is dealt with
-    self.registry:started(self.now())
-    self.is_changed = true
+    job.key, job.beat_at = key, clock.monotonic()
+    self.reads:ensure(job, function()
+      if job.key == key then self:send_run(job) end -- its slot may have died meanwhile
+    end)
   end
-  self:pull()
+  self.intake:ask()
+end
+
+--- Gives jobs back that were taken ahead and wait too long, for others to run.
+function supervisor:give_back()
+  for _, job in ipairs(self.intake:overdue(self.board:held_jobs(), clock.monotonic())) do
+    self:settle(job, "handed_back", {})
+  end
+end
+
+--- Sends a job to its slot, with the snapshot that its attempt finds.
+function supervisor:send_run(job)
+  local limits, found = self.limits[job.tag], job.found
+  job.started_at, job.beat_at, job.wheels, job.is_sent = clock.monotonic(), clock.monotonic(), self:wheel_set(), true
+  local head = { seq = job.seq, delivery = job.delivery, ack_wait_sec = limits.ack_wait_sec,
+    max_deliver = limits.max_deliver, clock_offset = self.clock_offset,
+    roots = job.wheels.roots[1] and job.wheels.roots }
+  local body = job.data
+  if found then
+    head.found = { run_id = job.run_id, revision = found.revision, created = found.created, deleted = found.deleted,
+      size = found.bytes and #found.bytes }
+    if found.bytes then body = body .. found.bytes end
+  end
+  job.found = nil
+  local sent = self.pool:send(job.key, "R", head, body)
+  if not sent then self.pool:signal(job.key, SIGKILL) end -- it hears nothing any more: its end is dealt with
+  self.registry:started(self.now())
+  self.is_changed = true
 end
 
 -- slots --------------------------------------------------------------------------------------------------------
@@ -134,18 +137,27 @@ local FRAMES = {
   end,
   N = function(self, key)
     self.board:ending(key)
-    self:pull()
+    self.intake:ask()
   end,
-  F = function(self, key, head)
+  F = function(self, key, head, body)
     local job = self.board:finish(key)
-    if job then self:settle(job, head.outcome, head) end
+    if job then self:run_over(job, head, body) end
     self:dispatch()
   end,
 }
 
-function supervisor:on_frame(key, kind, head)
+function supervisor:on_frame(key, kind, head, body)
   local handler = FRAMES[kind]
-  if handler then handler(self, key, head ~= "{}" and json.decode(head) or {}) end
+  if handler then handler(self, key, head ~= "{}" and json.decode(head) or {}, body) end
+end
+
+--- A run is over. Its end is stored by its slot, or handed over: then we store it.
+function supervisor:run_over(job, report, bytes)
+  self.intake:ran(job.tag, clock.monotonic() - job.started_at)
+  if not report.is_handed_over then return self:settle(job, report.outcome, report) end
+  if job.grace then job.grace() end
+  job.key = nil
+  async.go(function() self:settle(job, self.ends:store(job, report, bytes), report) end)
 end
 
 --- Has an idle slot list the flows of the task roots, when the last list is old: that runs user code, so not here.
@@ -206,15 +218,20 @@ function supervisor:retire_surplus(now)
   self.pool:retire(key)
 end
 
+--- A job that its slot has not begun is the next to start.
+function supervisor:put_back(job)
+  job.key, job.is_sent = nil, nil
+  if self.stopping then return self:settle(job, "handed_back", {}) end
+  self.board:hold_first(job)
+end
+
 --- A slot has died. What it ran is rescued; what it had not begun is the next to start.
 function supervisor:on_slot_exit(key, text, had_worked)
   if not key then return self.log:error("slot cannot start", { reason = text }) end
   local job, unbegun = self.board:remove_slot(key)
   self.pool.count = self.board:needed() -- one that waited is not replaced; the pool starts the others again
-  if unbegun then
-    unbegun.key = nil
-    self.board:hold_first(unbegun)
-  end
+  if job and not job.is_sent then job, unbegun = nil, job end
+  if unbegun then self:put_back(unbegun) end
   if job then
     job.key = nil
     self:rescue(job, text)
@@ -303,14 +320,20 @@ end
 function supervisor:check_cancel(job)
   local stored = self.store.runs:get(job.run_id)
   if not stored or not snapshot.is_cancel_requested(stored) or not job.key then return end
-  self.pool:send(job.key, "C")
+  self.pool:send(job.key, "C", { seq = job.seq })
   self.pool:signal(job.key, SIGUSR2) -- it may be computing: its loop gets a turn at once
   self:start_grace(job)
 end
 
 function supervisor:on_hint(message)
   for _, job in ipairs(self.board:jobs()) do
-    if job.run_id == message.data and job.key then async.go(function() self:check_cancel(job) end) end
+    if job.run_id == message.data then
+      if not job.is_sent then
+        self.reads:forget(job)
+      elseif job.key then
+        async.go(function() self:check_cancel(job) end)
+      end
+    end
   end
 end
 
@@ -331,7 +354,7 @@ end
 --- Renews the jobs in hand, and looks after slots that have fallen silent.
 function supervisor:tick()
   local now = clock.monotonic()
-  self.pulls:expire()
+  self.intake:expire()
   for _, job in ipairs(self.board:jobs()) do
     local limits = self.limits[job.tag]
     if now - job.progress_at >= consumer.progress_interval(self.cfg, limits.ack_wait_sec) - TICK_SEC / 2 then
@@ -345,7 +368,7 @@ function supervisor:tick()
     self:check_deadline(job, now)
   end
   if not self.stopping then self:retire_surplus(now) end
-  self:pull()
+  self.intake:ask()
 end
 
 --- Reads what may have changed on the server's side.
@@ -365,6 +388,7 @@ end
 
 --- Tells the registry which runs are in hand, when that has changed.
 function supervisor:report()
+  self:give_back()
   if not self.is_changed then return end
   self.is_changed = false
   local ids = {}
@@ -383,44 +407,19 @@ function supervisor:on_status(status)
   local unsent = self.unsent
   self.unsent = {}
   for _, ack in ipairs(unsent) do self.conn:publish(ack.reply, ack.payload) end
-  self.pulls:reset()
+  self.intake:reset()
   for _, job in ipairs(self.board:jobs()) do job.progress_at = 0 end -- renewed at the next tick
   self:tick()
 end
 
 -- life ---------------------------------------------------------------------------------------------------------
 
---- Begins to take jobs, into an inbox that is new: what was asked for before cannot come any more.
-function supervisor:listen()
-  self.inbox = "_INBOX." .. (crypto.uuid4():gsub("-", ""))
-  self.sub = self.conn:subscribe(self.inbox .. ".*", function(message) self:on_message(message) end)
-  self.is_asking = true
-end
-
---- Asks for no more jobs until `listen`; what was asked for may still come.
----@return boolean whether anything may
-function supervisor:ask_no_more()
-  self.is_asking = false
-  for _, tag in ipairs(self.tags) do
-    if self.pulls:outstanding(tag) > 0 then return true end
-  end
-  return false
-end
-
---- Takes no more jobs until `listen`. The server, which is told at once, gives what was asked for to others.
-function supervisor:rest()
-  if self.sub then self.sub:close() end
-  self.sub, self.is_asking = nil, false
-  self.pulls:reset()
-  self.conn:flush()
-end
-
 --- Jobs may come.
 local function ready(self, on_ready)
   self.is_ready = true
-  if self.is_eager then self:listen() end
+  if self.is_eager then self.intake:listen() end
   on_ready()
-  self:pull()
+  self.intake:ask()
 end
 
 --- Starts slots and timers, and pulls; with wheels not before they have been looked at once.
@@ -462,10 +461,8 @@ end
 function supervisor:stop(drain_sec)
   if self.stopping then return self:stop_now() end
   self.stopping = true
-  for _, job in ipairs(self.board:jobs()) do
-    if not job.key then self:settle(job, "handed_back", {}) end
-  end
-  if self.board:count() == 0 then return self:finish() end
+  for _, job in ipairs(self.board:held_jobs()) do self:settle(job, "handed_back", {}) end
+  if self.is_ended or self.board:count() == 0 then return self:finish() end
   self.log:info("stopping: waiting for runs in hand", { count = self.board:count(), drain_sec = drain_sec })
   self.drain_timer = async.after(drain_sec, function() self:hand_back_all() end)
 end
@@ -519,7 +516,7 @@ end
 ---  boot (function: boot text of the slots), clock_offset (seconds), quota (jobs to take at most, or nil),
 ---  on_end (function: it is over), on_settled (function(job, outcome, fields)), on_spent (function: the quota is
 ---  used up and nothing is in hand; default: stop), is_eager (default true: takes jobs from its start on)
----@return table supervisor: start, stop(drain_sec) (a second call ends at once), listen, ask_no_more, rest; .wheels
+---@return table supervisor: start, stop(drain_sec) (a second call ends at once); .intake (pyoco.worker.intake); .wheels
 ---  may be set before start (pyoco.worker.wheels)
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
@@ -529,12 +526,13 @@ function M.new(deps)
     is_eager = deps.is_eager ~= false,
     board = boards.new(deps.slots, deps.cfg.worker_max_waiting) }, supervisor)
   self.now = function() return clock.wall() + self.clock_offset end
+  self.reads = reads.new { runs = self.store.runs, go = async.go, clock = clock.monotonic }
+  self.ends = ends.new { runs = self.store.runs, now = self.now, max_bytes = self.cfg.max_run_snapshot_bytes,
+    go = async.go, wait = async.wait, sleep = async.sleep, after = async.after }
   self.on_spent = deps.on_spent or function() self:stop(0) end
-  self.pulls = pulls.new { now = clock.monotonic,
-    send = function(...) return self:send_pull(...) end,
-    on_refused = function(tag, status, text)
-      self.log:debug("pull refused", { tag = tag, reason = status .. " " .. tostring(text) })
-    end }
+  self.intake = intakes.new { conn = self.conn, cfg = self.cfg, log = self.log, tags = self.tags, limits = self.limits,
+    board = self.board, quota = function() return self.quota end, is_wanted = function() return not self.stopping end,
+    take = function(...) self:take(...) end }
   self.pool = pools.new { script = deps.script, count = self.board.total, boot = deps.boot, after = async.after,
     on_start = function(key) self.board:add_slot(key) end,
     on_frame = function(...) self:on_frame(...) end,

@@ -15,6 +15,7 @@ local M = {}
 local RETRY_MIN_SEC, RETRY_MAX_SEC = 0.05, 1.0
 local GAP_SEC = 0.02             -- between two puts of one run: a hundred transitions a second need no more
 local GAP_BYTES_PER_SEC = 2e6    -- big images are written less often
+local HAND_OVER_BYTES = 65536    -- of a last image that is put by the supervisor: it must not keep others waiting
 local MIN_CAP_BYTES = 1024       -- below this "too large" is not about task records any more
 
 local writer = {}
@@ -170,6 +171,23 @@ function writer:_wait_idle()
   while self.writing do
     self.wait(function(resume) self.waiters[#self.waiters + 1] = resume end)
   end
+end
+
+--- Makes the last image for somebody else to put, from `revision`: the write that ends the run without waiting.
+---@param mark function (image) as finish's
+---@return string|nil bytes; nil when it has to be written here, by `finish`: it is big, an earlier put is of unknown
+---  fate, or the run is lost
+function writer:hand_over(mark)
+  self.finishing = true
+  if self.stop_rest then self.stop_rest() end
+  self:_wait_idle()
+  if self.unsure or self.lost then return nil end
+  mark(self.image)
+  local now = self.now()
+  self.image.heartbeat_at, self.image.updated_at = now, now
+  self.refresh()
+  local bytes, _, cuts = snapshot.encode(self.image, self.max_bytes, self.cuts)
+  return bytes and cuts == 0 and #bytes <= HAND_OVER_BYTES and bytes or nil
 end
 
 --- The terminal write: the barrier before the ack. Tries for as long as it takes.
