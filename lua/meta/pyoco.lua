@@ -91,6 +91,11 @@ function M.switch(on) end
 ---@return boolean
 function M.is_flow(value) end
 
+--- The flows among what a flow file returned: a flow, or a list with flows in it.
+---@param value any
+---@return pyoco.Flow[]
+function M.flows_of(value) end
+
 --- The function inside a task made by pyoco.task; nil for any other value.
 ---@param value any
 ---@return function?

@@ -26,7 +26,7 @@ local function check_options(what, given, rows, level)
     local row = by_name[key]
     if not row then
       error(("%s: unknown option '%s'; %s"):format(what, tostring(key),
-        require("pyoco.nearest").hint(key, names, "known: ")), level + 1)
+        options.meant(by_name, key) or require("pyoco.nearest").hint(key, names, "known: ")), level + 1)
     end
     local expected, got, hint = options.check(row, value)
     if expected then
@@ -85,7 +85,7 @@ end
 function M.task(name, fn, given)
   check_name("task", name, 2)
   local what = ("task '%s'"):format(name)
-  if type(fn) == "table" and given == nil and fn.run ~= nil then fn, given = nil, fn end
+  if type(fn) == "table" and given == nil and getmetatable(fn) == nil then fn, given = nil, fn end
   if fn ~= nil and type(fn) ~= "function" or fn == nil and type(given) ~= "table" then
     error(("%s: expected a function, or options with run, got a %s"):format(what, type(fn)), 2)
   end
@@ -184,6 +184,20 @@ M.switch = fragment.switch
 ---@return boolean
 function M.is_flow(value)
   return getmetatable(value) == FLOW
+end
+
+--- The flows among what a flow file returned: a flow, or a list with flows in it. Read raw: an index is a loop to a
+--- task, so `return a >> b` would have no end.
+---@param value any
+---@return table list
+function M.flows_of(value)
+  if M.is_flow(value) then return { value } end
+  local flows = {}
+  for i = 1, type(value) == "table" and rawlen(value) or 0 do
+    local each = rawget(value, i)
+    if M.is_flow(each) then flows[#flows + 1] = each end
+  end
+  return flows
 end
 
 --- The function inside a task made by pyoco.task; nil for any other value.

@@ -126,7 +126,9 @@ describe("pyoco", function()
       ["task: the name must be a text that is not blank, got one that is not UTF-8"] =
         function() pyoco.task("\xff", print) end,
       ["flow: the name must be a text that is not blank, got ''"] = function() pyoco.flow("", nil) end,
-      ["task 'x': expected a function, or options with run, got a table"] = function() pyoco.task("x", {}) end,
+      ["task 'x': unknown option 'runs'; did you mean run?"] = function() pyoco.task("x", { runs = "ls" }) end,
+      ["task 'x': unknown option 'retry'; did you mean retries?"] =
+        function() pyoco.task("x", print, { retry = 1 }) end,
       ["task 'x': expected a function, or options with run, got a nil"] = function() pyoco.task("x") end,
       ["task 'x': expected a function, or options with run"] = function() pyoco.task("x", nil, { retries = 1 }) end,
       ["task 'x': options must be a table, got 3"] = function() pyoco.task("x", print, 3) end,

@@ -256,7 +256,7 @@ q >> (r, s]
   it("counts columns in characters and keeps tabs under the caret", function()
     local _, errors = refuse "\tデータ >> >> b"
     assert.equal(9, errors[1].column)
-    assert.equal("\tデータ >> >> b\n\t       ^^", errors[1].caret)
+    assert.equal("\tデータ >> >> b\n\t　　　    ^^", errors[1].caret) -- as wide as what stands above it
   end)
 
   it("shows a window of a long line", function()

@@ -214,6 +214,10 @@ static int l_yaml_decode(lua_State *L) {
     r.event = &r.box->event;
     for (int i = AT_STORE; i <= AT_LAST; i++)
         lua_newtable(L);
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* an editor's mark: libyaml would count it as a column */
+        text += 3;
+        len -= 3;
+    }
     if (len > max_bytes) {
         char message[96];
         snprintf(message, sizeof message, "the document has %zu bytes, allowed are %zu", len, max_bytes);

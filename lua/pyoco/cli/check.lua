@@ -151,7 +151,8 @@ local function check_names(found, declared)
     local other = declared[flow.name]
     if other then
       found.errors[#found.errors + 1] = { file = found.path,
-        message = ("flow '%s' is declared twice: in %s and in %s"):format(flow.name, other, found.path),
+        message = other == found.path and ("flow '%s' is declared twice"):format(flow.name)
+          or ("flow '%s' is declared twice: in %s and in %s"):format(flow.name, other, found.path),
         hint = "rename one" }
     end
     declared[flow.name] = other or found.path

@@ -41,6 +41,8 @@ function M.look(flow)
   local found, frames, known, params = { warnings = {}, params = {}, commands = {}, spawns = {} }, {}, {}, {}
   for _, frame in ipairs(graph.frames or {}) do frames[frame.id] = frame end
   for _, node in ipairs(graph.nodes) do known[node.name] = true end
+  local meant = sorted.keys(known)
+  meant[#meant + 1] = "ctx"
   for name, value in pairs(flow.defaults or {}) do params[name] = { name = name, default = json.encode(value) } end
   for _, node in ipairs(graph.nodes) do
     local aliases, parameters = aliases_of(node, frames), flow.params[node.name] or {}
@@ -49,7 +51,7 @@ function M.look(flow)
     check_inputs(found, node, parameters, flow.functions[node.name])
     for _, name in ipairs(parameters) do
       local is_wired = name == "ctx" or node.inputs[name] ~= nil or aliases[name] or known[name] or params[name]
-      if not is_wired then params[name] = { name = name, near = nearest.name(name, sorted.keys(known)) } end
+      if not is_wired then params[name] = { name = name, near = nearest.name(name, meant) } end
     end
   end
   for _, name in ipairs(sorted.keys(params)) do found.params[#found.params + 1] = params[name] end

@@ -64,6 +64,11 @@ function M.of_message(message, path)
     end
   end
   for _, problem in ipairs(problems) do
+    local byte = tonumber(problem.message:match("near '<\\(%d+)>'$"))
+    if byte and byte >= 128 then
+      problem.hint = "names of variables are a-z, 0-9 and _, blanks and signs are not full-width; the name of a task "
+        .. "may be any text: task(\"名前\", fn)"
+    end
     local source = problem.line and M.source_line(problem.file, problem.line)
     problem.caret = source and source:gsub("^%s+", "")
   end

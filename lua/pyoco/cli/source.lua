@@ -9,6 +9,7 @@ local sandbox = require "pyoco.flow.sandbox"
 
 local M = {}
 
+local SLOW_SEC = 3 -- what loads for longer is said to
 local DOCUMENT_KEYS = { "flow", "tasks", "workflows", "graph" }
 
 ---@param path string
@@ -43,8 +44,11 @@ end
 --- Runs user code: ended by Ctrl-C, and without harm to us.
 local function guarded(fn, ...)
   task.attach()
-  local alive = uv.new_timer() -- a loop that has nothing to wait for does not look for signals
-  alive:start(1000, 1000, function() end)
+  local alive, seconds = uv.new_timer(), 0 -- a loop that has nothing to wait for does not look for signals
+  alive:start(1000, 1000, function()
+    seconds = seconds + 1
+    if seconds == SLOW_SEC then io.stderr:write("still running what stands outside of the tasks; Ctrl-C ends it\n") end
+  end)
   local _ <close> = setmetatable({}, { __close = function()
     alive:close()
     task.detach()
@@ -86,14 +90,12 @@ end
 
 --- Adds the flows of what a Lua file returned.
 local function add_lua_flows(found, value)
-  local pyoco, problem = require "pyoco", require "pyoco.flow.problem"
-  for _, flow in ipairs(pyoco.is_flow(value) and { value } or type(value) == "table" and value or {}) do
-    if pyoco.is_flow(flow) then
-      for _, warning in ipairs(problem.finish(flow.warnings or {})) do
-        found.warnings[#found.warnings + 1] = warning
-      end
-      add_flow(found, flow.name, flow.graph, flow)
+  local problem = require "pyoco.flow.problem"
+  for _, flow in ipairs(require("pyoco").flows_of(value)) do
+    for _, warning in ipairs(problem.finish(flow.warnings or {})) do
+      found.warnings[#found.warnings + 1] = warning
     end
+    add_flow(found, flow.name, flow.graph, flow)
   end
 end
 
@@ -108,10 +110,13 @@ local function read_lua(found, roots, globals, text)
   add_lua_flows(found, value)
   stamp(found.warnings, found.path)
   if #found.flows > 0 then return end
-  found.functions = function_names(value)
+  local is_fragment = require("pyoco.flow.fragment").is_fragment(value)
+  found.functions = is_fragment and {} or function_names(value)
   if #found.functions == 0 then
-    found.errors[1] = { file = found.path, message = ("it returns a %s: neither a flow nor a module of tasks"):format(
-      type(value)), hint = "end a flow file with: return flow(\"name\", first >> second)" }
+    local kind = value == nil and "nothing" or "a " .. type(value)
+    found.errors[1] = { file = found.path, message = is_fragment and "it returns tasks without a flow around them"
+      or ("it returns %s: neither a flow nor a module of tasks"):format(kind),
+      hint = "end a flow file with: return flow(\"name\", first >> second)" }
   end
 end
 
@@ -127,8 +132,10 @@ local function resolve(found, doc, roots, globals)
   table.move(box.files, 1, #box.files, #found.files + 1, found.files)
   for _, problem in ipairs(list or {}) do
     local place = doc.place_of(problem.task, "callable")
+    local is_missing = problem.message:find("no module", 1, true)
     found.errors[#found.errors + 1] = { file = found.path, line = place.line, column = place.column,
-      message = ("task '%s': %s"):format(problem.task, problem.message) }
+      message = ("task '%s': %s"):format(problem.task, problem.message),
+      hint = is_missing and "write that file, or name its folder with --tasks DIR (PYOCO_TASK_PATH on workers)" or nil }
   end
   if not ok then
     for _, problem in ipairs(problems.of_message(tostring(flow or why), found.path)) do

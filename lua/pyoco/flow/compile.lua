@@ -196,7 +196,8 @@ local function visit_unknown(c, node, need)
   if c.scope then c.scope.has_member = true end
   if not c.unknown[name] then -- once is enough
     c.unknown[name] = true
-    c.fail(node, "unknown_task", ("unknown task '%s'"):format(name), { got = name, names = task_names(c) })
+    c.fail(node, "unknown_task", ("unknown task '%s'"):format(name), { got = name, names = task_names(c),
+      hint = "declare it below tasks:, or correct its name" })
   end
   return need
 end

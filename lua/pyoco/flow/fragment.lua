@@ -16,11 +16,14 @@ M.TASK, M.FRAGMENT = { __name = "pyoco.task" }, { __name = "pyoco.fragment" }
 
 local SWITCH = { __name = "pyoco.switch" } -- a switch that waits for its branches
 
---- Tells whether a value can stand beside an operator.
-local function is_fragment(value)
+--- Tells whether a value can stand beside an operator: a task, or tasks that are joined.
+---@param value any
+---@return boolean
+function M.is_fragment(value)
   local meta = getmetatable(value)
   return meta == M.TASK or meta == M.FRAGMENT
 end
+local is_fragment = M.is_fragment
 
 --- What a value is, and what to write instead, for an error about something that is no node.
 local function describe(value)
@@ -35,6 +38,8 @@ local function describe(value)
     return "a list: write (a & b) for tasks side by side"
   elseif kind == "nil" then
     return "a nil: is the variable declared above, and spelled like this?"
+  elseif kind == "number" or kind == "boolean" then
+    return ("a %s: write the task itself, not a call of it, nor a comparison"):format(kind)
   end
   return "a " .. kind
 end
@@ -60,7 +65,9 @@ local function joining(op, symbol)
     if not is_fragment(left) or not is_fragment(right) then
       local wrong = left
       if is_fragment(left) then wrong = right end
-      error(("%s joins tasks, got %s"):format(symbol, describe(wrong)), 2)
+      local is_branch = type(left) == "string" and symbol == ">>"
+      error(("%s joins tasks, got %s%s"):format(symbol, describe(wrong), is_branch
+        and '; in Lua a switch is written switch "$ctx.mode" { A = x, ["*"] = y }' or ""), 2)
     end
     return setmetatable({ node = { op = op, left.node, right.node } }, M.FRAGMENT)
   end
@@ -129,6 +136,8 @@ local function index(self, key)
       error(("x[\"%s\"]: expected a name after 'as'; write x[\"$ctx.items as item\"]"):format(key), 2)
     end
     return (loop_each(self, over:gsub("%s+$", ""), name, nil, 2))
+  elseif type(key) == "string" and require("pyoco.flow.options").is_task_option(key) then
+    error(("tasks have no '%s'; options are the last argument: task(\"name\", fn, { %s = ... })"):format(key, key), 2)
   elseif type(key) == "string" then
     error(("tasks have no '%s'; a loop is x[3], x[\"$ctx.n\"], x[\"$ctx.items as item\"] or x:each(...)")
       :format(key), 2)
@@ -137,7 +146,17 @@ local function index(self, key)
     type(key) == "number" and tostring(key) or "a " .. type(key)), 2)
 end
 
+--- Operators that mean nothing to tasks, as whoever comes from elsewhere may write them.
+local STRANGE = { add = "+", sub = "-", mul = "*", div = "/", idiv = "//", concat = "..", lt = "< and >",
+  le = "<= and >=", bxor = "~", shl = "<<", unm = "-", bnot = "~" }
+
 for _, meta in ipairs { M.TASK, M.FRAGMENT } do
+  for name, symbol in pairs(STRANGE) do
+    meta["__" .. name] = function()
+      error(("tasks have no %s; they are joined by x >> y (y after x), x & y (side by side), x | y (the first that "
+        .. "succeeds)"):format(symbol), 2)
+    end
+  end
   meta.__shr = joining("seq", ">>")
   meta.__band = joining("all", "&")
   meta.__bor = joining("any", "|")

@@ -33,13 +33,8 @@ local function flows_of(box, file)
     local line = tonumber(value:match("%.lua:(%d+):"))
     return nil, { file = file.path, line = line, message = value }
   end
-  local pyoco, flows = require "pyoco", {}
-  for _, flow in ipairs(pyoco.is_flow(value) and { value } or type(value) == "table" and value or {}) do
-    if pyoco.is_flow(flow) then
-      flow.file, flow.source = file.path, file.text
-      flows[#flows + 1] = flow
-    end
-  end
+  local flows = require("pyoco").flows_of(value)
+  for _, flow in ipairs(flows) do flow.file, flow.source = file.path, file.text end
   return flows
 end
 

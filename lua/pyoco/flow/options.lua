@@ -91,6 +91,29 @@ M.BUNDLE = {
     doc = "What a submit of the bundle starts." },
 }
 
+--- What other systems call an option, and what has another place here: key -> the option, or words.
+local ELSEWHERE = {
+  retry = "retries", max_retries = "retries", retry_count = "retries", attempts = "retries", timeout = "timeout_sec",
+  retry_delay = "retry_delay_sec", delay = "retry_delay_sec", command = "run", cmd = "run", script = "run",
+  shell = "run", func = "callable", ["function"] = "callable", call = "callable", uses = "callable", args = "inputs",
+  with = "inputs", environment = "env", workdir = "cwd", working_dir = "cwd", ["working-directory"] = "cwd",
+  on_error = "fail_policy", on_failure = "fail_policy", concurrency = "parallel", workflow = "spawn",
+  depends_on = false, needs = false, after = false, depends = false, dependencies = false,
+}
+
+--- What an unknown key may be meant to be, where its letters do not tell.
+---@param rows table name -> row, of the options that are known there
+---@param key string
+---@return string|nil hint
+function M.meant(rows, key)
+  local name = ELSEWHERE[key]
+  if name == nil then
+    return key == "spawn" and rows.callable and "only tasks of a bundle (workflows:) spawn runs" or nil
+  end
+  if name == false then return rows.callable and "the order stands in the graph: a >> b for b after a" or nil end
+  return rows[name] and ("did you mean %s?"):format(name) or nil
+end
+
 local SHELL_SELECTORS = { ctx = true, node = true, flow = true, env = true }
 local LONGEST_SHOWN = 40
 
@@ -291,6 +314,14 @@ function M.names(rows, front)
     end
   end
   return names, by_name
+end
+
+--- Whether tasks have an option of this name.
+---@param name string
+---@return boolean
+function M.is_task_option(name)
+  local _, by_name = M.names(M.TASK, "lua")
+  return by_name[name] ~= nil
 end
 
 --- Whole numbers as integers, the items of a command and its environment as texts: what both front ends write alike.

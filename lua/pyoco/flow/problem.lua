@@ -92,6 +92,7 @@ end
 ---@param shared table|nil { starts = what another source of the same document knows of its lines }
 ---@return table source
 function M.source(document, origin, shared)
+  document = document:gsub("^\u{FEFF}", "") -- no column, see host.yaml
   local source = { document = document, starts = shared and shared.starts or line_starts(document) }
   if origin and origin.text and origin.value_line then
     source.text, source.origin = origin.text, origin
@@ -206,11 +207,25 @@ local function window(line, at)
   return line:sub(from, to), at - from + 1
 end
 
+--- Whether a character takes two cells: East Asian scripts, full-width signs, emoji.
+local function is_wide(char)
+  local code = utf8.codepoint(char)
+  return code >= 0x1100 and code <= 0x115F or code >= 0x2E80 and code <= 0xA4CF or code >= 0xAC00 and code <= 0xD7A3
+    or code >= 0xF900 and code <= 0xFAFF or code >= 0xFE30 and code <= 0xFE6F or code >= 0xFF00 and code <= 0xFF60
+    or code >= 0xFFE0 and code <= 0xFFE6 or code >= 0x1F300
+end
+
+--- What stands in the line of carets below a character: as wide as that.
+local function blank_for(char) return char == "\t" and char or is_wide(char) and "\u{3000}" or " " end
+
+local function caret_for(char) return is_wide(char) and "^^" or "^" end
+
 --- Two lines: a text, or the part of it around byte `at`, and carets below `width` characters from there on.
 local function draw(line, at, width)
   if #line > EXCERPT then line, at = window(line, at) end
-  local prefix = line:sub(1, at - 1):gsub("[\x80-\xbf]", ""):gsub("[^\t]", " ")
-  return line .. "\n" .. prefix .. ("^"):rep(math.max(1, math.min(width, EXCERPT - #prefix)))
+  local prefix = line:sub(1, at - 1):gsub(utf8.charpattern, blank_for)
+  local covered = line:sub(at, (utf8.offset(line, math.max(1, math.min(width, EXCERPT)) + 1, at) or #line + 1) - 1)
+  return line .. "\n" .. prefix .. (covered == "" and "^" or covered:gsub(utf8.charpattern, caret_for))
 end
 
 --- The text of a problem's line with carets below it. nil if there is no such place, or if it cannot be shown.
@@ -240,6 +255,23 @@ local function nearest_name(word, names, budget)
   return nearest.name(word, candidates)
 end
 
+--- What to write in place of a full-width blank or sign: Japanese keyboards make them, and they look alike.
+local function full_width(word)
+  if word:find("\u{3000}", 1, true) then return "a full-width blank stands there: write an ordinary one" end
+  local char = word:match("\xef[\xbc\xbd][\x80-\xbf]")
+  local code = char and utf8.codepoint(char) - 0xFEE0
+  return code and code > 32 and code < 127 and ("write %s in place of the full-width %s"):format(utf8.char(code), char)
+    or nil
+end
+
+--- The same for what a problem covers: an unknown word, a piece of the graph, a line in which YAML misses a colon.
+local function full_width_in(source, problem)
+  if problem.got then return full_width(problem.got) end
+  if problem.at and source then return full_width((source.text or source.document):sub(problem.at, problem.to)) end
+  local line = source and problem.message:find("expected ':'", 1, true) and line_text(source, problem.line)
+  return line and full_width(line:match("：") or "")
+end
+
 local function add_nearest(problem, budget)
   if not problem.got then return end
   local near = nearest_name(problem.got, problem.names, budget)
@@ -256,6 +288,7 @@ function M.finish(errors, source)
     local own = problem.source or source
     if own then locate(own, problem) end
     add_nearest(problem, budget)
+    problem.hint = full_width_in(own, problem) or problem.hint
     name_places(own, problem)
     finished[order] = {
       line = problem.line, column = problem.column, file = problem.file, path = problem.path, code = problem.code,

@@ -51,7 +51,10 @@ function M.new(roots, globals)
   for name, value in pairs(globals or {}) do base[name] = value end
   debug.getmetatable("").__metatable = "string" -- its __index is the library's own `string`
   local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {}, copies = {}, files = {} }, Sandbox)
-  base.require = function(name) return self:require(name) end
+  base.require = function(name)
+    local module = self:require(name)
+    return module -- no tail call: errors have the user's line
+  end
   base.load = function(chunk, name, _, env) return load(chunk, name, "t", env or self:environment()) end
   setmetatable(base, { __index = function(_, name)
     error(("undeclared global '%s'"):format(tostring(name)), 2)
@@ -68,6 +71,18 @@ function Sandbox:environment()
   return env
 end
 
+--- An error that has no place. `return flow(...)` is a tail call, which leaves no trace: what it raised belongs to the
+--- file's last return.
+local function with_place(path, text, message)
+  local number, found = 0, nil
+  for line in (text .. "\n"):gmatch("(.-)\n") do
+    number = number + 1
+    if line:find("^return%f[^%w_]") then found = number end
+  end
+  local is_ours = message:find("^flow[: ]") or message:find("^switch[: ]")
+  return found and is_ours and ("%s:%d: %s"):format(path, found, message) or ("%s: %s"):format(path, message)
+end
+
 --- Runs a file and returns its results.
 ---@param path string
 ---@param text string|nil its text, if it was read before
@@ -80,13 +95,12 @@ function Sandbox:run(path, text, ...)
     if not text then return false, message, "not_found" end
   end
   local chunk
-  chunk, message = load(text:gsub("^#[^\n]*", ""), "@" .. path, "t", self:environment())
+  chunk, message = load(text:gsub("^\u{FEFF}", ""):gsub("^#[^\n]*", ""), "@" .. path, "t", self:environment())
   if not chunk then return false, message, "invalid" end
   local ok, value = pcall(chunk, ...)
   if not ok then
     value = type(value) == "string" and value or ("raised a %s"):format(type(value))
-    -- a tail call has no place of its own
-    if not value:find(path:match("[^/]*$") .. ":", 1, true) then value = path .. ": " .. value end
+    if not value:find("^[^\n]-%.lua:%d+: ") then value = with_place(path, text, value) end
     return false, value, "invalid"
   end
   return true, value
@@ -132,11 +146,16 @@ end
 
 --- A module that is not of the task roots, as flow files get it: the library's own ones as copies.
 function Sandbox:foreign(name)
-  if REFUSED[name] then error(("module '%s' is not for flows"):format(name), 2) end
+  if REFUSED[name] then error(("module '%s' is not for flows"):format(name), 3) end
   local library = rawget(self.base, name)
   if type(library) == "table" then return library end -- string, table, debug, ...
   if self.copies[name] then return self.copies[name] end
-  local module = require(name)
+  local found, module = pcall(require, name)
+  if not found and tostring(module):find("module '" .. name .. "' not found", 1, true) then
+    error(("module '%s' not found: not in %s, nor is one installed"):format(name, table.concat(self.roots, ", ")), 3)
+  elseif not found then
+    error(module, 0)
+  end
   if type(module) ~= "table" or not (is_library(name) or name == "luv") then return module end
   local copy = setmetatable(own(module), getmetatable(module))
   for _, key in ipairs(name == "luv" and THREADS or {}) do

@@ -66,8 +66,9 @@ local fail = M.fail
 function M.check_keys(d, map, path, known, code, judged)
   for key in pairs(map) do
     if not known.rows[key] and not (judged and judged[key]) then
+      local meant = options.meant(known.rows, key)
       fail(d, { map = map, key = key, is_key = true }, path .. key, code, ("unknown key '%s'; known: %s"):format(key,
-        table.concat(known.names, ", ")), { got = key, names = known.names })
+        table.concat(known.names, ", ")), { got = not meant and key or nil, names = known.names, hint = meant })
     end
   end
 end
@@ -78,7 +79,8 @@ local function mapping_at(d, map, key, path, code)
   local value = map[key]
   if is_empty(value) then return {} end
   if is_mapping(value) then return value end
-  fail(d, { map = map, key = key }, path, code, ("%s must be a mapping, got %s"):format(path, describe(value)))
+  fail(d, { map = map, key = key }, path, code, ("%s must be a mapping, got %s"):format(path, describe(value)),
+    { hint = json.is_array(value) and "write name: value lines below it, without dashes" or nil })
 end
 
 --- The value of one option, checked; nil if there is none, or after an error.
@@ -247,7 +249,8 @@ function M.open(text, kind, opts)
   if root == nil then return nil, code, M.finish(errors or { { code = code, message = marks } }, text) end
   local d = { text = text, root = root, marks = marks, errors = {}, prefix = "", kind = kind }
   if M.is_mapping(root) then return d end
-  fail(d, {}, "", "invalid_yaml_root", ("%s is a mapping, this is %s"):format(opts.what, options.describe(root)),
+  fail(d, {}, "", "invalid_yaml_root", ("%s is a mapping, this is %s"):format(opts.what,
+    root == json.null and "empty" or options.describe(root)),
     { hint = opts.hint })
   return nil, "invalid", M.finish(d.errors, text)
 end

@@ -179,6 +179,7 @@ function M.unexpected(p, place)
   elseif OURS[kind] or hint then
     M.fail(p, "syntax", p.at, p.to, ("expected %s, got %s"):format(expected, got(p)),
       kind == "line" and "a line goes on after a backslash, or inside brackets" or hint
+      or kind == "name" and place ~= "operand" and "join tasks by >>, & or |; a name with a blank in it goes in quotes"
       or (kind == "&" or kind == "|") and p.text:sub(p.at - 1, p.at - 1) == kind and "write it once"
       or nil)
   else
