@@ -16,7 +16,8 @@ describe("gateway.lua --with-nats", function()
   end)
 
   local function start(env)
-    gateway = gateways.start { env = env, args = { "--with-nats", "--nats-port", "14222", "--data-dir", dir .. "/data" } }
+    gateway = gateways.start { env = env, args = { "--with-nats", "--nats-port", "14222", "--data-dir", dir
+      .. "/data" } }
     gateway:wait("/ready", function(answer) return answer.status == 200 end, "the gateway to be ready")
   end
 
@@ -35,7 +36,8 @@ describe("gateway.lua --with-nats", function()
   it("serves with nothing else running, stops NATS last, and keeps the runs", function()
     start()
     assert.is_string(nats_url())
-    local run = gateway:submit("version: 1\nflow: {graph: 'a'}\ntasks: {a: {callable: 'x:y'}}\n", { { "flow_name", "x" } })
+    local run = gateway:submit("version: 1\nflow: {graph: 'a'}\ntasks: {a: {callable: 'x:y'}}\n", { { "flow_name",
+      "x" } })
     assert.equal(200, run.status, run.body)
     local pid = nats_pid()
     assert.equal(0, gateway:stop())

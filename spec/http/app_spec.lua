@@ -71,7 +71,8 @@ describe("pyoco.http.app", function()
 
   it("answers HEAD as GET for rows that say so; the server leaves the body out", function()
     app:get("/page/:name", function(_, req) return response.html(req.params.name) end, { head = true })
-    assert.same({ 200, "x" }, { ask { path = "/page/x", method = "HEAD" }.status, ask { path = "/page/x", method = "HEAD" }.body })
+    assert.same({ 200, "x" }, { ask { path = "/page/x", method = "HEAD" }.status, ask { path = "/page/x",
+      method = "HEAD" }.body })
     assert.equal(405, ask { path = "/runs/1", method = "HEAD" }.status)
     assert.equal(404, ask { path = "/nope", method = "HEAD" }.status)
   end)

@@ -142,8 +142,9 @@ local function start_nats(cfg, log, running)
   local message
   running.claim, message = require("pyoco.up.folder").claim(cfg.data_dir, M.PROGRAM.name)
   if not running.claim then return nil, message end
-  running.nats, message = require("pyoco.up.nats").start { port = running.nats_port, store_dir = cfg.data_dir .. "/nats",
-    log_path = cfg.data_dir .. "/nats.log", ready_sec = NATS_READY_SEC, is_stopping = running.signals.code,
+  running.nats, message = require("pyoco.up.nats").start { port = running.nats_port,
+    store_dir = cfg.data_dir .. "/nats", log_path = cfg.data_dir .. "/nats.log", ready_sec = NATS_READY_SEC,
+    is_stopping = running.signals.code,
     say = function(format, ...) log:warning(format:format(...)) end,
     on_exit = function(child)
       log:event("nats", ("NATS %s; the gateway stops"):format(child:ending()))

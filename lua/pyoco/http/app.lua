@@ -10,7 +10,8 @@
 ---   query = schema, body = schema (JSON), form = schema (multipart), raw = { part = "workflow", types = {["text/yaml"]
 ---   = true} } (a form that may come as its file alone), upload = { part = "wheel", max = name of the option with the
 ---   limit in bytes, too_large = text } (its file may be large: then it is a file on disk, { filename, path, size,
----   sha256 } instead of { filename, data }, and path is good while the handler runs), head = true (HEAD is answered too), public = true (needs no key) or
+---   sha256 } instead of { filename, data }, and path is good while the handler runs), head = true (HEAD is answered
+---   too), public = true (needs no key) or
 ---   function(app) -> boolean }.
 --- run returns a value (sent as JSON, 200), a response (pyoco.http.response), or nil, message, code [, errors].
 --- Schemas: pyoco.http.validate. What req holds: pyoco.http.pipeline.

@@ -72,7 +72,8 @@ local function consumers_of(cfg, reply)
     if info.name:sub(1, #prefix) == prefix then
       list[#list + 1] = { name = info.name, tag = info.name:sub(#prefix + 1), in_hand = info.num_ack_pending,
         waiting = info.num_pending, max_ack_pending = info.config.max_ack_pending,
-        differences = differences(wanted, info.config, CONSUMER_FIELDS, function(config, field) return config[field] end) }
+        differences = differences(wanted, info.config, CONSUMER_FIELDS, function(config,
+          field) return config[field] end) }
     end
   end
   table.sort(list, function(a, b) return a.name < b.name end)
@@ -84,7 +85,8 @@ end
 ---@param cfg table configuration
 ---@param timeout_ms integer for all together
 ---@return table|nil survey { account = JetStream's account info, resources = { { kind "stream" | "bucket" | "object
----  store", name, config = ours, found = the server's (nil), state, differences = { { field, wanted, found } }, is_missing,
+---  store", name, config = ours, found = the server's (nil), state, differences = { { field, wanted, found } },
+---  is_missing,
 ---  problem } }, consumers = { { name, tag, in_hand, waiting, max_ack_pending, differences } } }; times are nanoseconds
 ---@return string|nil message
 ---@return string|nil code

@@ -41,7 +41,8 @@ end
 ---@param opts table { name, command = {program, arguments...}, env = {variable = text}, log_path,
 ---  death_signal = "sigterm" | "sigkill" (when we die), lock = nil | path of a file that it holds locked while it lives
 ---  (exit code 75 when another does), on_line = fn(line), on_exit = fn(child) }
----@return table|nil child { name, pid, exited = nil | { code, signal }, recent = lines, open = pipes not read to the end }
+---@return table|nil child { name, pid, exited = nil | { code, signal }, recent = lines, open = pipes
+---  not read to the end }
 ---@return string|nil message
 ---@return string|nil code "unavailable"
 function M.start(opts)

@@ -26,7 +26,9 @@ function M.claim(dir, program, is_shared)
     return nil, ("%s is at work in %s already (process %s); stop it, or use another --data-dir"):format(
       name or "another program", dir, pid or "unknown"), "conflict"
   end
-  if not lock then return nil, ("cannot write in %s: %s; choose another --data-dir"):format(dir, message), "unavailable" end
+  if not lock then
+    return nil, ("cannot write in %s: %s; choose another --data-dir"):format(dir, message), "unavailable"
+  end
   local mine = io.open(path, "w")
   if mine then
     mine:write(math.tointeger(uv.os_getpid()), " ", program, "\n")

@@ -101,7 +101,8 @@ function M.main(argv)
   local started_at = clock.monotonic()
   local cfg, values, origins = program.start(M.program, argv)
   if not cfg then return values end
-  local up = keep.new { program = M.program.name, parts = { "nats", "gateway", "worker" }, cfg = cfg, origins = origins, flags = values.flags,
+  local up = keep.new { program = M.program.name, parts = { "nats", "gateway", "worker" }, cfg = cfg,
+    origins = origins, flags = values.flags,
     nats_port = values.nats_port, ready_sec = values.ready_sec, demo = values.demo, on_ready = greet,
     default_slots = math.min(cores(), 4), paint = output.painter(output.is_terminal(1) and cfg.no_color == nil),
     say = function(format, ...)

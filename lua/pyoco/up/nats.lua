@@ -38,7 +38,8 @@ local function try(opts, host, number, deadline)
       if it.is_ready then opts.on_exit(it) end
     end,
     command = { opts.program or "nats-server", "-a", host, "-p", tostring(number), "-n", name, "-js",
-      "-sd", opts.store_dir, "-l", opts.log_path, opts.http_port and "-m", opts.http_port and tostring(opts.http_port) } }
+      "-sd", opts.store_dir, "-l", opts.log_path, opts.http_port and "-m", opts.http_port
+        and tostring(opts.http_port) } }
   if not server then return nil, message end
   return server, wait.until_true(function()
     if server.exited or opts.is_stopping() then return "ended" end
@@ -53,7 +54,8 @@ local function explain(opts, server, number, was_locked)
   local has_ended = server.exited
   server:stop(0)
   if was_locked then
-    return ("another nats-server uses the store %s (`fuser %s.lock` shows it); stop it, or use another --data-dir"):format(
+    return ("another nats-server uses the store %s (`fuser %s.lock` shows it); stop it, or use another "
+      .. "--data-dir"):format(
       opts.store_dir, opts.store_dir)
   end
   if not has_ended then
