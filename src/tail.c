@@ -443,8 +443,10 @@ ph_tail *ph_tail_start(ph_nats_conn *conn, const char *bucket, uint64_t from, ph
     pthread_cond_init(&tail->wake, &attr);
     pthread_condattr_destroy(&attr);
     int rc = pthread_create(&tail->thread, NULL, run, tail);
-    if (rc == 0)
+    if (rc == 0) {
+        pthread_setname_np(tail->thread, "tail");
         return tail;
+    }
     snprintf(err->text, sizeof err->text, "cannot start a thread: %s", strerror(rc));
     free_tail(tail);
     return NULL;

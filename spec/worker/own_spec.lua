@@ -226,11 +226,13 @@ describe("worker.connect", function()
     world:write("my.lua", [[
       local worker = require "pyoco.worker"
       print(worker.connect { config = { nats_ulr = "x" } })
+      print(worker.connect { tagz = { "a" } })
       print(worker.connect { config = { nats_url = "nats://127.0.0.1:1" }, connect_timeout_sec = 0.2 })
     ]])
     local got = process.run({ world.flows .. "/my.lua" }, { cwd = world.flows })
     assert.equal(0, got.code, got.stderr)
     assert.truthy(got.stdout:find("nats_ulr is not an option; did you mean nats_url?\tinvalid", 1, true), got.stdout)
+    assert.truthy(got.stdout:find("tagz is not an option; did you mean tags?\tinvalid", 1, true), got.stdout)
     assert.truthy(got.stdout:find("NATS cannot be reached at nats://127.0.0.1:1\tunavailable", 1, true), got.stdout)
   end)
 end)

@@ -7,6 +7,7 @@ local host = require "host"
 local uv = require "luv"
 local config = require "pyoco.config"
 local logs = require "pyoco.log"
+local nearest = require "pyoco.nearest"
 local async = require "pyoco.worker.async"
 local program = require "pyoco.worker.program"
 
@@ -90,8 +91,23 @@ end
 
 Worker.__close = Worker.close
 
+local OPTIONS = { "tags", "worker_id", "flow_resolver", "task_path", "globals", "config", "log", "connect_timeout_sec" }
+
+--- A misspelled option must not be silently none.
+local function unknown_option(opts)
+  local known = {}
+  for _, name in ipairs(OPTIONS) do known[name] = true end
+  for name in pairs(opts) do
+    if not known[name] then
+      return ("worker.connect: %s is not an option; %s"):format(tostring(name), nearest.hint(name, OPTIONS, "known: "))
+    end
+  end
+end
+
 --- Options as configuration, and what the slots load.
 local function settings(opts)
+  local fault = unknown_option(opts)
+  if fault then return nil, fault, "invalid" end
   local values, options = {}, { is_eager = false, slot_script = host.home .. "/lua/pyoco/worker/user_script.lua" }
   for name, value in pairs(opts.config or {}) do values[name] = value end
   values.worker_id, values.worker_tags = opts.worker_id or values.worker_id, opts.tags or values.worker_tags
