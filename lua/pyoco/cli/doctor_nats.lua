@@ -134,6 +134,13 @@ local function check_consumers(view)
   return found
 end
 
+--- The state of one of our streams; nil when it is not there.
+local function state_of(view, name)
+  for _, it in ipairs(view.survey.resources) do
+    if it.name == name then return it.state end
+  end
+end
+
 --- What a worker's record says of its wheels.
 local function wheel_findings(record, found)
   local sync = record.wheel_sync
@@ -158,8 +165,13 @@ local function look_at_workers(view, found)
   return count_of, #records
 end
 
+local function nobody()
+  return finding("warn", "no worker is there", ("start one: `%s`"):format(called.program "worker"))
+end
+
 local function check_workers(view)
   local found = {}
+  if not state_of(view, view.config.workers_bucket) then return { nobody() } end
   local count_of, count = look_at_workers(view, found)
   if not count_of then return { finding("fail", "workers cannot be listed: " .. tostring(count),
     "NATS's log may say why") } end
@@ -178,16 +190,8 @@ local function check_workers(view)
   for tag, workers_of in pairs(count_of) do tags[#tags + 1] = ("%s %d"):format(tag, workers_of) end
   table.sort(tags)
   table.insert(found, 1, count > 0 and finding("ok", ("%d worker%s; by tag: %s"):format(count, count == 1 and "" or "s",
-    table.concat(tags, ", "))) or finding("warn", "no worker is there",
-      ("start one: `%s`"):format(called.program "worker")))
+    table.concat(tags, ", "))) or nobody())
   return found
-end
-
---- The state of one of our streams; nil when it is not there.
-local function state_of(view, name)
-  for _, it in ipairs(view.survey.resources) do
-    if it.name == name then return it.state end
-  end
 end
 
 local function check_dead_letters(view)
