@@ -228,10 +228,60 @@ describe("admin.lua doctor", function()
     has(found.disk, "warn the folder for large uploads, " .. dir .. "/none, is missing")
     has(doctor({ PYOCO_TASK_PATH = "nowhere" }).flows, "fail nowhere: task root nowhere: no such folder")
     local limited = process.spawn("sh", { "-c", "ulimit -n 300; exec \"$0\" admin.lua doctor", require("host").exe },
-      { cwd = dir })
+      { cwd = dir, env = { PYOCO_SERVER_URL = "http://127.0.0.1:1", PYOCO_NATS_URL = "nats://127.0.0.1:1" } })
     limited:wait()
     has(limited.stdout, "may open 300 files, and 256 connections (PYOCO_HTTP_THREADS) need 512")
     has(limited.stdout, "→ `ulimit -n 512` before it is started, LimitNOFILE=512 in its unit, or fewer threads")
     has(limited.stdout, "to mend, ")
+  end)
+end)
+
+describe("a check of the doctor", function()
+  local doctor = require "pyoco.cli.doctor"
+
+  --- What a check finds in a view made up, as "status message".
+  local function found(name, view)
+    local list = {}
+    for _, row in ipairs(doctor.checks()) do
+      if row[1] == name then
+        for i, it in ipairs(row.run(view)) do
+          list[i] = it.status .. " " .. it.message
+          assert.truthy(it.remedy or it.status == "ok" or it.status == "skip", it.message)
+        end
+      end
+    end
+    return table.concat(list, "\n")
+  end
+
+  local function of_account(used, limit)
+    local survey = { account = { storage = used << 20, limits = { max_storage = limit << 20 } } }
+    return found("JetStream", { store = { survey = function() return survey end } })
+  end
+
+  it("says how full the account is", function()
+    assert.equal("ok JetStream is on; 10 MB stored of 100 MB allowed", of_account(10, 100))
+    assert.equal("warn JetStream uses 85 MB of the 100 MB that this account may", of_account(85, 100))
+    assert.equal("fail JetStream uses 99 MB of the 100 MB that this account may", of_account(99, 100))
+  end)
+
+  it("says when runs are kept for ever and are many", function()
+    local view = { config = { runs_bucket = "runs", runs_retention_sec = 0 },
+      survey = { resources = { { name = "runs", state = { messages = 600000 } } } } }
+    assert.equal("warn 600000 runs, kept for ever", found("retention", view))
+    view.config.runs_retention_sec = 86400
+    assert.equal("ok 600000 runs; ended ones go after 24h 00m", found("retention", view))
+  end)
+
+  it("says when clocks differ, by how much and which way", function()
+    assert.equal("skip the gateway does not know the NATS server's clock yet",
+      found("clock", { gateway = { clock_skew_sec = json.null } }))
+    assert.equal("warn the gateway's clock is 12.5 s behind the NATS server's",
+      found("clock", { gateway = { clock_skew_sec = -12.5 } }))
+  end)
+
+  it("names the flow files that a worker cannot load", function()
+    assert.equal("warn worker w1 cannot load flows/x.lua:3", found("flow files",
+      { gateway = { flow_errors = { { worker_id = "w1", file = "flows/x.lua", line = 3 } } } }))
+    assert.equal("ok the workers load their flow files", found("flow files", { gateway = { flow_errors = json.null } }))
   end)
 end)

@@ -81,6 +81,23 @@ describe("up.lua", function()
     assert.truthy(child.stdout:find("hello  COMPLETED  ", 1, true), child.stdout)
   end)
 
+  it("says how to begin where there are no flows, and a flow made then runs", function()
+    local child = up({}, { cwd = dir })
+    shows(child, "Ctrl-C stops everything.")
+    assert.falsy(child.stdout:find("word-report", 1, true), child.stdout)
+    assert.truthy(child.stdout:find("client.lua new flow first\n", 1, true), child.stdout)
+    assert.equal(0, process.run({ "client.lua", "new", "flow", "first" }, { cwd = dir }).code)
+    local url = child.stdout:match("API and dashboard: (%S-)/\n")
+    local arguments = { "client.lua", "--server", url }
+    local submit = child.stdout:match("(submit %-%-flow%-name first %-%-param count=5)\n")
+    for word in submit:gmatch("%S+") do arguments[#arguments + 1] = word end
+    local run_id = process.run(arguments).stdout:match('"run_id": "([^"]+)"')
+    process.wait_for(function()
+      local run = process.run { "client.lua", "--server", url, "get", run_id }
+      return run.stdout:find('"status": "COMPLETED"', 1, true)
+    end, 10000, "the run to end")
+  end)
+
   it("keeps runs over a restart", function()
     local first = up { "--demo" }
     shows(first, "Ctrl-C stops everything.")

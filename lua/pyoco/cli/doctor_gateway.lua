@@ -10,7 +10,7 @@ local TIMEOUT_SEC = 2
 local SKEW_SEC = 1
 local LOOPBACK = { ["127.0.0.1"] = true, ["localhost"] = true, ["::1"] = true }
 
-local function finding(...) return require("pyoco.cli.doctor").finding(...) end
+local finding = require("pyoco.cli.doctor").finding
 
 --- A request to the gateway.
 local function get(view, path, with_key)
@@ -71,6 +71,7 @@ local function check_flow_errors(view)
     found[#found + 1] = finding("warn", ("worker %s cannot load %s%s"):format(it.worker_id or "?", it.file or "a file",
       null.present(it.line) and (":%s"):format(it.line) or ""), "mend that file on its machine")
   end
+  if #found == 0 then found[1] = finding("ok", "the workers load their flow files") end
   return found
 end
 

@@ -7,7 +7,7 @@ local M = {}
 local SPARE_FILES = 256 -- of a gateway beside its connections: NATS, SQLite, pages, Lua
 local LEAST_FREE_BYTES, LOW_FREE_BYTES = 256 << 20, 2 << 30
 
-local function finding(...) return require("pyoco.cli.doctor").finding(...) end
+local finding = require("pyoco.cli.doctor").finding
 
 local function check_options(view)
   local found = {}

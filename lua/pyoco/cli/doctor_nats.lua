@@ -1,7 +1,6 @@
 --- Checks of admin.lua doctor that ask NATS: is it there, is JetStream on, are our streams, buckets and consumers as we
 --- would make them, who works, what waits.
 local called = require "pyoco.cli.called"
-local config = require "pyoco.config"
 local greeting = require "pyoco.client.greeting"
 local output = require "pyoco.cli.output"
 local null = require "pyoco.null"
@@ -15,7 +14,7 @@ local FULL_PART, NEARLY_FULL_PART = 0.95, 0.8
 local MANY_RUNS = 500000
 local WORKERS_MAX = 10000
 
-local function finding(...) return require("pyoco.cli.doctor").finding(...) end
+local finding = require("pyoco.cli.doctor").finding
 
 --- "2.9.10", or nil when the server does not say.
 local function version_of(url)
@@ -37,8 +36,8 @@ local function check_nats(view)
       .. "-sd DIR`), or name another: --nats-url URL, PYOCO_NATS_URL"):format(called.program "up", called.host())) }
   end
   view.store = store
-  return { finding("ok", ("NATS %s at %s"):format(version_of(cfg.nats_url) or "(of a version that it does not tell)",
-    config.public(cfg.nats_url))) }
+  local url = store:connection().url
+  return { finding("ok", ("NATS %s at %s"):format(version_of(url) or "(of a version that it does not tell)", url)) }
 end
 
 local function size(bytes) return ("%.0f MB"):format(bytes / (1 << 20)) end

@@ -154,6 +154,14 @@ local function examples_path(up)
   return up.demo and not has_own and host.home .. "/flows" or nil
 end
 
+--- The folders where the worker looks for flows.
+---@param up table
+---@return string[]
+function M.task_roots(up)
+  local examples = examples_path(up)
+  return examples and { examples } or up.cfg.task_path
+end
+
 --- Whether the gateway lists the worker with a heartbeat of this start. When it wants a key that we have not, the
 --- worker's own word is taken.
 local function is_listed(up, started, since)
