@@ -90,8 +90,27 @@ end
 
 Worker.__close = Worker.close
 
+local OPTIONS <const> = { "tags", "worker_id", "flow_resolver", "task_path", "globals", "config", "log",
+  "connect_timeout_sec" }
+
+--- The first option that there is not, as a message; nil when all are known.
+local function unknown_option(opts)
+  local known = {}
+  for _, name in ipairs(OPTIONS) do known[name] = true end
+  for name in pairs(opts) do
+    if not known[name] then
+      local is_configuration = type(name) == "string" and pcall(config.row, name)
+      return ("worker.connect: unknown option '%s'; %s"):format(tostring(name), is_configuration
+        and ("write config = { %s = ... }"):format(name)
+        or require("pyoco.nearest").hint(name, OPTIONS, "it has "))
+    end
+  end
+end
+
 --- Options as configuration, and what the slots load.
 local function settings(opts)
+  local fault = unknown_option(opts)
+  if fault then return nil, fault, "invalid" end
   local values, options = {}, { is_eager = false, slot_script = host.home .. "/lua/pyoco/worker/user_script.lua" }
   for name, value in pairs(opts.config or {}) do values[name] = value end
   values.worker_id, values.worker_tags = opts.worker_id or values.worker_id, opts.tags or values.worker_tags
