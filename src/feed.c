@@ -1,7 +1,10 @@
-/* One lock, one list in the order of revisions, one table by key. */
+/* One lock, one list in the order of revisions, one table by key. Beside it the readers that wait, under a lock of their
+ * own, which comes before the feed's: who writes to the feed never waits for a round. */
 #include "feed.h"
+#include "clocks.h"
 #include "hash.h"
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -11,6 +14,7 @@
 #define KEEP_BYTES (4u << 20)
 #define KEEP_RUNS 16384
 #define COUNTS 256 /* buckets: tenants x statuses are few */
+#define GAP_SEC 0.02 /* from round to round */
 
 typedef struct node {
     struct node *older, *newer, *next; /* next: of the same bucket */
@@ -40,14 +44,21 @@ static struct {
     int readers;
 } feed = {.lock = PTHREAD_MUTEX_INITIALIZER, .epoch = 1};
 
+static struct {
+    pthread_mutex_t lock;
+    ph_feed_reader *first;
+    sem_t news;
+    atomic_bool is_told; /* of news that no round has begun for */
+} waiting = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_condattr_t monotonic;
 
 static void init(void) {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&feed.changed, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&feed.changed, &monotonic);
+    sem_init(&waiting.news, 0, 0);
 }
 
 static void lock(void) {
@@ -137,6 +148,12 @@ static void clear(void) {
     clear_counts();
 }
 
+/* Has the thread go round. */
+static void tell(void) {
+    if (!atomic_exchange(&waiting.is_told, true))
+        sem_post(&waiting.news);
+}
+
 /* --- who writes --- */
 
 void ph_feed_start(uint64_t life, uint64_t revision) {
@@ -148,6 +165,7 @@ void ph_feed_start(uint64_t life, uint64_t revision) {
     feed.epoch++;
     pthread_cond_broadcast(&feed.changed);
     unlock();
+    tell();
 }
 
 void ph_feed_stop(void) {
@@ -157,6 +175,7 @@ void ph_feed_stop(void) {
     clear();
     pthread_cond_broadcast(&feed.changed);
     unlock();
+    tell();
 }
 
 void ph_feed_publish(ph_row *rows, uint64_t revision) {
@@ -172,8 +191,12 @@ void ph_feed_publish(ph_row *rows, uint64_t revision) {
         drop_oldest();
     if (feed.has_started)
         feed.revision = revision;
-    pthread_cond_broadcast(&feed.changed);
+    bool is_read = feed.readers > 0;
+    if (is_read)
+        pthread_cond_broadcast(&feed.changed);
     unlock();
+    if (is_read)
+        tell();
 }
 
 void ph_feed_count(const char *tenant, const char *status, int64_t more) {
@@ -226,8 +249,82 @@ uint64_t ph_feed_life(void) {
     return life;
 }
 
-bool ph_feed_open(ph_feed_reader *reader, uint64_t life, uint64_t revision, double until, const atomic_bool *cancel) {
+/* --- the round --- */
+
+typedef enum state { AT_END, BEHIND, LOST } state;
+
+static state state_of(const ph_feed_reader *reader) {
     lock();
+    bool is_lost = reader->epoch != feed.epoch || reader->revision < feed.floor;
+    state s = is_lost ? LOST : reader->revision < feed.revision ? BEHIND : AT_END;
+    unlock();
+    return s;
+}
+
+/* All of these hold the lock of those that wait. */
+
+static void join(ph_feed_reader *reader) {
+    reader->next = waiting.first;
+    reader->link = &waiting.first;
+    if (reader->next)
+        reader->next->link = &reader->next;
+    waiting.first = reader;
+}
+
+static void leave(ph_feed_reader *reader) {
+    *reader->link = reader->next;
+    if (reader->next)
+        reader->next->link = reader->link;
+    reader->link = NULL;
+}
+
+static void wake(ph_feed_reader *reader) {
+    leave(reader);
+    pthread_cond_signal(&reader->woken);
+}
+
+static void serve(ph_feed_reader *reader) {
+    state s = state_of(reader);
+    reader->is_lost = s == LOST;
+    if (s == LOST || (s == BEHIND && !(reader->push && reader->push(reader))))
+        wake(reader);
+    else if (s == BEHIND && state_of(reader) == BEHIND)
+        tell(); /* it was too much for one write */
+}
+
+static void *go_round(void *arg) {
+    (void)arg;
+    for (;;) {
+        while (sem_wait(&waiting.news) != 0)
+            ;
+        atomic_store(&waiting.is_told, false);
+        double next = ph_monotonic() + GAP_SEC;
+        pthread_mutex_lock(&waiting.lock);
+        for (ph_feed_reader *r = waiting.first, *following; r; r = following) {
+            following = r->next;
+            serve(r);
+        }
+        pthread_mutex_unlock(&waiting.lock);
+        struct timespec until = ph_timespec(next);
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    }
+    return NULL;
+}
+
+/* The thread lives as long as the process. Without it readers take what there is when their waiting ends. */
+static void start_rounds(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, go_round, NULL) != 0)
+        return;
+    pthread_setname_np(thread, "feed");
+    pthread_detach(thread);
+}
+
+bool ph_feed_open(ph_feed_reader *reader, uint64_t life, uint64_t revision, double until, const atomic_bool *cancel) {
+    static pthread_once_t rounds = PTHREAD_ONCE_INIT;
+    pthread_once(&rounds, start_rounds);
+    lock();
+    feed.readers++;
     while (feed.has_started && life == feed.life && feed.revision < revision && !atomic_load(cancel) &&
            sleep_until(until))
         ;
@@ -236,29 +333,35 @@ bool ph_feed_open(ph_feed_reader *reader, uint64_t life, uint64_t revision, doub
     reader->life = feed.life;
     reader->revision = connects ? revision : feed.revision;
     reader->epoch = feed.epoch;
-    feed.readers++;
     unlock();
+    pthread_cond_init(&reader->woken, &monotonic);
     return connects;
 }
 
 void ph_feed_close(ph_feed_reader *reader) {
-    (void)reader;
+    pthread_cond_destroy(&reader->woken);
     lock();
     feed.readers--;
     unlock();
 }
 
 ph_feed_result ph_feed_wait(ph_feed_reader *reader, double until, const atomic_bool *cancel) {
-    lock();
-    ph_feed_result result = PH_FEED_TIMEOUT;
-    do {
-        if (reader->epoch != feed.epoch || reader->revision < feed.floor)
-            result = PH_FEED_LOST;
-        else if (feed.revision > reader->revision)
-            result = PH_FEED_CHANGED;
-    } while (result == PH_FEED_TIMEOUT && !atomic_load(cancel) && sleep_until(until));
-    unlock();
-    return result;
+    struct timespec ts = ph_timespec(until);
+    pthread_mutex_lock(&waiting.lock);
+    reader->is_lost = false;
+    join(reader);
+    if (state_of(reader) != AT_END)
+        tell(); /* the round that would have told it may be over */
+    int rc = 0;
+    while (reader->link && rc == 0 && !atomic_load(cancel))
+        rc = pthread_cond_timedwait(&reader->woken, &waiting.lock, &ts);
+    bool is_woken = !reader->link;
+    if (!is_woken)
+        leave(reader);
+    pthread_mutex_unlock(&waiting.lock);
+    if (!is_woken || atomic_load(cancel))
+        return PH_FEED_TIMEOUT;
+    return reader->is_lost ? PH_FEED_LOST : PH_FEED_CHANGED;
 }
 
 static bool holds(const char *text, const char *q) {
@@ -333,4 +436,8 @@ void ph_feed_wake(void) {
     lock();
     pthread_cond_broadcast(&feed.changed);
     unlock();
+    pthread_mutex_lock(&waiting.lock);
+    while (waiting.first)
+        wake(waiting.first);
+    pthread_mutex_unlock(&waiting.lock);
 }

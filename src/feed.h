@@ -3,11 +3,15 @@
  *
  * It keeps the newest change of each run, so a reader that is slow misses states in between and never costs more
  * memory; and of all runs only the last few thousand changes. Who has seen less than that starts over.
+ *
+ * One thread goes round the readers that wait, 20 ms after its last round at the earliest: many changes at once cost a
+ * reader one write.
  */
 #ifndef PH_FEED_H
 #define PH_FEED_H
 
 #include "runrow.h"
+#include <pthread.h>
 #include <stdatomic.h>
 
 /* --- who writes: the read model's thread --- */
@@ -42,6 +46,13 @@ typedef struct ph_feed_reader {
     ph_feed_filter filter;
     uint64_t life, revision; /* all up to here is seen */
     uint64_t epoch;          /* the feed's when it began */
+    /* Called when there is something to take, on the feed's thread, while the reader's sleeps in ph_feed_wait: true = it
+     * was dealt with, and the reader's thread sleeps on; false = that has to wake. Must not wait. NULL = false. */
+    bool (*push)(struct ph_feed_reader *reader);
+    /* the feed's own */
+    struct ph_feed_reader *next, **link; /* of those that wait; link NULL = it does not */
+    pthread_cond_t woken;
+    bool is_lost;
 } ph_feed_reader;
 
 /* Waits until the feed has started, up to the monotonic time `until`. False when it has not, or when *cancel is set
@@ -49,7 +60,7 @@ typedef struct ph_feed_reader {
 bool ph_feed_wait_started(double until, const atomic_bool *cancel);
 /* When the stream that is followed was made, as ph_feed_start was told. */
 uint64_t ph_feed_life(void);
-/* Begins: at `revision` of `life` when what follows it is known, true then; otherwise at the present. A revision that
+/* Begins (filter and push are the caller's, the rest 0): at `revision` of `life` when what follows it is known, true then; otherwise at the present. A revision that
  * has not come here yet (another gateway has shown it) is waited for, up to the monotonic time `until`. */
 bool ph_feed_open(ph_feed_reader *reader, uint64_t life, uint64_t revision, double until, const atomic_bool *cancel);
 void ph_feed_close(ph_feed_reader *reader);

@@ -51,7 +51,11 @@ struct ph_watcher {
     pthread_cond_t changed;
     ph_change *latest;    /* not taken yet; holds a reference; NULL = nothing */
     unsigned latest_epoch;
+    ph_hub_push (*push)(void *ctx, const ph_change *change);
+    void *push_ctx;
     bool closed;
+    bool is_waiting;      /* its thread sleeps: what belongs to that may be used */
+    bool is_unfinished;   /* a push has left something to do */
     bool must_read;       /* the tail began after this watcher: what came between is in the bucket only */
     uint64_t seen;        /* revision */
     unsigned epoch;
@@ -70,14 +74,11 @@ static ph_change *make_change(const ph_entry *e) {
     ph_snapshot s = {0};
     if (!e->deleted)
         s = ph_snapshot_scan(full, e->len, brief);
-    if (!s.ok) {
-        strcpy(c->text, "null"); /* there is room for 16 bytes more */
-        full = brief = c->text;
-    }
-    c->change = (ph_change){.revision = e->revision, .deleted = e->deleted, .terminal = s.terminal,
-                            .updated_at = s.updated_at, .full = full, .brief = brief,
-                            .full_len = s.ok ? e->len : 4, .brief_len = s.ok ? s.brief_len : 4,
-                            .tenant = s.ok ? s.tenant : NULL, .tenant_len = s.tenant_len};
+    c->change = (ph_change){.revision = e->revision, .deleted = !s.ok};
+    if (s.ok)
+        c->change = (ph_change){.revision = e->revision, .terminal = s.terminal, .updated_at = s.updated_at,
+                                .full = full, .brief = brief, .full_len = e->len, .brief_len = s.brief_len,
+                                .tenant = s.tenant, .tenant_len = s.tenant_len};
     return &c->change;
 }
 
@@ -104,16 +105,42 @@ static topic **place_of(ph_hub *hub, const char *key) {
     return at;
 }
 
+static bool is_new(const ph_watcher *w, const ph_change *change, unsigned epoch) {
+    return change->revision > w->seen || epoch != w->epoch; /* else it was read before it came here */
+}
+
+static void see(ph_watcher *w, const ph_change *change, unsigned epoch) {
+    w->seen = change->revision;
+    w->epoch = epoch;
+}
+
+/* Gives a change to a watcher; whether its thread is to be woken. With the watcher's lock. */
+static bool give(ph_watcher *w, ph_change *change, unsigned epoch) {
+    if (w->push && w->is_waiting && !w->latest && !w->must_read && !w->is_unfinished && !w->closed) {
+        if (!is_new(w, change, epoch))
+            return false;
+        ph_hub_push result = w->push(w->push_ctx, change);
+        w->is_unfinished = result == PH_HUB_UNFINISHED;
+        if (result != PH_HUB_LEFT) {
+            see(w, change, epoch);
+            return w->is_unfinished;
+        }
+    }
+    ph_change_release(w->latest);
+    w->latest = retain(change);
+    w->latest_epoch = epoch;
+    return true;
+}
+
 /* Takes the change. */
 static void publish(topic *t, ph_change *change) {
     t->unsure = false;
     for (ph_watcher *w = t->watchers; w; w = w->next) {
         pthread_mutex_lock(&w->lock);
-        ph_change_release(w->latest);
-        w->latest = retain(change);
-        w->latest_epoch = t->epoch;
+        bool must_wake = give(w, change, t->epoch);
         pthread_mutex_unlock(&w->lock);
-        pthread_cond_signal(&w->changed); /* behind the lock: who wakes finds it free */
+        if (must_wake)
+            pthread_cond_signal(&w->changed); /* behind the lock: who wakes finds it free */
     }
     ph_change_release(change);
 }
@@ -318,14 +345,12 @@ const char *ph_watcher_read(ph_watcher *w, int64_t timeout_ms, ph_change **out, 
 static ph_change *take_new(ph_watcher *w) {
     ph_change *change = w->latest;
     w->latest = NULL;
-    if (change && change->revision <= w->seen && w->latest_epoch == w->epoch) {
-        ph_change_release(change); /* it was read before it came here */
+    if (change && !is_new(w, change, w->latest_epoch)) {
+        ph_change_release(change);
         change = NULL;
     }
-    if (change) {
-        w->seen = change->revision;
-        w->epoch = w->latest_epoch;
-    }
+    if (change)
+        see(w, change, w->latest_epoch);
     return change;
 }
 
@@ -349,18 +374,32 @@ static ph_change *read_again(ph_watcher *w) {
     return NULL;
 }
 
+void ph_watcher_on_change(ph_watcher *w, ph_hub_push (*fn)(void *ctx, const ph_change *change), void *ctx) {
+    pthread_mutex_lock(&w->lock);
+    w->push = fn;
+    w->push_ctx = ctx;
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Sleeps until something has come for the watcher; false when the time has passed. With the watcher's lock. */
+static bool sleep_until(ph_watcher *w, const struct timespec *until) {
+    w->is_waiting = true;
+    int rc = pthread_cond_timedwait(&w->changed, &w->lock, until);
+    w->is_waiting = false;
+    return rc == 0 || w->latest || w->closed || w->must_read;
+}
+
 ph_hub_result ph_watcher_next(ph_watcher *w, double until, ph_change **out) {
     struct timespec ts = ph_timespec(until);
     ph_hub_result result = PH_HUB_TIMEOUT;
     pthread_mutex_lock(&w->lock);
-    int rc = 0;
     do {
         if (w->closed)
             result = PH_HUB_CLOSED;
         else if ((w->must_read && (*out = read_again(w))) || (*out = take_new(w)))
             result = PH_HUB_CHANGE;
-    } while (result == PH_HUB_TIMEOUT && rc == 0 &&
-             ((rc = pthread_cond_timedwait(&w->changed, &w->lock, &ts)) == 0 || w->latest || w->closed || w->must_read));
+    } while (result == PH_HUB_TIMEOUT && !w->is_unfinished && sleep_until(w, &ts));
+    w->is_unfinished = false;
     pthread_mutex_unlock(&w->lock);
     return result;
 }

@@ -12,10 +12,10 @@ typedef struct ph_watcher ph_watcher;
 /* One revision of a run's snapshot, ready to be sent. Counted references; never changed. */
 typedef struct ph_change {
     uint64_t revision;
-    bool deleted;        /* the key is gone; no texts then */
+    bool deleted;        /* the key is gone, or holds no JSON object, which is no run; no texts then */
     bool terminal;       /* status COMPLETED, FAILED or CANCELLED */
     double updated_at;   /* unix seconds; 0 when the snapshot has none */
-    const char *full;    /* JSON on one line, terminated; "null" when it is no JSON object */
+    const char *full;    /* JSON on one line, terminated */
     const char *brief;   /* the same without task_records and task_records_truncated */
     size_t full_len, brief_len;
     const char *tenant;  /* its tenant_id, the JSON value within full; NULL when it has none */
@@ -45,8 +45,17 @@ void ph_watcher_close(ph_watcher *w); /* NULL is fine */
 const char *ph_watcher_read(ph_watcher *w, int64_t timeout_ms, ph_change **out, ph_error *err);
 
 typedef enum ph_hub_result { PH_HUB_CHANGE, PH_HUB_TIMEOUT, PH_HUB_CLOSED } ph_hub_result;
-/* Waits until monotonic time `until` (seconds) for a change newer than what was seen; *out is to be released. */
+/* Waits until monotonic time `until` (seconds) for a change newer than what was seen; *out is to be released. TIMEOUT
+ * also when a push has left something to do. */
 ph_hub_result ph_watcher_next(ph_watcher *w, double until, ph_change **out);
+
+typedef enum ph_hub_push {
+    PH_HUB_LEFT,     /* not taken: ph_watcher_next returns with the change */
+    PH_HUB_TAKEN,    /* taken as seen: the watcher's thread sleeps on */
+    PH_HUB_UNFINISHED /* taken as seen, and ph_watcher_next returns */
+} ph_hub_push;
+/* Has a change shown to fn first, by the hub's thread, while the watcher's sleeps in ph_watcher_next. fn must not wait. */
+void ph_watcher_on_change(ph_watcher *w, ph_hub_push (*fn)(void *ctx, const ph_change *change), void *ctx);
 
 void ph_change_release(ph_change *change); /* NULL is fine */
 

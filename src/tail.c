@@ -18,6 +18,7 @@
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 250
 #define CLOCK_EVERY_MS 300000
+#define WARY_MS 15000     /* after PH_TAIL_PURGE_KEY */
 
 struct ph_tail {
     ph_nats_conn *conn; /* counted reference */
@@ -33,7 +34,10 @@ struct ph_tail {
     /* the thread's own */
     uint64_t next;         /* the revision to go on with; 0 = whatever comes new */
     int64_t last_ns;       /* time of the revision before it, when that was delivered; 0 = it was not */
+    uint64_t newest;       /* revision in the stream when this consumer was made: what it delivers from there on is live */
     uint64_t consumer_seq; /* of the last message of this consumer */
+    uint64_t pending;      /* what the server said with it */
+    int64_t wary_until_ms; /* subjects of the bucket are being purged */
     char created[40];      /* when the stream was made: its identity */
     bool has_started, is_live;
     char inbox[64], consumer[64];
@@ -145,6 +149,10 @@ static void deliver(ph_tail *tail, natsMsg *msg, const ph_js_meta *meta) {
                       .revision = meta->stream_seq,
                       .created_ns = meta->time_ns,
                       .deleted = deleted};
+    if (deleted && strcmp(entry.key, PH_TAIL_PURGE_KEY) == 0) {
+        double age = ph_monotonic() + atomic_load(&server_minus_monotonic) - (double)entry.created_ns / 1e9;
+        tail->wary_until_ms = ph_monotonic_ms() + WARY_MS - (int64_t)(age * 1e3);
+    }
     if (tail->on.on_entry && strncmp(subject, tail->prefix, strlen(tail->prefix)) == 0)
         tail->on.on_entry(tail->ctx, &entry);
     tail->next = meta->stream_seq + 1;
@@ -203,6 +211,7 @@ static bool check_stream(ph_tail *tail, ph_error *err) {
     else if (!tail->has_started && tail->next == 0)
         tail->next = last + 1; /* so that a consumer made anew misses nothing */
     tail->has_started = true;
+    tail->newest = last;
     snprintf(tail->created, sizeof tail->created, "%s", created);
     cJSON_Delete(info);
     return true;
@@ -239,6 +248,29 @@ static bool open_consumer(ph_tail *tail, ph_error *err) {
     return make_consumer(tail, more, true, err);
 }
 
+/* The first revision from tail->next on that the stream has; 0 = none. False when that cannot be asked. */
+static bool next_stored(ph_tail *tail, uint64_t *revision) {
+    char subject[120], body[80];
+    cJSON *answer = NULL;
+    ph_error err;
+    snprintf(subject, sizeof subject, "STREAM.MSG.GET.%s", tail->stream);
+    snprintf(body, sizeof body, "{\"seq\":%llu,\"next_by_subj\":\">\"}", (unsigned long long)tail->next);
+    const char *code = ph_js_call(tail->nc, subject, body, REQUEST_MS, &answer, &err);
+    *revision = code ? 0 : ph_js_number(cJSON_GetObjectItemCaseSensitive(answer, "message"), "seq");
+    cJSON_Delete(answer);
+    return !code || strcmp(code, PH_NOT_FOUND) == 0;
+}
+
+/* nats-server 2.9 moves every consumer of a stream on when a subject of it is purged, past what it has not delivered.
+ * That shows in a count that falls by more than the message that came. It does not when nothing was pending yet: so
+ * while subjects are purged each gap is looked at. */
+static bool has_skipped(ph_tail *tail, const ph_js_meta *meta) {
+    uint64_t stored;
+    bool is_suspect = tail->consumer_seq > 0 && meta->pending + 1 < tail->pending;
+    bool is_gap = meta->stream_seq > tail->next && ph_monotonic_ms() < tail->wary_until_ms;
+    return (is_suspect || is_gap) && next_stored(tail, &stored) && stored > 0 && stored < meta->stream_seq;
+}
+
 static void close_consumer(ph_tail *tail) {
     char subject[200];
     if (!*tail->consumer)
@@ -256,6 +288,20 @@ static bool pull(ph_tail *tail) {
 
 typedef enum verdict { GO_ON, PULL_AGAIN, MAKE_ANEW } verdict;
 
+/* A heartbeat: nothing was sent for a while. If the stream has more, the consumer was moved past it (see above). If not,
+ * all that there is was delivered, whatever the server's count says: what is overwritten or deleted before it was
+ * delivered counts as pending for ever. */
+static verdict on_silence(ph_tail *tail) {
+    uint64_t stored;
+    if (!next_stored(tail, &stored))
+        return GO_ON;
+    if (stored > 0)
+        return MAKE_ANEW;
+    tail->pending = 0;
+    go_live(tail);
+    return GO_ON;
+}
+
 static verdict take_message(ph_tail *tail, natsMsg *msg) {
     ph_js_meta meta;
     const char *status = NULL;
@@ -263,16 +309,19 @@ static verdict take_message(ph_tail *tail, natsMsg *msg) {
     if (reply && ph_js_parse_reply(reply, &meta)) {
         if (meta.consumer_seq != tail->consumer_seq + 1)
             return MAKE_ANEW; /* something was lost on the way */
+        if (has_skipped(tail, &meta))
+            return MAKE_ANEW;
         tail->consumer_seq = meta.consumer_seq;
+        tail->pending = meta.pending;
         deliver(tail, msg, &meta);
-        if (meta.pending == 0)
+        if (meta.pending == 0 || meta.stream_seq >= tail->newest)
             go_live(tail);
         return GO_ON;
     }
     if (natsMsg_GetDataLength(msg) > 0 || natsMsgHeader_Get(msg, "Status", &status) != NATS_OK)
         return GO_ON;
     if (strcmp(status, "100") == 0)
-        return GO_ON;
+        return on_silence(tail);
     if (strcmp(status, "408") == 0 || strcmp(status, "404") == 0)
         return PULL_AGAIN;
     const char *why = "";
@@ -402,8 +451,10 @@ ph_tail *ph_tail_start(ph_nats_conn *conn, const char *bucket, uint64_t from, ph
     pthread_cond_init(&tail->wake, &attr);
     pthread_condattr_destroy(&attr);
     int rc = pthread_create(&tail->thread, NULL, run, tail);
-    if (rc == 0)
+    if (rc == 0) {
+        pthread_setname_np(tail->thread, "tail");
         return tail;
+    }
     snprintf(err->text, sizeof err->text, "cannot start a thread: %s", strerror(rc));
     free_tail(tail);
     return NULL;

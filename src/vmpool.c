@@ -230,7 +230,8 @@ static void take(worker *w) {
     c->taken_at = c->limit > 0 ? ph_monotonic() : 0;
     w->call = c;
     atomic_fetch_add(&w->turn, 1);
-    pthread_cond_signal(&c->done); /* its time limit and its ticks begin now */
+    if (c->is_long)
+        pthread_cond_signal(&c->done); /* its ticks begin now; others wait on, for one wake-up less */
 }
 
 static void offer(worker *w) {
@@ -293,14 +294,14 @@ static void submit(ph_pool *pool, call *c, double wait) {
         dispatch(pool);
     }
     while (c->state == QUEUED) {
-        double from = pool->settled_at > start ? pool->settled_at : start;
+        double from = pool->settled_at > start ? pool->settled_at : start, now = ph_monotonic();
         double until = pool->unsettled || from + wait > last ? last : from + wait;
-        if (wait_until(&c->done, &pool->lock, until) != ETIMEDOUT || c->state != QUEUED)
-            continue;
-        if (ph_monotonic() >= last || (!pool->unsettled && ph_monotonic() >= pool->settled_at + wait)) {
+        if (now >= until) {
             remove_queued(pool, c);
             break;
         }
+        double cut_at = now + c->limit; /* at the earliest, if it is taken now */
+        wait_until(&c->done, &pool->lock, c->limit > 0 && cut_at < until ? cut_at : until);
     }
 }
 

@@ -221,8 +221,11 @@ end
 
 --- What a gateway shows beside what KV holds; nil when both agree.
 local function gateway_differs(gateway, runs, letters)
-  local shown = follower.list(gateway)
-  if not shown then return "its list cannot be read" end
+  local shown, message = follower.list(gateway)
+  if not shown then
+    local health = follower.ask { url = gateway.url .. "/health", timeout_sec = 5 }
+    return ("its list cannot be read: %s; /health: %s"):format(message, health and health.body or "no answer")
+  end
   local lines = differences(runs, shown)
   if #lines > 0 then return table.concat(lines, "; ", 1, math.min(#lines, 5)) end
   local counts, answer = counts_of(runs), follower.ask { url = gateway.url .. "/runs/counts", timeout_sec = 10 }

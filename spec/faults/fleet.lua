@@ -66,6 +66,15 @@ function Member:start()
   return true
 end
 
+--- Tells the ledger when it has ended though nobody ended it.
+---@param ledger table
+function Member:complain(ledger)
+  local life = self.process
+  if life.code == nil then return end
+  ledger:breach("no process ends by itself", ("%s ended with code %d, signal %d:\n%s"):format(self.name, life.code,
+    life.signal, (life.stdout .. life.stderr):sub(-3000)))
+end
+
 --- Sends a signal to it, by number or name.
 function Member:signal(name)
   if self.process and self.process.code == nil then self.process:kill(name) end
@@ -248,8 +257,9 @@ function M.start()
 end
 
 --- Stops all in order, workers first. In a coroutine.
+---@param ledger table
 ---@return string[] complaints of what did not end as it should
-function Fleet:stop()
+function Fleet:stop(ledger)
   local complaints = {}
   for i = #self.members, 1, -1 do
     local one = self.members[i]
@@ -257,6 +267,7 @@ function Fleet:stop()
       self.store:close()
       self.store = nil
     end
+    one:complain(ledger)
     if not one:finish "sigterm" then complaints[#complaints + 1] = one.name .. " did not stop in time" end
   end
   for _, one in ipairs(self:processes()) do

@@ -79,12 +79,14 @@ end
 --- All runs of a gateway's list, page by page: id -> item; nil when it cannot be read to the end.
 ---@param gateway table
 ---@return table<string, table>|nil
+---@return string|nil message
 function M.list(gateway)
   local found, cursor = {}, nil
   repeat
-    local answer = M.ask { url = ("%s/runs?limit=200&updated_after=0%s"):format(gateway.url,
+    local answer, message = M.ask { url = ("%s/runs?limit=200&updated_after=0%s"):format(gateway.url,
       cursor and "&cursor=" .. cursor or ""), timeout_sec = 10, connect_timeout_sec = 2 }
-    if not answer or answer.status ~= 200 then return nil end
+    if not answer then return nil, message end
+    if answer.status ~= 200 then return nil, ("%d %s"):format(answer.status, answer.body) end
     for _, item in ipairs(answer.json.items) do found[item.run_id] = item end
     cursor = answer.json.next_cursor
     if cursor == json.null then cursor = nil end

@@ -15,8 +15,10 @@ local function away_sec() return one_of { 0, 0.1, 0.5, 1, 2.5, 5, 7 } end
 --- Ends a member and starts it again.
 local function restart(world, one, signal, away)
   local over = world.ledger:mishap(("%s: %s"):format(one.name, signal:upper()))
+  one:complain(world.ledger)
   one:finish(signal)
   async.sleep(away)
+  while one.kind == "gateway" and world.is_editing do async.sleep(0.05) end -- with a broken script none starts
   if not one:start() then
     world.ledger:breach("it starts again", ("%s: %s"):format(one.name, one:said()[#one:said()].text:sub(-2000)))
   end
@@ -124,7 +126,9 @@ local deeds = {
     over()
   end,
   gateway_script_edited = function(world)
-    if world.is_editing then return end
+    for _, one in ipairs(world.fleet.gateways) do
+      if world.is_editing or not one:is_up() then return end
+    end
     world.is_editing = true
     local over = world.ledger:mishap "gateway.lua: edited"
     world.fleet:write("gateway.lua", one_of { "local app = (", "error('broken')", "return nil",

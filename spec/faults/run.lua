@@ -125,7 +125,7 @@ local function round(seed, is_calm)
   end
   async.sleep(0.1)
   world.history:stop()
-  for _, text in ipairs(world.fleet:stop()) do ledger:breach("nothing is left after the stop", text) end
+  for _, text in ipairs(world.fleet:stop(ledger)) do ledger:breach("nothing is left after the stop", text) end
   say("  acts: %s; %d misfortunes", counts_line(ledger.acts), #ledger.mishaps)
   for _, line in ipairs(story.of(world)) do say("%s", line) end
   if options.keep == 1 then say("  kept: %s", world.fleet.dir) else world.fleet:remove() end

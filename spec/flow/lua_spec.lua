@@ -134,7 +134,7 @@ describe("pyoco", function()
       ["task 'x': options must be a table, got 3"] = function() pyoco.task("x", print, 3) end,
       ["task 'x': unknown option 'input'; did you mean inputs?"] =
         function() pyoco.task("x", print, { input = {} }) end,
-      ["task 'x': unknown option 'callable'; known: run, env"] =
+      ["task 'x': unknown option 'callable'; known: spawn, fail_on, tag, run, env"] =
         function() pyoco.task("x", print, { callable = "a:b" }) end,
       ["task 'x': inputs must be a mapping of names to values, got a list"] =
         function() pyoco.task("x", print, { inputs = { 1 } }) end,

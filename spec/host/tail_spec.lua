@@ -120,6 +120,46 @@ describe("host.tail", function()
     assert.are.equal("live", event())
   end)
 
+  -- nats-server 2.9 counts the first as pending for ever, and passes over all that is left at the second
+  for what, change in pairs {
+    overwritten = function() bucket:put("k40", "new") end,
+    erased = function() for i = 39, 40 do bucket:erase("k" .. i, 40) end end } do
+    it("is live although something was " .. what .. " before it was delivered", function()
+      bucket:ensure()
+      for i = 1, 40 do bucket:put("k" .. i, ("x"):rep(1000000)) end
+      follow()
+      follower:next(10000)
+      change() -- what is behind the first pull, for which there is no room yet
+      local kind, entry, last
+      repeat
+        kind, entry = follower:next(10000)
+        last = entry and kind == "entry" and entry.revision or last
+      until kind ~= "entry"
+      assert.are.same({ "live", what == "erased" and 38 or 41 }, { kind, last })
+    end)
+  end
+
+  it("misses nothing of what is written while subjects are purged, of which it was told", function()
+    bucket:ensure()
+    for i = 1, 300 do bucket:put("m" .. i, "x") end
+    bucket:delete "_purge"
+    follow()
+    repeat until event() == "live"
+    local wanted, found = {}, {}
+    for i = 1, 300 do
+      local requests = { { "$KV.runs.a" .. i, "1" }, { "$KV.runs.b" .. i, "1" },
+        { "$JS.API.STREAM.PURGE.KV_runs", ('{"filter":"$KV.runs.m%d"}'):format(i) } }
+      for _, reply in ipairs(conn:request_many(requests)) do assert(reply.data, reply.message) end
+      wanted["a" .. i], wanted["b" .. i] = true, true
+    end
+    process.wait_for(function()
+      local kind, entry = follower:next(0)
+      if kind == "entry" then found[entry.key] = true end
+      return found.a300 and found.b300
+    end, nil, "the last ones")
+    assert.are.same(wanted, found)
+  end)
+
   for _, how in ipairs { "kill", "halt" } do
     it("goes on after a restart of the server without loss or repetition (" .. how .. ")", function()
       bucket:ensure()

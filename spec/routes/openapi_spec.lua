@@ -44,6 +44,26 @@ describe("GET /openapi.json", function()
     for name in pairs(gives.routes) do assert.is_true(ids[name], name .. " is no route") end
   end)
 
+  it("passes other validators: what is an array is one, nothing shared is unused", function()
+    assert.equal("/", document.servers[1].url)
+    local used = {}
+    each_ref(document, function(name) used[name] = true end)
+    for name in pairs(document.components.schemas) do
+      assert.is_true(used["#/components/schemas/" .. name], name .. " is not used")
+    end
+    for path, operations in pairs(document.paths) do
+      for _, operation in pairs(operations) do
+        assert.is_true(json.is_array(operation.security), path)
+        for _, requirement in ipairs(operation.security) do
+          for scheme, scopes in pairs(requirement) do
+            assert.is_not_nil(document.components.securitySchemes[scheme])
+            assert.is_true(json.is_array(scopes), path)
+          end
+        end
+      end
+    end
+  end)
+
   it("has parameters, bodies and errors from the rows", function()
     local list = document.paths["/runs"].get
     local limit
@@ -61,7 +81,7 @@ describe("GET /openapi.json", function()
     assert.truthy(yaml["multipart/form-data"] and yaml["text/yaml"])
     assert.same({ { name = "id", ["in"] = "path", required = true, schema = { type = "string" } } },
       document.paths["/runs/{id}/cancel"].post.parameters)
-    assert.is_nil(document.paths["/ready"].get.security)
+    assert.same({}, document.paths["/ready"].get.security)
     assert.same({ { key = {} }, {} }, document.paths["/runs"].get.security)
     assert.same({ { key = {} }, {} }, document.paths["/metrics"].get.security) -- open in some configurations only
   end)

@@ -82,6 +82,7 @@ describe("routes.schedules", function()
     { "missing flow_name", { flow_name = " " } },
     { "specify either run_at or interval_seconds", { start_at = "x" } },
     { "specify either run_at or interval_seconds", { run_at = "x", interval_seconds = "1" } },
+    { "specify either run_at or interval_seconds", { run_at = "  " } },
     { "start_at is only valid with interval_seconds", { run_at = "x", start_at = "x" } },
     { "run_at must be ISO 8601 datetime", { run_at = "soon" } },
     { "run_at must include timezone offset", { run_at = "1999-01-01T00:00:00" } },
@@ -98,6 +99,11 @@ describe("routes.schedules", function()
       assert.same({}, app.store.documents.kv:entries())
     end)
   end
+
+  it("takes blank times for none", function()
+    assert.equal("interval", post({ run_at = " ", interval_seconds = "3600", start_at = " " }).json.schedule_type)
+    assert.equal("once", post({ run_at = "2099-01-01T00:00:00Z", start_at = " " }).json.schedule_type)
+  end)
 
   it("names the field of what does not fit its form", function()
     for value, kind in pairs { nan = "float_parsing", inf = "float_parsing", ["1e999"] = "finite_number",

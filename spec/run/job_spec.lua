@@ -34,6 +34,11 @@ describe("run.job", function()
     assert.equal(0, read.submitted_at)
   end)
 
+  it("takes numbers that are texts", function()
+    local read = assert(job.read '{"run_id":"r","flow_name":"f","submitted_at":"1.5","spawn_depth":"1"}')
+    assert.same({ 1.5, 1 }, { read.submitted_at, read.spawn_depth })
+  end)
+
   local CASES = {
     { "nonsense", "not json", "invalid_json" },
     { "nothing", "", "invalid_json" },
@@ -45,6 +50,8 @@ describe("run.job", function()
     { "a number as run id", '{"run_id":1,"flow_name":"f"}', "run_id: expected string" },
     { "a number as flow name", '{"run_id":"r","flow_name":1}', "flow_name: expected string", "r" },
     { "params that are a list", '{"run_id":"r","flow_name":"f","params":[1]}', "params: expected object", "r" },
+    { "a time that is none", '{"run_id":"r","flow_name":"f","submitted_at":"soon"}', "submitted_at: expected number",
+      "r" },
     { "tags that are an object", '{"run_id":"r","flow_name":"f","tags":{"a":1}}', "tags: expected array", "r" },
   }
   for _, case in ipairs(CASES) do

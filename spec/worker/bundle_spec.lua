@@ -206,9 +206,12 @@ submit: {entry_workflow: main, inputs: {%s}}
   end)
 
   it("fail when their workflow is not in the bundle, or the bundle is broken", function()
+    local before = #world:letters()
     local run_id = submit(bundle {}, { flow_name = "other" })
     local failed = world:wait(run_id, "FAILED")
-    assert.truthy(failed.error:find("no workflow is called 'other'", 1, true), failed.error)
+    assert.equal("flow_not_found: 'other' (no workflow is called 'other')", failed.error)
+    local letter = world:wait_letter(before + 1).body
+    assert.same({ run_id, "flow_not_found", failed.error }, { letter.run_id, letter.reason, letter.error })
     run_id = crypto.uuid4()
     assert(world.store.jobs:publish { run_id = run_id, flow_name = "main", tag = "default", params = {},
       workflow_bundle = "workflows: [", workflow_bundle_sha256 = "ab", bundle_hash = "ab", spawn_depth = 0 })

@@ -62,6 +62,17 @@ describe("a flow file that does not load", function()
     assert.equal(2, count, worker.stdout)
   end)
 
+  it("may be the operator's resolver", function()
+    local path = world.flows .. "/pick.lua"
+    world:write("pick.lua", "return { picks = 7 }")
+    world:worker { "--flow-resolver", path .. ":pick" }
+    local found = record(function(found) return #found.flow_errors == 1 end, "the error in the registry")
+    assert.equal(path, found.flow_errors[1].file)
+    assert.truthy(found.flow_errors[1].message:find("expected a function under pick of the table", 1, true))
+    world:write("pick.lua", "return { pick = function() end }")
+    record(function(mended) return #mended.flow_errors == 0 end, "the registry without error")
+  end)
+
   it("may be a folder that is not there: it is named, with what to do", function()
     world:worker { "--task-path", world.flows .. ":" .. world.flows .. "/nowhere" }
     local found = record(function(found) return #found.flow_errors == 1 end, "the error in the registry")

@@ -20,6 +20,7 @@ describe("a worker with wheels", function()
   after_each(function()
     for _, one in ipairs(world.workers) do one:stop() end
     world.workers = {}
+    assert(world.store:ensure()) -- one takes the registry away
     for _, wheel in ipairs(assert(world.store.wheels:list())) do world.store.wheels:delete(wheel.name) end
     world.store.workers.kv:delete "w1"
     tmp.remove(dir)
@@ -244,9 +245,12 @@ end))]] } }
       "1" }, { PYOCO_WHEEL_MAX_RATIO = "2000", PYOCO_WHEEL_SYNC_INTERVAL_SEC = INTERVAL })
     local name = put { name = "a_slow", version = "1", files = { zeros = ("\0"):rep(40000000) } }
     hold_up(worker, "a_slow")
-    put_hello "1.0"
-    wait_installed "a-slow 1, hello 1.0"
-    assert.truthy(worker.stdout:find("wheel install timed out: " .. name, 1, true), worker.stdout)
+    process.wait_for(function() return worker.stdout:find("wheel install timed out: " .. name, 1, true) end, nil,
+      "the kill")
+    -- a busy machine may need more than the limit for it each time
+    sync(function(found)
+      return installed(found) == "a-slow 1" or (found.failed_wheels[1] or { attempts = 0 }).attempts > 1
+    end, "another try")
   end)
 
   it("can be stopped while its first round goes on; until that is over it shows as idle and takes no job", function()
@@ -276,35 +280,41 @@ end))]] } }
     assert.equal("1.0", answer())
   end)
 
-  for what, begun in pairs {
-    fetch = function(names) return names[1] end,
-    unpacking = function(names)
-      for _, name in ipairs(names) do
-        if not name:find("%.whl") then return true end
-      end
-    end } do
-    it("is in order again after a kill -9 in the middle of a " .. what, function()
-      put_hello "1.0"
-      local worker = start()
-      wait_installed "hello 1.0"
-      local files = {}
-      local count, size = 1500, 16
-      if what == "fetch" then count, size = 12, 1048576 end
-      for i = 1, count do files["f" .. i] = crypto.random(size) end
-      put { name = "hello", version = "2.0", files = files, recorded = {
-        { "hello.lua", wheels.flow("hello", "2.0") } } }
-      process.wait_for(function() return begun(entries(dir .. "/wheels/.staging")) end, 10000, "the " .. what)
-      worker:kill "sigkill"
-      worker:wait()
-      assert(json.decode(tmp.read(dir .. "/wheels/.installed.json")))
-      start()
-      wait_installed "hello 2.0"
-      assert.equal("2.0", answer())
-      process.wait_for(function()
-        return #entries(dir .. "/wheels/.staging") == 0 and #entries(dir .. "/wheels/.sites") == 1
-      end, 10000, "nothing to be left over")
-    end)
+  --- Kills the worker while it installs a second version, which `begun` waits for; then all must be in order again.
+  local function kill_while(files, begun)
+    put_hello "1.0"
+    local worker = start()
+    wait_installed "hello 1.0"
+    put { name = "hello", version = "2.0", files = files, recorded = {
+      { "hello.lua", wheels.flow("hello", "2.0") } } }
+    begun(worker)
+    worker:kill "sigkill"
+    worker:wait()
+    assert(json.decode(tmp.read(dir .. "/wheels/.installed.json")))
+    start()
+    wait_installed "hello 2.0"
+    assert.equal("2.0", answer())
+    process.wait_for(function()
+      return #entries(dir .. "/wheels/.staging") == 0 and #entries(dir .. "/wheels/.sites") == 1
+    end, 10000, "nothing to be left over")
   end
+
+  --- Files of random bytes.
+  local function noise(count, size)
+    local files = {}
+    for i = 1, count do files["f" .. i] = crypto.random(size) end
+    return files
+  end
+
+  it("is in order again after a kill -9 in the middle of a fetch", function()
+    kill_while(noise(12, 1048576), function()
+      process.wait_for(function() return entries(dir .. "/wheels/.staging")[1] end, 10000, "the fetch")
+    end)
+  end)
+
+  it("is in order again after a kill -9 in the middle of an unpacking", function()
+    kill_while(noise(400, 16), function(worker) hold_up(worker, "hello-2.0") end)
+  end)
 
   it("installs again what is not whole after a restart", function()
     put_hello "1.0"

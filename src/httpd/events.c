@@ -10,26 +10,26 @@
  *              once a second at most
  *   heartbeat  {"ts"}
  *
- * A slow client is told the newest state of each run: what waits for it is the feed's, not its own. */
+ * The feed's thread writes them; the connection's sleeps until a heartbeat is due, or a client does not read. A slow client
+ * is told the newest state of each run: what waits for it is the feed's, not its own. */
 #include "../feed.h"
 #include "sse.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define WARMING_SEC 2.0
 #define SYNC_SEC 1.0  /* for a revision that another gateway has shown to come here */
-#define GAP_SEC 0.02  /* between two writes: many changes at once cost one */
 #define COUNTS_SEC 1.0
 #define WRITE_BYTES 65536
 #define STATUSES 64
 
 typedef struct events {
+    ph_feed_reader reader; /* first: a ph_feed_reader * is an events * */
     ph_sse sse;
-    ph_feed_reader reader;
     double counts_at; /* when the counts may be sent again */
     uint64_t counts_version;
+    bool is_planned; /* our thread wakes when it is time for them */
 } events;
 
 typedef struct tally {
@@ -111,9 +111,12 @@ static void tell_counts(events *e) {
     e->counts_at = ph_monotonic() + COUNTS_SEC;
 }
 
+static bool has_other_counts(const events *e) {
+    return e->sse.x->stream.counts && ph_feed_counts_version() != e->counts_version;
+}
+
 static bool counts_are_due(const events *e) {
-    return e->sse.x->stream.counts && ph_monotonic() >= e->counts_at &&
-           ph_feed_counts_version() != e->counts_version;
+    return ph_monotonic() >= e->counts_at && has_other_counts(e);
 }
 
 /* Goes on where the client has left off, or tells it to start over. */
@@ -141,14 +144,19 @@ static void begin_anew(events *e, double until) {
     e->counts_version = 0;
 }
 
-static double least(double a, double b) {
-    return a < b ? a : b;
+/* On the feed's thread, while ours sleeps. */
+static bool push(ph_feed_reader *reader) {
+    events *e = (events *)reader;
+    if (e->sse.socket < 0)
+        return false;
+    ph_feed_take(&e->reader, take, e);
+    if (counts_are_due(e))
+        tell_counts(e);
+    return ph_sse_push(&e->sse) && (e->is_planned || !has_other_counts(e));
 }
 
-static void rest_until(double until) {
-    double left = until - ph_monotonic();
-    if (left > 0)
-        nanosleep(&(struct timespec){.tv_nsec = (long)(left * 1e9)}, NULL);
+static double least(double a, double b) {
+    return a < b ? a : b;
 }
 
 static void follow(events *e) {
@@ -159,9 +167,9 @@ static void follow(events *e) {
             tell_counts(e);
         if (!ph_sse_flush(&e->sse) || ph_monotonic() >= end)
             return;
-        rest_until(e->sse.sent_at + least(GAP_SEC, beat));
         double due = least(e->sse.sent_at + beat, end);
-        if (e->sse.x->stream.counts && ph_feed_counts_version() != e->counts_version)
+        e->is_planned = has_other_counts(e);
+        if (e->is_planned)
             due = least(due, e->counts_at);
         switch (ph_feed_wait(&e->reader, due, &server->stopping)) {
         case PH_FEED_CHANGED:
@@ -187,7 +195,7 @@ int ph_httpd_events(ph_exchange *x) {
         return ph_httpd_error(x->conn, 503, "too many event streams are open, try again", "retry-after: 1\r\n", false);
     int status = 200;
     if (ph_feed_wait_started(ph_monotonic() + WARMING_SEC, &server->stopping)) {
-        events e = {.reader = {.filter = {.q = x->stream.q}}};
+        events e = {.reader = {.filter = {.q = x->stream.q}, .push = push}};
         for (int i = PH_ROW_STATUS; i <= PH_ROW_SHA256; i++)
             e.reader.filter.equal[i] = x->stream.equal[i];
         e.reader.filter.equal[PH_ROW_TENANT] = ph_httpd_tenant(x);

@@ -1,8 +1,10 @@
-/* Whether a client is still there, for answers that write nothing while they wait. CivetWeb shows no socket, but a
- * connection's two ports and addresses tell which of our descriptors it is. */
+/* The socket of a connection: to see whether a client that is sent nothing is still there, and to write to a stream from
+ * another thread than its own. CivetWeb shows none, but a connection's two ports and addresses tell which of our
+ * descriptors it is. */
 #include "httpd.h"
 #include <arpa/inet.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -21,10 +23,16 @@ int ph_httpd_socket(const ph_exchange *x) {
     struct rlimit limit;
     if (inet_pton(AF_INET, x->info->remote_addr, &addr) != 1 || getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return -1;
-    int last = limit.rlim_cur < FD_MAX ? (int)limit.rlim_cur : FD_MAX;
-    for (int fd = 0; fd < last; fd++)
-        if (is_of(fd, htons((uint16_t)x->server->port), htons((uint16_t)x->info->remote_port), addr))
+    static atomic_int last; /* the one that was found last: connections that come together are close to each other */
+    int count = limit.rlim_cur < FD_MAX ? (int)limit.rlim_cur : FD_MAX, from = atomic_load(&last);
+    in_port_t local = htons((uint16_t)x->server->port), remote = htons((uint16_t)x->info->remote_port);
+    for (int i = 0; i < 2 * count; i++) { /* to both sides of it in turn */
+        int fd = i % 2 ? from + i / 2 + 1 : from - i / 2;
+        if (fd >= 0 && fd < count && is_of(fd, local, remote, addr)) {
+            atomic_store(&last, fd);
             return fd;
+        }
+    }
     return -1;
 }
 

@@ -1,5 +1,5 @@
-/* Event streams: GET /runs/{id}/watch (contract 8a and Part A). The connection's thread sleeps in the hub; no VM is
- * held. A vanished client is noticed by a failing write, within two heartbeats. */
+/* Event streams: GET /runs/{id}/watch (contract 8a and Part A). The connection's thread sleeps in the hub, whose thread
+ * writes the frames; no VM is held. A vanished client is noticed by a failing write, within two heartbeats. */
 #include "../hub.h"
 #include "log.h"
 #include "sse.h"
@@ -10,14 +10,13 @@
 #define RETRY "retry-after: 1\r\n"
 #define LOGGER "pyoco_server.http_api"
 
-static bool send_snapshot(ph_sse *s, const ph_change *c) {
+static void add_snapshot(ph_sse *s, const ph_change *c) {
     const ph_stream_request *w = &s->x->stream;
     ph_sse_addf(s, "id: %llu\nevent: snapshot\ndata: {\"run_id\":\"%s\",\"snapshot\":",
                 (unsigned long long)c->revision, w->run_id);
     ph_sse_add(s, w->brief ? c->brief : c->full, w->brief ? c->brief_len : c->full_len);
     ph_sse_add(s, ",", 1);
     ph_sse_add_end(s);
-    return ph_sse_flush(s);
 }
 
 static bool send_heartbeat(ph_sse *s) {
@@ -26,15 +25,37 @@ static bool send_heartbeat(ph_sse *s) {
     return ph_sse_flush(s);
 }
 
-/* Sends a change unless it is older than `since`. False ends the stream: the client or the key is gone, or is another
- * tenant's now, or the run has ended and that is what was waited for. */
+/* Whether a change ends the stream: the key is gone, or is another tenant's now. */
+static bool is_gone(const ph_sse *s, const ph_change *c) {
+    return c->deleted || !ph_change_is_of(c, ph_httpd_tenant(s->x));
+}
+
+/* Whether it does after it was sent: the run has ended, and that is what was waited for. */
+static bool is_last(const ph_sse *s, const ph_change *c) {
+    return s->x->stream.until_terminal && c->terminal;
+}
+
+static bool is_too_old(const ph_sse *s, const ph_change *c) {
+    return s->x->stream.has_since && c->updated_at < s->x->stream.since;
+}
+
+/* Sends a change. False ends the stream, also when the client is gone. */
 static bool pass_on(ph_sse *s, const ph_change *c) {
-    const ph_stream_request *w = &s->x->stream;
-    if (c->deleted || !ph_change_is_of(c, ph_httpd_tenant(s->x)))
+    if (is_gone(s, c))
         return false;
-    if (!(w->has_since && c->updated_at < w->since) && !send_snapshot(s, c))
-        return false;
-    return !(w->until_terminal && c->terminal);
+    if (!is_too_old(s, c))
+        add_snapshot(s, c);
+    return ph_sse_flush(s) && !is_last(s, c);
+}
+
+/* On the hub's thread, while ours sleeps. */
+static ph_hub_push push(void *ctx, const ph_change *c) {
+    ph_sse *s = ctx;
+    if (s->socket < 0 || is_gone(s, c) || is_last(s, c))
+        return PH_HUB_LEFT;
+    if (!is_too_old(s, c))
+        add_snapshot(s, c);
+    return ph_sse_push(s) ? PH_HUB_TAKEN : PH_HUB_UNFINISHED;
 }
 
 static void follow(ph_sse *s, ph_watcher *watcher, ph_change *first) {
@@ -44,7 +65,8 @@ static void follow(ph_sse *s, ph_watcher *watcher, ph_change *first) {
     bool seen = w->last_revision && w->last_revision == first->revision;
     if (seen ? w->until_terminal && first->terminal : !pass_on(s, first))
         return;
-    for (;;) {
+    ph_watcher_on_change(watcher, push, s);
+    while (ph_sse_flush(s)) { /* what a push has left */
         double due = s->sent_at + heartbeat, now;
         ph_change *change = NULL;
         switch (ph_watcher_next(watcher, due < end ? due : end, &change)) {
@@ -86,7 +108,7 @@ static int run(ph_exchange *x, ph_watcher *watcher) {
     ph_change *first = NULL;
     ph_error err = {0};
     const char *code = ph_watcher_read(watcher, READ_TIMEOUT_MS, &first, &err);
-    if ((code && strcmp(code, PH_NOT_FOUND) == 0) || (!code && !ph_change_is_of(first, ph_httpd_tenant(x)))) {
+    if (code ? strcmp(code, PH_NOT_FOUND) == 0 : first->deleted || !ph_change_is_of(first, ph_httpd_tenant(x))) {
         ph_change_release(first);
         return not_found(x);
     }

@@ -301,6 +301,7 @@ static rm_model *start_on(ph_nats_conn *conn, rm_model *m, const rm_options *opt
         snprintf(err->text, sizeof err->text, "cannot start a thread: %s", strerror(rc));
         return abandon(m);
     }
+    pthread_setname_np(m->thread, "read-model");
     pthread_mutex_lock(&current_lock);
     current = m;
     pthread_mutex_unlock(&current_lock);

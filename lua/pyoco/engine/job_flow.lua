@@ -7,9 +7,16 @@ local filled = require("pyoco.null").filled
 
 local M = {}
 
+local function not_found(job, why) return ("flow_not_found: '%s' (%s)"):format(job.flow_name, why) end
+
+--- Whether all that is wrong with a bundle is that it has no workflow of the wanted name.
+local function lacks_workflow(errors)
+  return #errors == 1 and errors[1].code == "missing_entry_workflow" and errors[1].path == "workflows"
+end
+
 --- Reads the job's document, if it has one. Runs no user code, so it may be done before the snapshot is known.
 ---@param job table
----@return table|nil document { doc } or { message }; nil for a flow known by name
+---@return table|nil document { doc } or { message, code = "not_found" or nil }; nil for a flow known by name
 function M.read(job)
   local doc, message, _, errors
   if filled(job.workflow_bundle) then
@@ -22,6 +29,7 @@ function M.read(job)
   end
   if doc then return { doc = doc } end
   local first = errors and errors[1]
+  if first and lacks_workflow(errors) then return { message = not_found(job, first.message), code = "not_found" } end
   if first then message = ("%s: line %d:%d: %s"):format(message, first.line, first.column, first.message) end
   return { message = message }
 end
@@ -55,7 +63,7 @@ end
 ---@return string|nil message the run's error
 ---@return string|nil code "not_found" (no such flow) | "invalid" (it cannot be built)
 function M.build(job, document, roots, globals, resolver)
-  if document and document.message then return nil, document.message, "invalid" end
+  if document and document.message then return nil, document.message, document.code or "invalid" end
   local opts, code = { globals = globals }, nil
   local ok, flow, message = engine.guard(function()
     local found, text
@@ -70,7 +78,7 @@ function M.build(job, document, roots, globals, resolver)
   if flow and (job.spawn_depth or 0) >= 1 and M.spawns(flow) then return nil, "child_respawn_not_allowed", "invalid" end
   if flow then return flow end
   if code == "not_found" then
-    return nil, ("flow_not_found: '%s' (%s)"):format(job.flow_name, message), "not_found"
+    return nil, not_found(job, message), "not_found"
   end
   return nil, message, "invalid"
 end

@@ -52,16 +52,14 @@ function M.ask(resolve, flow_name, path, source)
   return flow
 end
 
---- Asks the resolver for a flow. Runs user code.
----@param text string|function see M.parse; or the function itself
----@param flow_name string
+--- Loads a resolver. Runs user code.
+---@param text string see M.parse
 ---@param roots string[] task roots, for what the file requires
 ---@param globals table|nil more globals for it
----@return table|nil flow
----@return string|nil message
----@return string|nil code "not_found": it gave nil, so it does not know the flow; "invalid"
-function M.flow(text, flow_name, roots, globals)
-  if type(text) == "function" then return M.ask(text, flow_name) end
+---@return function|nil resolve
+---@return string|nil path, or what is wrong
+---@return string|nil source, or "invalid"
+function M.load(text, roots, globals)
   local path, name, code = M.parse(text)
   if not path then return nil, name, code end
   local source, message = sandbox.read_file(path)
@@ -74,6 +72,21 @@ function M.flow(text, flow_name, roots, globals)
     return nil, ("flow resolver %s: expected a function%s, got a %s"):format(path,
       name and " under " .. name .. " of the table that it returns" or "", type(resolve)), "invalid"
   end
+  return resolve, path, source
+end
+
+--- Asks the resolver for a flow. Runs user code.
+---@param text string|function see M.parse; or the function itself
+---@param flow_name string
+---@param roots string[] task roots, for what the file requires
+---@param globals table|nil more globals for it
+---@return table|nil flow
+---@return string|nil message
+---@return string|nil code "not_found": it gave nil, so it does not know the flow; "invalid"
+function M.flow(text, flow_name, roots, globals)
+  if type(text) == "function" then return M.ask(text, flow_name) end
+  local resolve, path, source = M.load(text, roots, globals)
+  if not resolve then return nil, path, source end
   return M.ask(resolve, flow_name, path, source)
 end
 

@@ -2,6 +2,7 @@
 local M = {}
 
 local MAX_PARTS, MAX_HEAD_BYTES = 100, 8192
+local HEADS_MAX = 64
 
 local function unescape(text)
   return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
@@ -50,11 +51,9 @@ local function headers_of(text)
   return headers
 end
 
---- What the header lines of a part say.
----@param head string without the blank line behind it
----@return table|nil part { name, filename|nil, content_type|nil }
----@return string|nil message
-function M.part(head)
+local heads, heads_count = {}, 0 -- what heads say: a client sends the same ones again and again
+
+local function read_head(head)
   if #head > MAX_HEAD_BYTES then return nil, "the headers of a part are too long" end
   local headers = headers_of(head)
   local disposition = headers["content-disposition"] or ""
@@ -63,6 +62,22 @@ function M.part(head)
     return nil, "a part has no content-disposition: form-data with a name"
   end
   return { name = name, filename = parameter(disposition, "filename"), content_type = headers["content-type"] }
+end
+
+--- What the header lines of a part say.
+---@param head string without the blank line behind it
+---@return table|nil part { name, filename|nil, content_type|nil }
+---@return string|nil message
+function M.part(head)
+  local known = heads[head]
+  if not known then
+    local message
+    known, message = read_head(head)
+    if not known then return nil, message end
+    if heads_count == HEADS_MAX then heads, heads_count = {}, 0 end
+    heads[head], heads_count = known, heads_count + 1
+  end
+  return { name = known.name, filename = known.filename, content_type = known.content_type }
 end
 
 --- One part from its text, head and data.

@@ -4,6 +4,8 @@
 --- gives = { [200] = { media = "application/json" (default), schema = JSON Schema, doc = text,
 ---   is_empty = no body }, ...,
 ---   takes = { { header name, doc } } }
+local json = require "host.json"
+
 local M = {}
 
 local ERROR_REF, INVALID_REF = "#/components/schemas/Error", "#/components/schemas/Invalid"
@@ -113,11 +115,14 @@ local function responses_of(row, names, gives)
   return responses
 end
 
+--- A key is asked for when keys are on: which is not known here, nor for ever.
+local KEY_OR_NONE, NO_KEY = { { key = json.array {} }, {} }, json.array {}
+
 local function operation_of(row, names)
   local gives = row.gives or {}
   return { operationId = row.name, summary = row.doc, tags = { row.path:match("^/([%w_.-]+)") or "page" },
     parameters = parameters_of(row, names, gives.takes), requestBody = body_of(row),
-    responses = responses_of(row, names, gives), security = row.public ~= true and { { key = {} }, {} } or nil }
+    responses = responses_of(row, names, gives), security = row.public == true and NO_KEY or KEY_OR_NONE }
 end
 
 --- The document.
@@ -137,6 +142,7 @@ function M.document(routes, opts)
   return {
     openapi = "3.1.0",
     info = { title = opts.title, version = opts.version, description = opts.description },
+    servers = { { url = "/", description = "The gateway that this document comes from." } },
     paths = paths,
     components = { schemas = opts.schemas,
       securitySchemes = { key = { type = "apiKey", ["in"] = "header", name = opts.key_header or "X-API-Key" } } },

@@ -128,7 +128,7 @@ function M.markdown(document)
       local operation = document.paths[path][method]
       if operation then
         out[#out + 1] = ("\n## %s %s\n%s%s\n%s%s"):format(method:upper(), path, operation.summary,
-          operation.security and "" or " No key needed.", inputs_of(operation), answers_of(operation))
+          #operation.security > 0 and "" or " No key needed.", inputs_of(operation), answers_of(operation))
       end
     end
   end

@@ -144,31 +144,29 @@ end
 local CHECKS = { string = check_string, integer = check_integer, number = check_number, boolean = check_boolean,
   object = check_object, array = check_array, any = check_any, file = check_file }
 
---- Checks one value; appends faults. Returns the value to use.
-local function one(row, value, loc, faults)
+--- A place within another, as a list.
+local function within_place(where, ...)
+  local loc = { table.unpack(where) }
+  return table.move({ ... }, 1, select("#", ...), #loc + 1, loc)
+end
+
+--- Checks one value, which stands at the place `...` within `where`; appends faults. Returns the value to use.
+local function one(row, value, faults, where, ...)
   if value == json.null and row.nullable then return nil end
   local result, wrong = CHECKS[row[2]](value, row)
   if wrong then
-    faults[#faults + 1] = fault(wrong, loc, value)
+    faults[#faults + 1] = fault(wrong, within_place(where, ...), value)
     return nil
   end
   if row[2] == "array" and row.items then
     for i, item in ipairs(result) do
       local _, item_wrong = CHECKS[row.items](item, {})
       if item_wrong then
-        local deep = { table.unpack(loc) }
-        deep[#deep + 1] = i - 1
-        faults[#faults + 1] = fault(item_wrong, deep, item)
+        faults[#faults + 1] = fault(item_wrong, within_place(within_place(where, ...), i - 1), item)
       end
     end
   end
   return result
-end
-
---- A place within another, as a list.
-local function within_place(where, ...)
-  local loc = { table.unpack(where) }
-  return table.move({ ... }, 1, select("#", ...), #loc + 1, loc)
 end
 
 --- Checks the fields of values, which stand at the place `where`; whole is what a missing field shows as its input.
@@ -185,9 +183,9 @@ local function fields(schema, values, where, whole)
       end
     elseif row.list then
       result[name] = {}
-      for i, item in ipairs(value) do result[name][i] = one(row, item, within_place(where, name, i - 1), faults) end
+      for i, item in ipairs(value) do result[name][i] = one(row, item, faults, where, name, i - 1) end
     else
-      result[name] = one(row, value, within_place(where, name), faults)
+      result[name] = one(row, value, faults, where, name)
     end
   end
   if #faults > 0 then return nil, json.array(faults) end

@@ -63,8 +63,6 @@ M.schemas = {
   Submitted = object({ [TEXT] = "run_id status", [TEXT_OR_NULL] = "bundle_hash" },
     { [TEXT_OR_NULL] = "entry_workflow requeued_from", [FLAG] = "replayed" }, "A run that is queued."),
   Run = object({ [TEXT] = "run_id" }, RUN_FIELDS, "The snapshot of a run: the fields of its kind, null where unknown."),
-  RunItem = object({ [TEXT] = "run_id" }, { [TEXT_OR_NULL] = [[schedule_id flow_name tag tenant_id api_key_id status
-    worker_id error]], [NUMBER_OR_NULL] = "updated_at heartbeat_at", [LIST] = "tags" }, "A run in a list."),
   RunPage = object({ [list_of(ref "Run")] = "items", [TEXT_OR_NULL] = "next_cursor" }),
   Tasks = object({ [TEXT] = "run_id", [OBJECT] = "tasks task_records", [FLAG] = "task_records_truncated" },
     { [TEXT_OR_NULL] = "flow_name status", [OBJECT] = "frame_records task_counts", [LIST] = "failed_tasks",
@@ -77,11 +75,12 @@ M.schemas = {
   Worker = object({ [TEXT] = "worker_id state", [FLAG] = "hidden", [list_of(TEXT)] = "tags" },
     { [TEXT_OR_NULL] = "instance_id current_run_id last_run_id last_run_status stop_reason version host",
       [NUMBER_OR_NULL] = [[last_seen_at last_heartbeat_at heartbeat_at last_run_started_at last_run_finished_at
-        stopped_at updated_at]], [OBJECT_OR_NULL] = "wheel_sync", [LIST] = "flows flow_errors current_run_ids" },
+        stopped_at updated_at]], [OBJECT_OR_NULL] = "wheel_sync", [LIST] = "flows flow_errors current_run_ids",
+      [WHOLE_OR_NULL] = "slots pid memory_bytes" },
     "A worker's record, with the state that follows from its age."),
   DeadLetter = object({ [WHOLE] = "seq", [TEXT_OR_NULL] = "reason error dlq_subject" },
-    { [NUMBER_OR_NULL] = "stored_at timestamp", [TEXT_OR_NULL] = [[run_id flow_name tenant_id api_key_id worker_id
-      subject payload requeued_to]] }, "A job that could not be run."),
+    { [NUMBER_OR_NULL] = "stored_at timestamp", [TEXT_OR_NULL] = [[run_id flow_name tenant_id api_key_id worker_id tag
+      subject payload requeued_to]], [LIST] = "tags", [WHOLE] = "num_delivered" }, "A job that could not be run."),
   RunRelation = { anyOf = { { type = "null" }, object({ [TEXT] = "run_id" }) } },
 }
 
@@ -142,7 +141,10 @@ M.routes = {
 M.also = {
   { method = "GET", path = "/health", name = "health", public = true,
     doc = "200 while the process serves; how it is with NATS, the read model, duties.",
-    gives = { [200] = json(object { [TEXT] = "status" }) } },
+    gives = { [200] = json(object({ [TEXT] = "status" }, { [TEXT] = "version nats runs_tail",
+      [NUMBER] = "uptime_sec clock_skew_sec", [FLAG] = "stopping", [LIST] = "flow_errors",
+      [WHOLE] = "script_version requests in_flight streams uploads vms vms_busy", [OBJECT_OR_NULL] = "leader",
+      [TEXT_OR_NULL] = "nats_problem", [{}] = "reload_error warming" })) } },
 }
 
 return M

@@ -24,6 +24,14 @@ local function is_falsy(value)
     or (type(value) == "table" and next(value) == nil)
 end
 
+--- Numbers may be texts, as the reference converts them.
+local function convert(job)
+  for _, field in ipairs(FIELDS) do
+    local value = job[field[1]]
+    if field[2] == "number" and type(value) == "string" then job[field[1]] = tonumber(value) or value end
+  end
+end
+
 --- The first field of a wrong type, as a text, or nil.
 local function misfit(job)
   for _, field in ipairs(FIELDS) do
@@ -61,6 +69,7 @@ function M.read(bytes)
   local run_id = type(job.run_id) == "string" and job.run_id ~= "" and job.run_id or nil
   if job.run_id == nil or job.flow_name == nil then return nil, "missing_fields", run_id, said_by(job) end
   if not run_id then return nil, "run_id: expected string" end
+  convert(job)
   local fault = misfit(job)
   if fault then return nil, fault, run_id, said_by(job) end
   if is_falsy(job.tag) then job.tag = "default" end

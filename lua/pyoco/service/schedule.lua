@@ -23,6 +23,9 @@ local function public(record)
   return shown
 end
 
+--- A text of a form; a blank one is as if absent.
+local function given(text) return text and text:find "%S" and text or nil end
+
 local function text_or_null(value)
   if value == nil then return null end
   return value
@@ -60,7 +63,9 @@ local function interval(form, now)
 end
 
 --- When it is to run.
-local function timing(form, now)
+local function timing(request, now)
+  local form = { run_at = given(request.run_at), interval_seconds = request.interval_seconds,
+    start_at = given(request.start_at) }
   if (form.run_at == nil) == (form.interval_seconds == nil) then
     return nil, "specify either run_at or interval_seconds", "invalid"
   end

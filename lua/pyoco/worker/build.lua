@@ -33,14 +33,25 @@ local function without_default(roots)
   return kept
 end
 
+--- The flows, and beside what is wrong with their files, what is with the operator's resolver.
+local function list_with_resolver(roots, resolver)
+  local list = load.list(roots)
+  if not resolver then return list end
+  local resolvers = require "pyoco.flow.resolver"
+  local resolve, message = resolvers.load(resolver, roots)
+  if not resolve then list.errors[#list.errors + 1] = { file = (resolvers.parse(resolver)), message = message } end
+  return list
+end
+
 --- The Lua flows of the task roots, for the registry. A file that does not come to an end is given up.
 ---@param roots string[]
 ---@param has_wheels boolean whether the worker installs wheels
+---@param resolver string|nil --flow-resolver: it is loaded too, and what is wrong with it listed
 ---@return table { flows, errors }
-function M.list(roots, has_wheels)
+function M.list(roots, has_wheels, resolver)
   if has_wheels then roots = without_default(roots) end
   local stop = async.after(LIST_MAX_SEC, task.cancel)
-  local ok, list = engine.guard(load.list, roots)
+  local ok, list = engine.guard(list_with_resolver, roots, resolver)
   stop()
   if ok and not task.cancelled() then return list end
   return { flows = {}, errors = { { message = task.cancelled()

@@ -7,6 +7,7 @@ local host = require "host"
 local uv = require "luv"
 local config = require "pyoco.config"
 local logs = require "pyoco.log"
+local nearest = require "pyoco.nearest"
 local async = require "pyoco.worker.async"
 local program = require "pyoco.worker.program"
 
@@ -90,19 +91,17 @@ end
 
 Worker.__close = Worker.close
 
-local OPTIONS <const> = { "tags", "worker_id", "flow_resolver", "task_path", "globals", "config", "log",
-  "connect_timeout_sec" }
+local OPTIONS = { "tags", "worker_id", "flow_resolver", "task_path", "globals", "config", "log", "connect_timeout_sec" }
 
---- The first option that there is not, as a message; nil when all are known.
+--- A misspelled option must not be silently none.
 local function unknown_option(opts)
   local known = {}
   for _, name in ipairs(OPTIONS) do known[name] = true end
   for name in pairs(opts) do
     if not known[name] then
       local is_configuration = type(name) == "string" and pcall(config.row, name)
-      return ("worker.connect: unknown option '%s'; %s"):format(tostring(name), is_configuration
-        and ("write config = { %s = ... }"):format(name)
-        or require("pyoco.nearest").hint(name, OPTIONS, "it has "))
+      return ("worker.connect: %s is not an option; %s"):format(tostring(name), is_configuration
+        and ("write config = { %s = ... }"):format(name) or nearest.hint(name, OPTIONS, "known: "))
     end
   end
 end

@@ -496,7 +496,9 @@ function M.prepare(spec)
   local function execute(head, body)
     head = json.decode(head)
     self.roots = build.roots(boot.cfg.task_path, head.roots)
-    if head.list then return say("W", build.list(self.roots, head.roots ~= nil)) end
+    if head.list then
+      return say("W", build.list(self.roots, head.roots ~= nil, boot.cfg.worker_flow_resolver))
+    end
     self:connect()
     self.head, self.ours = head, { seq = head.seq, delivery = head.delivery }
     self.now = function() return clock.wall() + head.clock_offset end
