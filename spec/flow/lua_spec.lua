@@ -130,7 +130,8 @@ describe("pyoco", function()
       ["task 'x': unknown option 'retry'; did you mean retries?"] =
         function() pyoco.task("x", print, { retry = 1 }) end,
       ["task 'x': expected a function, or options with run or spawn, got a nil"] = function() pyoco.task("x") end,
-      ["task 'x': expected a function, or options with run or spawn"] = function() pyoco.task("x", nil, { retries = 1 }) end,
+      ["task 'x': expected a function, or options with run or spawn"] =
+        function() pyoco.task("x", nil, { retries = 1 }) end,
       ["task 'x': options must be a table, got 3"] = function() pyoco.task("x", print, 3) end,
       ["task 'x': unknown option 'input'; did you mean inputs?"] =
         function() pyoco.task("x", print, { input = {} }) end,
