@@ -74,14 +74,11 @@ static ph_change *make_change(const ph_entry *e) {
     ph_snapshot s = {0};
     if (!e->deleted)
         s = ph_snapshot_scan(full, e->len, brief);
-    if (!s.ok) {
-        strcpy(c->text, "null"); /* there is room for 16 bytes more */
-        full = brief = c->text;
-    }
-    c->change = (ph_change){.revision = e->revision, .deleted = e->deleted, .terminal = s.terminal,
-                            .updated_at = s.updated_at, .full = full, .brief = brief,
-                            .full_len = s.ok ? e->len : 4, .brief_len = s.ok ? s.brief_len : 4,
-                            .tenant = s.ok ? s.tenant : NULL, .tenant_len = s.tenant_len};
+    c->change = (ph_change){.revision = e->revision, .deleted = !s.ok};
+    if (s.ok)
+        c->change = (ph_change){.revision = e->revision, .terminal = s.terminal, .updated_at = s.updated_at,
+                                .full = full, .brief = brief, .full_len = e->len, .brief_len = s.brief_len,
+                                .tenant = s.tenant, .tenant_len = s.tenant_len};
     return &c->change;
 }
 

@@ -12,10 +12,10 @@ typedef struct ph_watcher ph_watcher;
 /* One revision of a run's snapshot, ready to be sent. Counted references; never changed. */
 typedef struct ph_change {
     uint64_t revision;
-    bool deleted;        /* the key is gone; no texts then */
+    bool deleted;        /* the key is gone, or holds no JSON object, which is no run; no texts then */
     bool terminal;       /* status COMPLETED, FAILED or CANCELLED */
     double updated_at;   /* unix seconds; 0 when the snapshot has none */
-    const char *full;    /* JSON on one line, terminated; "null" when it is no JSON object */
+    const char *full;    /* JSON on one line, terminated */
     const char *brief;   /* the same without task_records and task_records_truncated */
     size_t full_len, brief_len;
     const char *tenant;  /* its tenant_id, the JSON value within full; NULL when it has none */

@@ -7,6 +7,20 @@ local both = require("spec.support.js").both
 local process = require "spec.support.process"
 local support = require "spec.support.nats"
 
+describe("many requests in flight", function()
+  it("are given more time than one, within bounds", function()
+    local given
+    local js = jetstream.new(nil, function(_, timeout_ms) given = timeout_ms return {} end, { timeout_ms = 2000 })
+    local function of(count, timeout_ms)
+      local requests = {}
+      for i = 1, count do requests[i] = { "s" } end
+      js:request_many(requests, timeout_ms)
+      return given
+    end
+    assert.same({ 2008, 4048, 4500, 700 }, { of(1), of(256), of(5000), of(256, 700) })
+  end)
+end)
+
 describe("pyoco.nats.jetstream", function()
   local server
 

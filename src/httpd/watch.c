@@ -108,7 +108,7 @@ static int run(ph_exchange *x, ph_watcher *watcher) {
     ph_change *first = NULL;
     ph_error err = {0};
     const char *code = ph_watcher_read(watcher, READ_TIMEOUT_MS, &first, &err);
-    if ((code && strcmp(code, PH_NOT_FOUND) == 0) || (!code && !ph_change_is_of(first, ph_httpd_tenant(x)))) {
+    if (code ? strcmp(code, PH_NOT_FOUND) == 0 : first->deleted || !ph_change_is_of(first, ph_httpd_tenant(x))) {
         ph_change_release(first);
         return not_found(x);
     }

@@ -8,6 +8,8 @@ local M = {}
 local JetStream = {}
 JetStream.__index = JetStream
 
+local MORE_MS, MOST_MORE_MS = 8, 2500 -- for each of many requests in flight, and for all of them
+
 --- Acknowledgements, published to a delivered message's reply subject.
 M.ACK = "+ACK"
 M.NAK = "-NAK"
@@ -318,13 +320,16 @@ end
 
 --- Sends several requests, all in flight at once when the transport can.
 ---@param requests table[] { subject, data, headers }
----@param timeout_ms integer|nil
+---@param timeout_ms integer|nil for all together; default: that of one, and more for each (a server that has to read
+---  many old blocks from its disk takes its time)
 ---@return table[]|nil replies each a message, or { message, code }
 ---@return string|nil message
 ---@return string|nil code
 function JetStream:request_many(requests, timeout_ms)
+  if self.many then
+    return self.many(requests, timeout_ms or self.timeout_ms + math.min(MORE_MS * #requests, MOST_MORE_MS))
+  end
   timeout_ms = timeout_ms or self.timeout_ms
-  if self.many then return self.many(requests, timeout_ms) end
   local replies = {}
   for i, it in ipairs(requests) do
     local msg, message, code = self.rpc(it[1], it[2], timeout_ms, it[3])
