@@ -190,6 +190,8 @@ local sections = {
       doc = "Where tasks' artifacts that are files go, as <folder>/<run_id>/<task>/<name>." },
     { "worker_allow_commands", "boolean", false, env = "PYOCO_WORKER_ALLOW_COMMANDS", flag = "--allow-commands",
       doc = "Lets tasks of submitted documents run commands (`run:`) on this worker." },
+    { "worker_allow_spawn", "boolean", false, env = "PYOCO_WORKER_ALLOW_SPAWN", flag = "--allow-spawn",
+      doc = "Lets Lua flows of this worker spawn child runs (`spawn`), which nobody is asked to approve." },
     { "worker_max_waiting", "integer", 32, env = "PYOCO_WORKER_MAX_WAITING", min = 0, max = 1024,
       doc = "Runs that only wait for child runs, and give their places back meanwhile; further ones keep theirs." },
     { "spawn_max_child_runs", "integer", 100, env = "PYOCO_SPAWN_MAX_CHILD_RUNS",

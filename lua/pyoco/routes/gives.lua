@@ -142,7 +142,7 @@ M.also = {
   { method = "GET", path = "/health", name = "health", public = true,
     doc = "200 while the process serves; how it is with NATS, the read model, duties.",
     gives = { [200] = json(object({ [TEXT] = "status" }, { [TEXT] = "version nats runs_tail",
-      [NUMBER] = "uptime_sec clock_skew_sec", [FLAG] = "stopping", [LIST] = "flow_errors",
+      [NUMBER] = "uptime_sec", [NUMBER_OR_NULL] = "clock_skew_sec", [FLAG] = "stopping", [LIST] = "flow_errors",
       [WHOLE] = "script_version requests in_flight streams uploads vms vms_busy", [OBJECT_OR_NULL] = "leader",
       [TEXT_OR_NULL] = "nats_problem", [{}] = "reload_error warming" })) } },
 }

@@ -17,7 +17,7 @@ M.program = {
   doc = "Starts NATS (unless an address is given), the gateway and a worker on this machine, and keeps them together.",
   epilog = "Ctrl-C stops all of it in order; a second one at once. Logs and NATS's store are in --data-dir.",
   config = { "http_host", "http_port", "nats_url", "data_dir", "worker_id", "worker_tags", "worker_slots",
-    "worker_drain_sec", "task_path", "worker_allow_commands", "dashboard_lang" },
+    "worker_drain_sec", "task_path", "worker_allow_commands", "worker_allow_spawn", "dashboard_lang" },
   options = {
     { "--nats-port", type = "integer", min = 1, max = 65535, default = 4222,
       doc = "Port for our own NATS; the next free one when it is in use." },

@@ -187,7 +187,8 @@ end
 function M.worker(up)
   local slots = up.origins.worker_slots == "default" and tostring(up.default_slots)
   local arguments = { "--worker-id", up.cfg.worker_id, "--tags", table.concat(up.cfg.worker_tags, ","),
-    table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path", "worker_allow_commands" })) }
+    table.unpack(flags_of(up, { "worker_slots", "worker_drain_sec", "task_path", "worker_allow_commands",
+      "worker_allow_spawn" })) }
   if up.flow_resolver then table.move({ "--flow-resolver", up.flow_resolver }, 1, 2, #arguments + 1, arguments) end
   local since = clock.wall() - 0.5
   local started, message, code = start(up, "worker", "worker.lua", arguments, { PYOCO_NATS_URL = up.nats_url,
