@@ -71,6 +71,12 @@ function Garbage:delete_runs(runs)
   return results
 end
 
+--- The first revision of runs that is stored still.
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code
+function Garbage:first_revision() return self.runs:first_revision() end
+
 --- Removes the marker of a deleted run.
 ---@param run table as each_run gives it
 ---@return integer|nil removed
