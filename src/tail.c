@@ -18,6 +18,7 @@
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 250
 #define CLOCK_EVERY_MS 300000
+#define WARY_MS 15000     /* after PH_TAIL_PURGE_KEY */
 
 struct ph_tail {
     ph_nats_conn *conn; /* counted reference */
@@ -36,6 +37,7 @@ struct ph_tail {
     uint64_t newest;       /* revision in the stream when this consumer was made: what it delivers from there on is live */
     uint64_t consumer_seq; /* of the last message of this consumer */
     uint64_t pending;      /* what the server said with it */
+    int64_t wary_until_ms; /* subjects of the bucket are being purged */
     char created[40];      /* when the stream was made: its identity */
     bool has_started, is_live;
     char inbox[64], consumer[64];
@@ -147,6 +149,10 @@ static void deliver(ph_tail *tail, natsMsg *msg, const ph_js_meta *meta) {
                       .revision = meta->stream_seq,
                       .created_ns = meta->time_ns,
                       .deleted = deleted};
+    if (deleted && strcmp(entry.key, PH_TAIL_PURGE_KEY) == 0) {
+        double age = ph_monotonic() + atomic_load(&server_minus_monotonic) - (double)entry.created_ns / 1e9;
+        tail->wary_until_ms = ph_monotonic_ms() + WARY_MS - (int64_t)(age * 1e3);
+    }
     if (tail->on.on_entry && strncmp(subject, tail->prefix, strlen(tail->prefix)) == 0)
         tail->on.on_entry(tail->ctx, &entry);
     tail->next = meta->stream_seq + 1;
@@ -256,11 +262,13 @@ static bool next_stored(ph_tail *tail, uint64_t *revision) {
 }
 
 /* nats-server 2.9 moves every consumer of a stream on when a subject of it is purged, past what it has not delivered.
- * That shows in a count that falls by more than the message that came. */
+ * That shows in a count that falls by more than the message that came. It does not when nothing was pending yet: so
+ * while subjects are purged each gap is looked at. */
 static bool has_skipped(ph_tail *tail, const ph_js_meta *meta) {
     uint64_t stored;
-    return tail->consumer_seq > 0 && meta->pending + 1 < tail->pending && next_stored(tail, &stored) && stored > 0 &&
-           stored < meta->stream_seq;
+    bool is_suspect = tail->consumer_seq > 0 && meta->pending + 1 < tail->pending;
+    bool is_gap = meta->stream_seq > tail->next && ph_monotonic_ms() < tail->wary_until_ms;
+    return (is_suspect || is_gap) && next_stored(tail, &stored) && stored > 0 && stored < meta->stream_seq;
 }
 
 static void close_consumer(ph_tail *tail) {

@@ -29,6 +29,9 @@ typedef struct ph_tail_handlers {
     void (*on_live)(void *ctx, int64_t life);
 } ph_tail_handlers;
 
+/* Who is about to purge subjects of a bucket deletes this key first, and again at least every 10 s: see tail.c. */
+#define PH_TAIL_PURGE_KEY "_purge"
+
 typedef struct ph_tail ph_tail;
 
 /* Starts following bucket on conn, of which the tail takes a reference: when it is closed under it, nothing comes any more.

@@ -82,12 +82,17 @@ export const scenarios = [
     await page.waitForFunction(() => Number(document.querySelector(".virtual").getAttribute("aria-rowcount")) <= 2000);
   } },
 
-  { name: "stays live while something of a view has the focus, which stays where it is", async run({ page, open }) {
+  { name: "stays live while something of a view has the focus, which stays where it is", async run({ page, open, api }) {
     await open("#/workers");
     await page.getByRole("button", { name: "Hide" }).focus();
-    await page.locator(".worker").evaluate((node) => { node.dataset.old = "1"; });
-    await page.locator(".worker[data-old]").waitFor({ state: "detached" });
+    await page.locator(".worker h2").evaluate((node) => { node.dataset.old = "1"; });
+    const seen = await page.locator(".worker .foot").textContent();
+    await page.waitForFunction((text) => document.querySelector(".worker .foot").textContent !== text, seen);
+    assert.equal(await page.locator("[data-old]").count(), 1, "a heartbeat alone makes nothing anew");
+    const { run_id: id } = await submit(api, { params: { sec: 1000 } });
+    await page.locator(".worker").getByRole("link", { name: `nap ${id.slice(0, 8)}` }).waitFor();
     assert.equal(await focused(page), "Hide");
+    await api("POST", `/runs/${id}/cancel`);
     await page.getByLabel("Also hidden ones").focus();
     await page.keyboard.press("Space");
     await page.waitForURL(/hidden=1/);

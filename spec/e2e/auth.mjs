@@ -61,8 +61,7 @@ export const scenarios = [
     await page.locator(".run-state").getByText("Completed").waitFor();
     for (const view of ["runs", "workers", "queues", "schedules", "wheels", "dlq"]) {
       await open(`#/${view}`);
-      await page.locator("main > *").first().waitFor();
-      await page.waitForTimeout(200);
+      await page.locator(".run-row, .panel-body > *").first().waitFor();
       assert.equal(await page.getByText("wants an API key").count(), 0, view);
     }
     const secret = KEY.split(".")[1];
@@ -70,5 +69,13 @@ export const scenarios = [
     assert.deepEqual(urls.filter((one) => one.includes(secret)), []);
     assert.equal(await page.evaluate((text) => JSON.stringify({ ...localStorage }).includes(text), secret), false);
     assert.ok(url);
+  } },
+
+  // The last one: the address has to wait a minute from here on.
+  { name: "says that too many wrong keys were sent", async run({ page, open, url }) {
+    for (let i = 0; i < 25; i++) await fetch(`${url}/runs`, { headers: { "x-api-key": `pyoco_0123456789abcdef.${String(i).padStart(20, "0")}` } });
+    await open("#/workers");
+    await enter(page, "pyoco_0123456789abcdef.0123456789abcdef0000");
+    await page.getByText("Too many wrong keys from this address.").first().waitFor();
   } },
 ];

@@ -7,7 +7,7 @@ local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
 local support = require "spec.support.worker"
 
-local INSTALL_MS <const>, FILE_MS <const> = 240000, 120000
+local INSTALL_MS <const>, FILE_MS <const> = 240000, 300000
 
 local FLOWS = {
   ["nap.lua"] = [[
@@ -32,6 +32,27 @@ local bad = pyoco.task("bad", function()
   error "went wrong on purpose"
 end)
 return pyoco.flow("broken", fine >> bad)
+]],
+  ["deep.lua"] = [[
+local pyoco = require "pyoco"
+local function mean(list)
+  return #list.values
+end
+local load = pyoco.task("load", function() return { rows = 3 } end)
+local compute = pyoco.task("compute", function(load) return mean(load) end)
+local send = pyoco.task("send", function() end)
+return pyoco.flow("deep", load >> compute >> send)
+]],
+  ["talk.lua"] = [[
+local pyoco = require "pyoco"
+return pyoco.flow("talk", pyoco.task("say", function(ctx, file)
+  local n = 0
+  while not io.open(file) do
+    n = n + 1
+    ctx:log("line %d", n)
+    ctx:sleep(0.05)
+  end
+end))
 ]],
   ["zoo_tasks.lua"] = [[
 local M, tries = {}, 0

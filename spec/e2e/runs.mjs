@@ -4,8 +4,9 @@ import { execSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 
-const zoo = (api, tag = "default") => {
+const zoo = (api, tag = "default", params = {}) => {
   const body = new FormData();
+  body.append("params", JSON.stringify(params));
   body.append("flow_name", "zoo");
   body.append("tag", tag);
   body.append("workflow", new Blob([ZOO]), "flow.yaml");
@@ -49,7 +50,7 @@ export const scenarios = [
     await row(page, ids[59]).waitFor();
     const list = page.locator(".virtual");
     await list.evaluate((node) => { node.scrollTop = 800; });
-    await page.locator('.run-row[aria-rowindex="36"]').waitFor({ state: "attached" }); // drawn for where it stands now
+    await page.locator('.run-row[aria-rowindex="30"]').waitFor({ state: "attached" }); // drawn for where it stands now
     await page.locator('.run-row[aria-rowindex="5"]').waitFor({ state: "detached" });
     const before = await page.locator(".run-row .id").allTextContents();
     const { run_id: id } = await submit(api, { tag: "nobody", flow_name: "still" });
@@ -67,7 +68,7 @@ export const scenarios = [
     await row(page, failed).getByText("Failed").waitFor();
     await page.getByRole("button", { name: /^Failed/ }).click();
     await page.waitForURL(/status=FAILED/);
-    await page.locator(".run-row", { hasText: "Completed" }).waitFor({ state: "detached" });
+    await page.locator(".run-row", { hasText: "Completed" }).first().waitFor({ state: "detached" });
     await page.keyboard.press("/");
     await page.keyboard.type("nosuch-flow");
     await page.waitForURL(/q=nosuch-flow/);
@@ -77,6 +78,9 @@ export const scenarios = [
     assert.equal(page.url(), url);
     await row(page, failed).waitFor();
     assert.equal(await page.getByRole("searchbox").inputValue(), "nosuch-flow");
+    await row(page, failed).getByRole("link").click();
+    await page.locator("pre.error", { hasText: "flow_not_found" }).waitFor();
+    for (const name of ["Graph", "Timeline"]) assert.equal(await page.getByRole("region", { name }).count(), 0, `nothing was there to draw: ${name}`);
   } },
 
   { name: "goes by keyboard: j, k, Enter, u, ?", async run({ page, open, api }) {
@@ -93,12 +97,68 @@ export const scenarios = [
     await page.waitForURL(new RegExp(`/runs/${second}`));
     await page.getByText("No worker with the tag nobody is here").waitFor();
     await page.keyboard.press("u");
-    await page.waitForURL(/#\/runs$/);
-    await page.locator(".run-row").first().waitFor();
+    await page.waitForURL(/#\/runs\?flow=keys$/);
+    await page.locator(".run-row.at", { hasText: second.slice(0, 8) }).waitFor();
     await page.keyboard.press("?");
-    await page.getByRole("dialog").getByText("next / previous run").first().waitFor();
+    await page.getByRole("dialog").getByText("next run").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
+  } },
+
+  { name: "gives the list back as it was left: its filters, place, selection and focus", async run({ page, open, api }) {
+    await api("POST", "/runs/batch", { runs: Array.from({ length: 60 }, () => ({ flow_name: "back", tag: "nobody", params: {} })) });
+    await open("#/runs?flow=back");
+    await page.locator('.run-row[aria-rowindex="1"]').getByRole("checkbox").check();
+    const list = page.locator(".virtual");
+    await list.evaluate((node) => { node.scrollTop = 1300; });
+    const link = page.locator('.run-row[aria-rowindex="33"]').getByRole("link");
+    const href = await link.getAttribute("href");
+    const isBack = async () => {
+      await page.waitForURL(/#\/runs\?flow=back$/);
+      await page.waitForFunction((one) => document.activeElement.getAttribute("href") === one, href);
+      assert.equal(await list.evaluate((node) => node.scrollTop), 1300);
+      await page.locator(".run-row.at").waitFor();
+      await page.getByRole("button", { name: "Cancel 1" }).waitFor();
+    };
+    await link.click();
+    await page.locator(".run-state").getByText("Waiting").waitFor();
+    await page.goBack();
+    await isBack();
+    const { run_id: id } = await submit(api, { tag: "nobody", flow_name: "back" });
+    await page.getByRole("button", { name: /1 newer/ }).waitFor(); // and it is live again
+    await page.keyboard.press("Enter");
+    await page.locator(".run-state").getByText("Waiting").waitFor();
+    await page.keyboard.press("u");
+    await isBack();
+    await page.getByRole("button", { name: /1 newer/ }).click();
+    await row(page, id).waitFor();
+  } },
+
+  { name: "says of what waits for whom it waits, above the list and in its row", async run({ page, open, api, shot }) {
+    const { run_id: id } = await submit(api, { tag: "nobody", flow_name: "unserved" });
+    await open("#/runs?flow=unserved");
+    await row(page, id).getByText("no worker has this tag").waitFor();
+    const line = page.locator(".attention li", { hasText: "for the tag nobody, which no worker here has" });
+    await line.getByText("pyoco-host worker.lua --tags nobody").waitFor();
+    await shot("attention");
+    await line.getByRole("link").click();
+    await page.waitForURL(/status=PENDING&tag=nobody/);
+    await row(page, id).waitFor();
+  } },
+
+  { name: "goes to each section by two keys, which the help names", async run({ page, open }) {
+    await open("#/workers");
+    await page.locator(".worker").waitFor();
+    await page.keyboard.press("?");
+    const help = page.getByRole("dialog");
+    const sections = { r: "Runs", s: "Submit", w: "Workers", q: "Queues", c: "Schedules", p: "Wheels", d: "Dead letters" };
+    for (const [letter, name] of Object.entries(sections)) await help.getByRole("row", { name: `g ${letter} ${name}` }).or(help.getByRole("row", { name: `g${letter} ${name}` })).waitFor();
+    await page.keyboard.press("Escape");
+    for (const [letter, name] of Object.entries(sections)) {
+      await page.keyboard.press("g");
+      await page.keyboard.press(letter);
+      await page.locator("nav a[aria-current]", { hasText: name }).waitFor();
+    }
   } },
 
   { name: "cancels several at once", async run({ page, open, api }) {
@@ -121,13 +181,11 @@ export const scenarios = [
     for (let i = 0; i < 2; i++) await api("POST", "/runs/batch", { runs: Array.from({ length: 500 }, () => ({ flow_name: "crowd", tag: "nobody", params: {} })) });
     await open("#/runs?flow=crowd");
     await page.locator(".run-row").first().waitFor();
-    const list = page.locator(".virtual");
-    for (let i = 0; i < 60; i++) {
-      const done = await list.evaluate((node) => { node.scrollTop = node.scrollHeight; return Number(node.getAttribute("aria-rowcount")) >= 1000; });
-      if (done) break;
-      await page.waitForTimeout(30);
-    }
-    await page.waitForFunction(() => Number(document.querySelector(".virtual").getAttribute("aria-rowcount")) >= 1000);
+    await page.waitForFunction(() => {
+      const list = document.querySelector(".virtual");
+      list.scrollTop = list.scrollHeight;
+      return Number(list.getAttribute("aria-rowcount")) >= 1000;
+    });
     assert.ok(await page.locator(".run-row").count() < 60);
   } },
 
@@ -165,6 +223,30 @@ export const scenarios = [
     await shot("failed-run");
   } },
 
+  { name: "shows the line where a helper of the flow broke, and what did not run because of it", async run({ page, open, api }) {
+    const { run_id: id } = await submit(api, { flow_name: "deep" });
+    await open(`#/runs/${id}`);
+    await page.locator("pre.error", { hasText: "compute:" }).waitFor();
+    await page.locator(".task .source .marked", { hasText: "#list.values" }).waitFor();
+    await page.locator(".task summary", { hasText: "Traceback: deep.lua:3" }).waitFor();
+    await page.getByRole("button", { name: "send: Not run" }).waitFor();
+  } },
+
+  { name: "follows what a task says while it runs, and leaves open what a person has opened", async run({ page, open, api }) {
+    const folder = mkdtempSync(`${tmpdir()}/pyoco-e2e-`);
+    const { run_id: id } = await submit(api, { flow_name: "talk", params: { file: `${folder}/end` } });
+    await open(`#/runs/${id}`);
+    await page.locator(".task summary", { hasText: "Source" }).click();
+    await page.waitForFunction(() => {
+      const log = document.querySelector(".task .log");
+      return log?.scrollTop > 0 && log.scrollTop + log.clientHeight > log.scrollHeight - 20;
+    });
+    await page.locator(".task details[open] .source").waitFor();
+    writeFileSync(`${folder}/end`, "");
+    await page.locator(".run-state").getByText("Completed").waitFor();
+    rmSync(folder, { recursive: true });
+  } },
+
   { name: "cancels, runs again, and runs with other params", async run({ page, open, api }) {
     const { run_id: id } = await submit(api, { params: { sec: 1000 } });
     await open(`#/runs/${id}`);
@@ -183,7 +265,7 @@ export const scenarios = [
     await page.getByRole("button", { name: "Run again" }).click();
     await page.waitForURL((url) => url.href !== second);
     await page.locator(".run-state").getByText("Completed").waitFor();
-    await page.locator("pre", { hasText: '"sec": 0.01' }).waitFor();
+    await page.locator("pre", { hasText: '"sec": 0.01' }).first().waitFor();
   } },
 
   { name: "copies a run as curl and as a command", context: { permissions: ["clipboard-read", "clipboard-write"] }, async run({ page, open, api, url }) {
@@ -197,7 +279,7 @@ export const scenarios = [
     const answer = JSON.parse(execSync(text, { shell: "/bin/bash" }));
     assert.equal((await api("GET", `/runs/${answer.run_id}`)).params.note, "it's");
 
-    const { run_id: documented } = await zoo(api);
+    const { run_id: documented } = await zoo(api, "default", { note: "a;type=b, it's" });
     await open(`#/runs/${documented}`);
     await page.locator(".run-state").getByText("Completed").waitFor();
     await page.getByRole("button", { name: "Copy as command" }).click();
@@ -208,6 +290,11 @@ export const scenarios = [
     rmSync(folder, { recursive: true });
     const [first, second] = await Promise.all([documented, submitted.run_id].map((one) => api("GET", `/runs/${one}`)));
     assert.equal(second.workflow_yaml_sha256, first.workflow_yaml_sha256);
+    await page.getByRole("button", { name: "Copy as curl" }).click();
+    await page.waitForFunction(async () => (await navigator.clipboard.readText()).startsWith("curl"));
+    const curl = await page.evaluate(() => navigator.clipboard.readText());
+    const again = JSON.parse(execSync(`cd $(mktemp -d) && ${curl.replace(" -o ", " -so ")}`, { shell: "/bin/bash" }).toString());
+    assert.deepEqual((await api("GET", `/runs/${again.run_id}`)).params.note, "a;type=b, it's");
   } },
 
   { name: "keeps markup in names as text", async run({ page, open, api }) {

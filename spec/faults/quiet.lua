@@ -72,6 +72,25 @@ local function tidy(world, runs)
   for _, record in ipairs(found or {}) do people.unschedule(world, record.schedule_id) end
 end
 
+--- Notes what the server says of the queue, and the workers of themselves.
+local function note_state(world)
+  local js = world.fleet.store.js
+  local function note(what, value)
+    world.ledger:note(nil, ("%s: %s"):format(what, json.encode(value, { sort = true })))
+  end
+  local info = js:stream_info "PYOCO_WORK"
+  note("work stream", info and info.state or json.null)
+  for _, tag in ipairs(CONSUMERS) do
+    info = js:consumer_info("PYOCO_WORK", "pyoco_workers_" .. tag)
+    if info then info.config = nil end
+    note("consumer of " .. tag, info or json.null)
+  end
+  for _, entry in ipairs(world.fleet.store.workers:list() or {}) do
+    local record = entry.record
+    note("worker " .. entry.key, { state = record.state, runs = record.current_run_ids, last = record.last_run_id })
+  end
+end
+
 --- Waits for it. In a coroutine.
 ---@param world table
 ---@return table|nil runs as M.runs gives them; nil: it did not come, and the ledger says what moves
@@ -94,6 +113,7 @@ function M.await(world)
     end
     async.sleep(0.3)
   until world.ledger:time() - began > PATIENCE_SEC
+  note_state(world)
   for i, line in ipairs(lines) do
     world.ledger:breach("everything comes to rest", ("after %d s: %s"):format(PATIENCE_SEC, line), ids[i])
   end

@@ -139,6 +139,27 @@ describe("host.tail", function()
     end)
   end
 
+  it("misses nothing of what is written while subjects are purged, of which it was told", function()
+    bucket:ensure()
+    for i = 1, 300 do bucket:put("m" .. i, "x") end
+    bucket:delete "_purge"
+    follow()
+    repeat until event() == "live"
+    local wanted, found = {}, {}
+    for i = 1, 300 do
+      local requests = { { "$KV.runs.a" .. i, "1" }, { "$KV.runs.b" .. i, "1" },
+        { "$JS.API.STREAM.PURGE.KV_runs", ('{"filter":"$KV.runs.m%d"}'):format(i) } }
+      for _, reply in ipairs(conn:request_many(requests)) do assert(reply.data, reply.message) end
+      wanted["a" .. i], wanted["b" .. i] = true, true
+    end
+    process.wait_for(function()
+      local kind, entry = follower:next(0)
+      if kind == "entry" then found[entry.key] = true end
+      return found.a300 and found.b300
+    end, nil, "the last ones")
+    assert.are.same(wanted, found)
+  end)
+
   for _, how in ipairs { "kill", "halt" } do
     it("goes on after a restart of the server without loss or repetition (" .. how .. ")", function()
       bucket:ensure()

@@ -191,8 +191,14 @@ describe("pruning", function()
       older_than(30 * DAY)
       assert.equal(0, collect().markers)
       age(app.store.runs.kv, "r1", DAY + 1)
+      local announced = {}
+      app.store.garbage.announce_purge = function(self)
+        announced[#announced + 1] = app.store.runs.kv.entries_by_key.r1 ~= nil
+        return getmetatable(self).__index.announce_purge(self)
+      end
       assert.equal(1, collect().markers)
-      assert.same({}, app.store.runs.kv.entries_by_key)
+      assert.same({ true }, announced) -- before it went
+      assert.is_nil(app.store.runs.kv.entries_by_key.r1)
     end)
 
     it("data and relations of runs that are no more go, once they are old", function()

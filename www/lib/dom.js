@@ -1,17 +1,23 @@
 // Making DOM. All text goes in as text nodes, so nothing that a flow is called can become markup.
 
+import { texts } from "./i18n.js";
+
+const t = texts({});
 const SVG = "http://www.w3.org/2000/svg";
 
-function fill(node, props, children) {
-  for (const [name, value] of Object.entries(props ?? {})) {
+function make(namespace, what, props, children) {
+  const [tag, ...classes] = what.split(".");
+  const node = namespace ? document.createElementNS(namespace, tag) : document.createElement(tag);
+  if (classes.length) node.setAttribute("class", classes.join(" "));
+  if (!props || typeof props !== "object" || props instanceof Node || Array.isArray(props)) return append(node, [props, children]);
+  for (const [name, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
-    if (name === "on") for (const [event, fn] of Object.entries(value)) node.addEventListener(event, fn);
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name === "data") Object.assign(node.dataset, value);
     else if (name === "value" && "value" in node) node.value = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
-  append(node, children);
-  return node;
+  return append(node, children);
 }
 
 // Adds children: nodes, texts, lists of them; null, undefined and false are left out.
@@ -23,11 +29,11 @@ export function append(node, children) {
   return node;
 }
 
-// An element: h("a", { href, class, on: { click }, data: { state } }, "text", other).
-export const h = (tag, props, ...children) => fill(document.createElement(tag), props, children);
+// An element: h("a.quiet", { href, onclick, data: { state } }, "text", other); who has no properties leaves them out.
+export const h = (what, props, ...children) => make("", what, props, children);
 
 // The same for SVG.
-export const s = (tag, props, ...children) => fill(document.createElementNS(SVG, tag), props, children);
+export const s = (what, props, ...children) => make(SVG, what, props, children);
 
 // Replaces all children.
 export function put(node, ...children) {
@@ -35,8 +41,8 @@ export function put(node, ...children) {
   return append(node, children);
 }
 
-// Keeps one child for each item, by key, in the order of the items: `make(item)` a node, `update(node, item)` a known
-// one. What stays in place is not touched, so that focus and selection stay too.
+// Keeps one child for each item, by key, in their order: make(item) a node, update(node, item) a known one. What stays in
+// place is not touched, so that focus and selection stay too.
 export function keyed(parent, items, keyOf, make, update) {
   const known = parent.keyed ??= new Map();
   const wanted = new Set(items.map(keyOf));
@@ -57,7 +63,7 @@ export function keyed(parent, items, keyOf, make, update) {
   }
 }
 
-// A handler of an event that does nothing while it is still at work for the one before: who clicks twice means it once.
+// A handler that does nothing while it is still at work: who clicks twice means it once.
 export function single(fn) {
   let busy = false;
   return async (event) => {
@@ -72,13 +78,12 @@ export function single(fn) {
   };
 }
 
-// A modal dialog, in the element that <dialog> is: closed by Escape and by its own button. Resolves to the value of the
-// button that closed it, "" for none.
-export function dialog(title, body, buttons) {
+// A modal dialog. Resolves to the value of the button that closed it, "" for none.
+export function dialog(title, body, buttons = [["", t("close"), "primary"]]) {
   return new Promise((resolve) => {
     const node = h("dialog", { "aria-labelledby": "dialog-title" },
       h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), body,
-        h("menu", null, buttons.map(([value, label, kind]) => h("button", { value, class: kind }, label)))));
+        h("menu", buttons.map(([value, label, kind]) => h("button", { value, class: kind }, label)))));
     node.addEventListener("close", () => {
       node.remove();
       resolve(node.returnValue);

@@ -1,18 +1,16 @@
 // Times, sizes and numbers as a person reads them. All times are unix seconds.
-import { language } from "./i18n.js";
+import { language, texts } from "./i18n.js";
 
-const WORDS = {
-  en: { now: "now", ago: (text) => `${text} ago`, in: (text) => `in ${text}` },
-  ja: { now: "今", ago: (text) => `${text}前`, in: (text) => `${text}後` },
-};
-const UNITS = { en: { d: " d", h: " h", m: " min", s: " s", ms: " ms" }, ja: { d: "日", h: "時間", m: "分", s: "秒", ms: "ミリ秒" } };
+const t = texts({});
 
-// 0.0123 -> "12 ms", 75 -> "1 min 15 s".
+const UNITS = { en: { d: " d", h: " h", m: " min", s: " s", ms: " ms" }, ja: { d: "日", h: "時間", m: "分", s: "秒", ms: " ms" } };
+
+// 0.0012 -> "1.2 ms", 75 -> "1 min 15 s".
 export function duration(sec) {
   if (sec === null || sec === undefined || Number.isNaN(sec)) return "";
   const u = UNITS[language()];
-  if (sec < 0.9995) return `${Math.max(0, Math.round(sec * 1000))}${u.ms}`;
-  if (sec < 59.95) return `${sec.toFixed(sec < 9.995 ? 2 : 1)}${u.s}`;
+  if (sec < 0.9995) return `${+Math.max(0, sec * 1000).toFixed(sec < 0.00995 ? 1 : 0)}${u.ms}`;
+  if (sec < 59.95) return `${+sec.toFixed(sec < 9.995 ? 2 : 1)}${u.s}`;
   const whole = Math.round(sec);
   const [d, hours, min, rest] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60, whole % 60];
   if (d) return `${d}${u.d}${hours ? ` ${hours}${u.h}` : ""}`;
@@ -23,31 +21,30 @@ export function duration(sec) {
 // How far away a time is: "3 min ago", "in 2 h".
 export function away(at, now = Date.now() / 1000) {
   if (!at) return "";
-  const words = WORDS[language()];
-  const sec = now - at;
-  if (Math.abs(sec) < 1) return words.now;
-  const text = coarse(Math.abs(sec));
-  return sec >= 0 ? words.ago(text) : words.in(text);
-}
-
-function coarse(sec) {
-  const u = UNITS[language()];
-  if (sec < 60) return `${Math.round(sec)}${u.s}`;
-  if (sec < 3600) return `${Math.floor(sec / 60)}${u.m}`;
-  if (sec < 86400) return `${Math.floor(sec / 3600)}${u.h}`;
-  return `${Math.floor(sec / 86400)}${u.d}`;
+  const sec = Math.abs(at - now);
+  const [unit, size] = sec < 60 ? ["second", 1] : sec < 3600 ? ["minute", 60] : sec < 86400 ? ["hour", 3600] : ["day", 86400];
+  return formats().away.format(Math.sign(at - now) * Math.floor(sec / size), unit);
 }
 
 // Made once for each language: that takes longer than a thousand uses.
 const made = {};
-const formats = () => made[language()] ??= {
-  time: new Intl.DateTimeFormat(language(), { dateStyle: "short", timeStyle: "medium" }), count: new Intl.NumberFormat(language()),
-};
 
-// Date and time in the reader's zone.
+function formats() {
+  const place = language() === "ja" ? "ja" : "en-GB";
+  const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit" }, day = { month: "short", day: "numeric" };
+  return made[place] ??= {
+    clock: new Intl.DateTimeFormat(place, clock), day: new Intl.DateTimeFormat(place, { ...day, ...clock }),
+    year: new Intl.DateTimeFormat(place, { year: "numeric", ...day, ...clock }), count: new Intl.NumberFormat(place),
+    away: new Intl.RelativeTimeFormat(place, { style: "narrow", numeric: "auto" }),
+  };
+}
+
+// The time in the reader's zone, with the day when it is not today, with the year when it is not this one.
 export function time(at) {
   if (!at) return "";
-  return formats().time.format(new Date(at * 1000));
+  const then = new Date(at * 1000), now = new Date();
+  const kind = then.toDateString() === now.toDateString() ? "clock" : then.getFullYear() === now.getFullYear() ? "day" : "year";
+  return formats()[kind].format(then);
 }
 
 export function bytes(n) {
@@ -60,5 +57,18 @@ export function bytes(n) {
 
 export const count = (n) => formats().count.format(n);
 
-// The first eight characters tell runs apart for a person; the whole id is in the title.
+// The first eight characters tell runs apart for a person.
 export const shortId = (id) => (id && id.length > 12 ? id.slice(0, 8) : id);
+
+// The JSON object that a person has typed, undefined for nothing; throws what is wrong with it.
+export function jsonObject(text) {
+  if (!text.trim()) return undefined;
+  let message = text.slice(0, 40);
+  try {
+    const value = JSON.parse(text);
+    if (value && typeof value === "object" && !Array.isArray(value)) return value;
+  } catch (error) {
+    message = error.message;
+  }
+  throw new Error(t("bad_json", { message }));
+}

@@ -1,29 +1,24 @@
-// Keyboard: one table of keys, from which the help (?) is made. A view adds its own while it is shown.
+// Keyboard: a table of keys, from which the help (?) is made. A view adds its own while it is shown.
 import { dialog, h } from "./dom.js";
 import { texts } from "./i18n.js";
 
-const t = texts({
-  en: { title: "Keyboard", close: "Close", help: "this list", home: "runs", submit: "submit a flow", workers: "workers", queues: "queues" },
-  ja: { title: "キーボード", close: "閉じる", help: "この一覧", home: "実行一覧", submit: "フローを投入", workers: "ワーカー", queues: "キュー" },
-});
+const t = texts({ title: ["Keyboard", "キーボード"], help: ["this list", "この一覧"], leave: ["leave a field", "入力欄を離れる"] });
 
-let mine = []; // of the view that is shown: { key, text, run }
+// The sections of the page by the letter that follows "g".
+export const SECTIONS = { r: "runs", s: "submit", w: "workers", q: "queues", c: "schedules", p: "wheels", d: "dlq" };
+
+let mine = []; // of the view that is shown: { key, text, run(event) }
 
 // Keys of the view that is shown from now on.
 export function useKeys(list) { mine = list; }
 
-const GENERAL = [
-  { key: "?", text: () => t("help"), run: help },
-  { key: "g r", text: () => t("home"), run: () => { location.hash = "#/runs"; } },
-  { key: "g s", text: () => t("submit"), run: () => { location.hash = "#/submit"; } },
-  { key: "g w", text: () => t("workers"), run: () => { location.hash = "#/workers"; } },
-  { key: "g q", text: () => t("queues"), run: () => { location.hash = "#/queues"; } },
-];
+const all = () => [...mine, { key: "?", text: t("help"), run: help },
+  ...Object.entries(SECTIONS).map(([letter, name]) => ({ key: `g ${letter}`, text: t(name), run: () => { location.hash = `#/${name}`; } }))];
 
 function help() {
-  const rows = [...mine, ...GENERAL].map((row) => h("tr", null,
-    h("th", { scope: "row" }, row.key.split(" ").map((part) => h("kbd", null, part))), h("td", null, row.text())));
-  dialog(t("title"), h("table", { class: "keys" }, h("tbody", null, rows)), [["close", t("close"), "primary"]]);
+  const rows = [...all(), { key: "Esc", text: t("leave") }].map((row) => h("tr",
+    h("th", { scope: "row" }, row.key.split(" ").map((part) => h("kbd", part))), h("td", row.text)));
+  dialog(t("title"), h("table.keys", h("tbody", rows)));
 }
 
 const TYPING = "input:not([type=checkbox]), textarea, select";
@@ -40,7 +35,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "Shift") return; // on the way to "?"
   const pressed = before ? `${before} ${event.key}` : event.key;
   before = "";
-  const row = [...mine, ...GENERAL].find((one) => one.key === pressed);
+  const row = all().find((one) => one.key === pressed);
   if (row) {
     event.preventDefault();
     row.run(event);

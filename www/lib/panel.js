@@ -1,11 +1,11 @@
-// A view that reads something now and then and draws it: what workers, queues, wheels and the like have in common.
-import { h, put } from "./dom.js";
+// A view that reads something now and then and draws it.
+import { h, notice, put } from "./ui.js";
 
 const FOCUSABLE = "a, button, summary, input";
 
-// Where something is: the row (data-key) and its number there. It is found again among nodes that were made anew.
+// Where something is, to find it again among nodes that were made anew: the row (data-key) and its number there.
 function addressOf(body, node, selector) {
-  const row = node.closest("[data-key]");
+  const around = node.closest("[data-key]"), row = body.contains(around) ? around : undefined;
   return { key: row?.dataset.key, at: [...(row ?? body).querySelectorAll(selector)].indexOf(node) };
 }
 
@@ -14,37 +14,34 @@ function find(body, { key, at }, selector) {
   return row?.querySelectorAll(selector)[at];
 }
 
-// Replaces what body holds, and keeps what a person has done there: focus, details that were opened or closed, scrolling.
-function renew(body, nodes) {
+// Replaces what body holds, and keeps the focus and what details are open.
+export function renew(body, nodes) {
   const focused = body.contains(document.activeElement) && addressOf(body, document.activeElement, FOCUSABLE);
   const details = [...body.querySelectorAll("details")].map((one) => [addressOf(body, one, "details"), one.open]);
-  const scrolled = [...body.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
   put(body, nodes);
   for (const [place, open] of details) {
     const one = find(body, place, "details");
     if (one) one.open = open;
   }
-  body.querySelectorAll(".scroll").forEach((one, at) => { if (scrolled[at]) one.scrollLeft = scrolled[at]; });
   if (focused) find(body, focused, FOCUSABLE)?.focus({ preventScroll: true });
 }
 
-const isSelecting = (body) => {
+export const isSelecting = (body) => {
   const selection = getSelection();
   return !selection.isCollapsed && selection.containsNode(body, true);
 };
 
 // panel({ title, every (ms), read() -> data, draw(data) -> nodes, before: nodes that stay }) as a view. What draw gives
-// replaces what was there, unless a person selects some of its text just now. refresh() after an action replaces it in any
-// case.
-export function panel({ title, every, read, draw, before }) {
+// replaces what was there, unless a person selects some of its text just now; refresh() does so in any case, redraw(data)
+// shows what is known.
+export function panel({ title, every = 5000, read, draw, before }) {
   let closed = false, acting = false, failed = false, timer, turn = 0;
-  const fault = h("p", { class: "notice bad", role: "status", hidden: true });
-  const body = h("div", { class: "panel-body" });
+  const { node: fault, say } = notice();
+  const body = h("div.panel-body");
 
-  function say(text, bad) {
-    fault.hidden = !text;
-    fault.textContent = text;
-    fault.classList.toggle("bad", Boolean(bad));
+  function redraw(data) {
+    const nodes = draw(data);
+    if (nodes !== body.firstChild) renew(body, nodes);
   }
 
   async function readAndDraw(always) {
@@ -55,7 +52,7 @@ export function panel({ title, every, read, draw, before }) {
       if (closed || mine !== turn) return;
       if (failed) say("");
       failed = false;
-      if (always || !isSelecting(body)) renew(body, draw(data));
+      if (always || !isSelecting(body)) redraw(data);
     } catch (error) {
       if (closed || mine !== turn) return;
       failed = true;
@@ -68,9 +65,9 @@ export function panel({ title, every, read, draw, before }) {
 
   readAndDraw();
   return {
-    node: h("section", { class: "panel", "aria-label": title }, before, fault, body),
-    title, refresh,
-    // Does what a person asks for, one thing at a time; says why it failed, and shows what came of it.
+    node: h("section.panel", { "aria-label": title }, before, fault, body),
+    title, refresh, redraw,
+    // Does what a person asks for, one thing at a time, and shows what came of it.
     async act(fn) {
       if (acting) return;
       acting = true;
@@ -84,12 +81,4 @@ export function panel({ title, every, read, draw, before }) {
       clearTimeout(timer);
     },
   };
-}
-
-// A table: columns [[label, cell(item)], ...]; keyOf(item) tells its rows apart, so that the focus stays in its row.
-export function table(label, columns, items, keyOf, rowClass) {
-  return h("div", { class: "scroll" }, h("table", { "aria-label": label },
-    h("thead", null, h("tr", null, columns.map(([name]) => h("th", { scope: "col" }, name)))),
-    h("tbody", null, items.map((item) => h("tr", { data: { key: keyOf(item) }, class: rowClass?.(item) },
-      columns.map(([, cell]) => h("td", null, cell(item))))))));
 }

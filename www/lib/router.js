@@ -1,4 +1,4 @@
-// The view and its settings are in the URL, as #/runs?status=FAILED&q=etl: a link shows another person the same.
+// The view and its settings are in the URL, as #/runs?status=FAILED&q=etl: a link shows others the same.
 
 function decode(part) {
   try {
@@ -14,10 +14,13 @@ export function here() {
   return { path: path.split("/").filter(Boolean).map(decode), query: Object.fromEntries(new URLSearchParams(search ?? "")) };
 }
 
-export function href(path, query) {
-  const values = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return `#/${path.map(encodeURIComponent).join("/")}${values.length ? `?${new URLSearchParams(values)}` : ""}`;
+// "?a=1&b=2" of what is not empty.
+export function queryOf(values) {
+  const list = Object.entries(values ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return list.length ? `?${new URLSearchParams(list)}` : "";
 }
+
+export const href = (path, query) => `#/${path.map(encodeURIComponent).join("/")}${queryOf(query)}`;
 
 // Goes to a view; with `replace` the current one leaves no trace in the history (typing in a filter).
 export function go(path, query, replace) {

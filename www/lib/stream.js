@@ -1,4 +1,4 @@
-// Server-sent events read with fetch: EventSource can send no key. Comes back by itself after a break, from where it was.
+// Server-sent events read with fetch: EventSource can send no key. Comes back after a break, from where it was.
 import { ApiError, headers } from "./api.js";
 
 const RETRY_MS = [300, 1000, 2000, 4000];
@@ -7,28 +7,22 @@ const HIDDEN_MS = 20000; // a tab that nobody sees gives its connection back: a 
 
 // Feeds text; calls on({ event, data, id }) for each event.
 function parser(on) {
-  let buffer = "", event = "", data = [], id;
+  let buffer = "";
   return (chunk) => {
-    buffer += chunk;
-    const lines = buffer.split("\n");
-    buffer = lines.pop();
-    for (const raw of lines) {
-      const one = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
-      if (one === "") {
-        if (data.length) on({ event: event || "message", data: data.join("\n"), id });
-        event = "";
-        data = [];
-      } else if (one.startsWith("event:")) event = one.slice(6).trim();
-      else if (one.startsWith("data:")) data.push(one.slice(5).replace(/^ /, ""));
-      else if (one.startsWith("id:")) id = one.slice(3).trim();
+    const blocks = (buffer + chunk).replaceAll("\r\n", "\n").split("\n\n");
+    buffer = blocks.pop();
+    for (const block of blocks) {
+      const of = (name) => block.split("\n").filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim());
+      const [data, [event = "message"], [id]] = [of("data"), of("event"), of("id")];
+      if (data.length) on({ event, data: data.join("\n"), id });
     }
   };
 }
 
-// Follows path() until close(). on(event, data) gets each event but heartbeats, its data decoded; onState("open" | "lost",
-// error) tells how the connection stands. An answer of 4xx ends it (but 429): trying again would not help.
-export function follow(path, on, onState = () => {}) {
-  let closed = false, asleep = false, last, tries = 0, turn = 0, controller, timer, hiding;
+// Follows path() until close(). on(event, data) gets each event but heartbeats; onState("open" | "lost", error) tells how the
+// connection stands. An answer of 4xx ends it (but 429). last: the id of an event that is known already; .last: of the newest.
+export function follow(path, on, onState = () => {}, last) {
+  let closed = false, asleep = false, tries = 0, turn = 0, controller, timer, hiding;
 
   // A fault of the page itself is no lost connection: it goes to the console.
   function take({ event, data }) {
@@ -87,6 +81,7 @@ export function follow(path, on, onState = () => {}) {
 
   run();
   return {
+    get last() { return last; },
     close() {
       closed = true;
       document.removeEventListener("visibilitychange", seen);

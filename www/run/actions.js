@@ -1,55 +1,42 @@
-// What a person can do with a run: cancel it, run it again, decide on its approval, take it along as a command.
-import { apiKey, keyHeader, post, runPage, runPath, send, text as readText } from "../lib/api.js";
-import { dialog, h, single } from "../lib/dom.js";
-import { texts } from "../lib/i18n.js";
-import { isTerminal } from "../lib/status.js";
+// What a person can do with a run.
+import {
+  apiKey, button, dialog, h, isTerminal, jsonObject, keyHeader, post, pre, readText, runPage, runPath, single, submitForm, texts,
+} from "../lib/ui.js";
 
 const t = texts({
-  en: {
-    cancel: "Cancel", again: "Run again", edit: "Edit params and run", approve: "Approve", reject: "Reject", curl: "Copy as curl",
-    cli: "Copy as command", copied: "Copied.", params: "Parameters (JSON)", run: "Run", close: "Close",
-    comment: "Comment (kept with the run)", approve_title: "Approve this run?", reject_title: "Reject this run?",
-    bad_json: "This is no JSON object: {message}", no_clipboard: "The browser does not allow copying here. This is the text:",
-  },
-  ja: {
-    cancel: "キャンセル", again: "もう一度実行", edit: "パラメータを変えて実行", approve: "承認", reject: "却下", curl: "curl をコピー", cli: "コマンドをコピー",
-    copied: "コピーしました。", params: "パラメータ (JSON)", run: "実行", close: "閉じる", comment: "コメント(実行に記録されます)", approve_title: "この実行を承認しますか?",
-    reject_title: "この実行を却下しますか?", bad_json: "JSON オブジェクトではありません: {message}", no_clipboard: "ここではコピーが許可されていません。次の文字列です:",
-  },
+  cancel: ["Cancel", "キャンセル"], edit: ["Edit params and run", "パラメータを変えて実行"],
+  approve: ["Approve", "承認"], reject: ["Reject", "却下"], curl: ["Copy as curl", "curl をコピー"],
+  cli: ["Copy as command", "コマンドをコピー"], copied: ["Copied.", "コピーしました。"], params: ["Parameters (JSON)", "パラメータ (JSON)"],
+  comment: ["Comment (kept with the run)", "コメント(実行に記録されます)"], approve_title: ["Approve this run?", "この実行を承認しますか?"],
+  reject_title: ["Reject this run?", "この実行を却下しますか?"],
+  no_clipboard: ["The browser does not allow copying here. This is the text:", "ここではコピーが許可されていません。次の文字列です:"],
 });
 
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-// Submits the same flow with params: by its name, or with the document that it was submitted with.
-async function submit(snapshot, params) {
-  if (!snapshot.workflow_yaml_sha256 && !snapshot.bundle_hash) {
-    return post("/runs", { flow_name: snapshot.flow_name, params, tag: snapshot.tag, tags: snapshot.tags });
-  }
-  const form = new FormData();
-  if (!snapshot.bundle_hash) form.append("flow_name", snapshot.flow_name);
-  form.append("tag", snapshot.tag);
-  form.append("params", JSON.stringify(params));
-  const document = new Blob([await readText(runPath(snapshot.run_id, "source"))], { type: "application/x-yaml" });
-  form.append(snapshot.bundle_hash ? "bundle" : "workflow", document, snapshot.bundle_hash ? "bundle.yaml" : "flow.yaml");
-  return (await send("POST", snapshot.bundle_hash ? "/runs/bundle" : "/runs/yaml", { body: form })).json();
+// Submits the same flow with params: by its name, or with its document.
+async function submit({ run_id: id, flow_name, tag, tags, bundle_hash: bundle, workflow_yaml_sha256: document }, params) {
+  if (!document && !bundle) return post("/runs", { flow_name, params, tag, tags });
+  return submitForm({ flow_name: bundle ? "" : flow_name, tag, params: JSON.stringify(params) }, bundle ? "bundle" : "workflow",
+    await readText(runPath(id, "source")));
 }
 
-// The same submit as command lines, for curl or for client.lua. A key stays out of them: the shell fills it in.
+// The same submit as command lines, for curl or client.lua. The shell fills in the key.
 function asCommand(snapshot, kind) {
   const { bundle_hash: bundle, flow_name, tag, params } = snapshot;
   const curl = `curl -s${apiKey() ? ` -H "${keyHeader}: $PYOCO_API_KEY"` : ""} ${location.origin}`;
   const client = `pyoco-host client.lua --server ${location.origin}`;
-  const [document, file] = bundle ? ["bundle", "bundle.yaml"] : ["workflow", "flow.yaml"];
+  const [document, file, route] = bundle ? ["bundle", "bundle.yaml", "bundle"] : ["workflow", "flow.yaml", "yaml"];
   const json = quote(JSON.stringify(params ?? {}));
   if (!bundle && !snapshot.workflow_yaml_sha256) {
     return kind === "cli" ? `${client} submit --flow-name ${quote(flow_name)} --tag ${tag} --params ${json}`
       : `${curl}/runs -H 'content-type: application/json' -d ${quote(JSON.stringify({ flow_name, tag, params: params ?? {} }))}`;
   }
-  const [name, field] = bundle ? ["", ""] : [` --flow-name ${quote(flow_name)}`, ` -F flow_name=${quote(flow_name)}`];
+  const [name, field] = bundle ? ["", ""] : [` --flow-name ${quote(flow_name)}`, ` --form-string flow_name=${quote(flow_name)}`];
   const source = `${curl}${runPath(snapshot.run_id, "source")} -o ${file}`;
   return `${source}\n${kind === "cli"
-    ? `${client} submit-${bundle ? "bundle" : "yaml"} --${document}-file ${file}${name} --tag ${tag} --params ${json}`
-    : `${curl}/runs/${bundle ? "bundle" : "yaml"}${field} -F tag=${tag} -F params=${json} -F ${document}=@${file}`}`;
+    ? `${client} submit-${route} --${document}-file ${file}${name} --tag ${tag} --params ${json}`
+    : `${curl}/runs/${route}${field} -F tag=${tag} --form-string params=${json} -F ${document}=@${file}`}`;
 }
 
 async function copy(text, say) {
@@ -57,22 +44,20 @@ async function copy(text, say) {
     await navigator.clipboard.writeText(text);
     say(t("copied"));
   } catch {
-    await dialog(t("no_clipboard"), h("pre", null, text), [["", t("close"), "primary"]]);
+    await dialog(t("no_clipboard"), pre(text));
   }
 }
 
 async function editParams(snapshot) {
-  const area = h("textarea", { class: "code", rows: "12", spellcheck: "false", "aria-label": t("params") });
+  const area = h("textarea.code", { rows: "12", "aria-label": t("params") });
   area.value = JSON.stringify(snapshot.params ?? {}, null, 2);
-  const fault = h("p", { class: "bad", role: "alert" });
+  const fault = h("p.bad", { role: "alert" });
   for (;;) {
     if (await dialog(t("params"), [area, fault], [["run", t("run"), "primary"], ["", t("close")]]) !== "run") return null;
     try {
-      const params = JSON.parse(area.value);
-      if (params && typeof params === "object" && !Array.isArray(params)) return params;
-      fault.textContent = t("bad_json", { message: area.value.slice(0, 40) });
+      return jsonObject(area.value) ?? {};
     } catch (error) {
-      fault.textContent = t("bad_json", { message: error.message });
+      fault.textContent = error.message;
     }
   }
 }
@@ -88,25 +73,22 @@ async function decide(snapshot, verb) {
 // { node, update(snapshot) }; say(text, bad) shows what came of it.
 export function actionsView(say) {
   let snapshot;
-  const attempt = (fn) => single(async () => {
-    try { await fn(); } catch (error) { say(error.message, true); }
-  });
   const start = async (params) => {
     if (!params) return;
     const { run_id } = await submit(snapshot, params);
     location.hash = runPage(run_id);
   };
-  const button = (label, kind, fn) => h("button", { type: "button", class: kind, on: { click: attempt(fn) } }, label);
+  const action = (label, kind, fn) => button(label, single(() => fn().catch((error) => say(error.message, true))), kind);
   const buttons = {
-    approve: button(t("approve"), "primary", () => decide(snapshot, "approve")),
-    reject: button(t("reject"), "danger", () => decide(snapshot, "reject")),
-    cancel: button(t("cancel"), "danger", () => post(runPath(snapshot.run_id, "cancel"))),
-    again: button(t("again"), "", () => start(snapshot.params ?? {})),
-    edit: button(t("edit"), "", async () => start(await editParams(snapshot))),
-    curl: button(t("curl"), "quiet", () => copy(asCommand(snapshot, "curl"), say)),
-    cli: button(t("cli"), "quiet", () => copy(asCommand(snapshot, "cli"), say)),
+    approve: action(t("approve"), "primary", () => decide(snapshot, "approve")),
+    reject: action(t("reject"), "danger", () => decide(snapshot, "reject")),
+    cancel: action(t("cancel"), "danger", () => post(runPath(snapshot.run_id, "cancel"))),
+    again: action(t("again"), "", async () => start(snapshot.params ?? {})),
+    edit: action(t("edit"), "", async () => start(await editParams(snapshot))),
+    curl: action(t("curl"), "quiet", () => copy(asCommand(snapshot, "curl"), say)),
+    cli: action(t("cli"), "quiet", () => copy(asCommand(snapshot, "cli"), say)),
   };
-  const node = h("div", { class: "actions", hidden: true }, Object.values(buttons));
+  const node = h("div.actions", { hidden: true }, Object.values(buttons));
   return {
     node,
     update(next) {

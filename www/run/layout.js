@@ -1,5 +1,5 @@
-// Places a compiled graph: layers from left to right, frames (loops, switches, branches) as boxes around what they hold.
-// Pure: from { nodes, frames, edges } of GET /runs/{id}/graph to places in pixels.
+// Places a compiled graph: layers from left to right, frames as boxes around what they hold. Pure: from GET /runs/{id}/graph
+// to places in pixels.
 
 const NODE = { w: 156, h: 42 };
 const GAP = { x: 46, y: 18 };
@@ -110,8 +110,9 @@ function place(list, edges) {
   return { w: x - GAP.x, h };
 }
 
-// { width, height, nodes: [{ node, x, y, w, h }], frames: [{ frame, ... }], edges: [{ points: [[x, y], ...], any }] }
-export function layout(graph) {
+// { width, height, nodes: [{ node, x, y, w, h }], frames: [{ frame, ... }], edges: [{ points: [[x, y], ...], any }] };
+// widthOf(frame): pixels that its title wants.
+export function layout(graph, widthOf) {
   const { items, inside } = tree(graph);
   const any = new Set((graph.any_of ?? []).flat(2).map(String));
   const edges = new Map([...inside.keys()].map((id) => [id, []])), known = new Set();
@@ -132,7 +133,8 @@ export function layout(graph) {
       if (item.node) Object.assign(item, NODE);
       else {
         const inner = size(item.frame.id);
-        Object.assign(item, { w: inner.w + 2 * PAD.x, h: inner.h + PAD.top + PAD.bottom });
+        const w = Math.max(inner.w + 2 * PAD.x, widthOf(item.frame));
+        Object.assign(item, { w, h: inner.h + PAD.top + PAD.bottom, inset: (w - inner.w) / 2 });
       }
     }
     return place(inside.get(id), edges.get(id));
@@ -144,11 +146,11 @@ export function layout(graph) {
       if (item.node) result.nodes.push({ node: item.node, ...box });
       else {
         result.frames.push({ frame: item.frame, ...box });
-        emit(item.frame.id, box.x + PAD.x, box.y + PAD.top);
+        emit(item.frame.id, box.x + item.inset, box.y + PAD.top);
       }
     }
     for (const edge of edges.get(id)) {
-      // Up and down only between the layers: within one it goes straight, so that it meets nothing that stands there.
+      // Up and down only between the layers: within one it would meet what stands there.
       const [a, b] = edge;
       const middle = (item) => item.y + item.h / 2;
       const points = [[a.x + a.w, middle(a)], [a.right, middle(a)],

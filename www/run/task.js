@@ -1,105 +1,98 @@
-// One task of a run: what went in, what came out, what it said, and where it failed in the flow's own source.
-import { get, runPath, text as readText } from "../lib/api.js";
-import { h, put } from "../lib/dom.js";
-import { bytes, duration, time } from "../lib/format.js";
-import { texts } from "../lib/i18n.js";
-import { fact, runLink } from "../lib/parts.js";
-import { badge } from "../lib/status.js";
+// One task of a run: what went in and came out, what it said, and where it failed in the flow's source.
+import { badge, button, bytes, duration, fact, fold, get, h, pre, put, readText, runLink, runPath, texts, time } from "../lib/ui.js";
+import { isSelecting, renew } from "../lib/panel.js";
 import { stateOf } from "./graph.js";
 
 const t = texts({
-  en: {
-    pick: "Choose a task in the graph or the timeline.", started: "Started", took: "Took", attempts: "Attempts",
-    iterations: "Iterations", inputs: "Inputs", output: "Output", log: "Log", whole_log: "Whole log",
-    whole_output: "Show it ({size})", error: "Error", traceback: "Traceback", source_line: "Source, line {n}",
-    children: "Child runs", artifacts: "Artifacts", options: "Options", runs: "Runs",
-  },
-  ja: {
-    pick: "グラフかタイムラインでタスクを選んでください。", started: "開始", took: "所要時間", attempts: "試行", iterations: "繰り返し", inputs: "入力",
-    output: "出力", log: "ログ", whole_log: "ログ全体", whole_output: "表示 ({size})", error: "エラー", traceback: "トレースバック", source_line: "ソース {n} 行目",
-    children: "子の実行", artifacts: "成果物", options: "オプション", runs: "実行内容",
-  },
+  attempts: ["Attempts", "試行"],
+  iterations: ["Iterations", "繰り返し"], inputs: ["Inputs", "入力"], output: ["Output", "出力"], log: ["Log", "ログ"],
+  whole_log: ["Whole log", "ログ全体"], whole_output: ["Show it ({size})", "表示 ({size})"], traceback: ["Traceback", "トレースバック"],
+  source_line: ["Source, line {n}", "ソース {n} 行目"], children: ["Child runs", "子の実行"], artifacts: ["Artifacts", "成果物"],
+  options: ["Options", "オプション"], callable: ["Runs", "実行内容"],
 });
 
 const AROUND = 3; // source lines before and after
 
-const pretty = (value) => h("pre", { tabindex: "0" }, typeof value === "string" ? value : JSON.stringify(value, null, 2));
+const hasAny = (values) => Object.keys(values ?? {}).length > 0;
+const part = (title, ...children) => [h("h4", t(title)), children];
 
 // Lines of the source around one, with their numbers.
-export function sourceLines(source, line) {
+function sourceLines(source, line) {
   const lines = source.split("\n");
   const from = Math.max(1, line - AROUND), to = Math.min(lines.length, line + AROUND);
   const rows = [];
   for (let n = from; n <= to; n++) {
     rows.push(h("span", { class: n === line ? "line marked" : "line" },
-      h("span", { class: "number", "aria-hidden": "true" }, String(n).padStart(4)), ` ${lines[n - 1]}\n`));
+      h("span.number", { "aria-hidden": "true" }, String(n).padStart(4)), ` ${lines[n - 1]}\n`));
   }
-  return h("pre", { class: "source" }, rows);
+  return h("pre.source", { tabindex: "0" }, rows);
 }
 
-// The line of the flow's source that an error names, or the one where the task is declared.
-function lineOf(record, origin, source) {
-  const named = /(?:^|\s|\/)([\w.-]+\.(?:lua|yaml)):(\d+)/.exec(record?.error ?? "");
-  return source && named && origin?.file?.endsWith(named[1]) ? Number(named[2]) : origin?.line;
+// Where an error happened, as it or its traceback tells: [name of a file, line], one of `file` before others.
+function placeOf({ error, traceback }, file = "") {
+  const places = [...`${error}\n${traceback}`.matchAll(/([^\s/]+\.(?:lua|yaml)):(\d+)/g)].map(([, name, line]) => [name, Number(line)]);
+  return places.find(([name]) => file.endsWith(name)) ?? places[0];
 }
 
 function output(runId, name, record) {
   if (record.output_ref) {
     const place = h("div");
-    const button = h("button", { type: "button", on: { click: async () => {
-      const value = await get(runPath(runId, "tasks", name, "output")).catch((error) => error.message);
-      put(place, pretty(value));
-    } } }, t("whole_output", { size: bytes(record.output_ref.size) }));
-    put(place, button);
-    return [h("h4", null, t("output")), place];
+    put(place, button(t("whole_output", { size: bytes(record.output_ref.size) }), async () => {
+      put(place, pre(await get(runPath(runId, "tasks", name, "output")).catch((error) => error.message)));
+    }));
+    return part("output", place);
   }
-  return record.output == null ? null : [h("h4", null, t("output")), pretty(record.output)];
+  return record.output == null ? null : part("output", pre(record.output));
 }
 
-function log(runId, name, record) {
+function logOf(runId, name, record) {
   if (!record.log_tail && !record.log_ref) return null;
-  const place = h("pre", { class: "log", tabindex: "0" }, record.log_tail ?? "");
-  const whole = record.log_ref ? h("button", { class: "quiet", type: "button", on: { click: async () => {
+  const place = h("pre.log", { tabindex: "0" }, record.log_tail ?? "");
+  const whole = record.log_ref && button(`${t("whole_log")} (${bytes(record.log_ref.size)})`, async () => {
     place.textContent = await readText(runPath(runId, "tasks", name, "log")).catch((error) => error.message);
     whole.remove();
-  } } }, `${t("whole_log")} (${bytes(record.log_ref.size)})`) : null;
-  return [h("h4", null, t("log")), place, whole];
+  }, "quiet");
+  return part("log", place, whole);
 }
 
-const child = (one) => h("li", null, runLink(one.run_id), " ", badge(one.status));
+const child = (one) => h("li", runLink(one.run_id), " ", badge(one.status));
 
-// { node, show(name, snapshot, graph, source, relations) }. Nothing is drawn anew while what it shows has not changed, so that a
-// selection in a log stays.
+// { node, show(name, snapshot, graph, source, relations) }. What has not changed, or is being selected, is not drawn anew.
 export function taskView(runId) {
-  const node = h("section", { class: "card task", "aria-live": "off" }, h("p", { class: "empty" }, t("pick")));
-  let drawn = "";
+  const node = h("section.card.task", { hidden: true });
+  let drawn = "", shown;
 
   function show(name, snapshot, graph, source, relations) {
     const record = snapshot.task_records?.[name] ?? {};
     const one = graph?.nodes.find((other) => other.name === name);
     const origin = graph?.origins?.[name];
     const children = (relations?.children ?? []).filter((other) => other.spawned_from_task === name);
-    const key = JSON.stringify([name, record, snapshot.tasks?.[name], Boolean(source), Boolean(graph), children]);
-    if (key === drawn) return;
+    const key = JSON.stringify([name, record, snapshot.tasks?.[name], snapshot.status, Boolean(source), Boolean(graph), children]);
+    if (key === drawn || (name === shown && isSelecting(node))) return;
+    if (name !== shown) put(node); // what a person opened belongs to the other task
+    shown = name;
+    node.hidden = false;
     drawn = key;
     const attempts = record.attempts ?? [];
-    const line = lineOf(record, origin, source);
-    put(node, h("h3", null, name, " ", badge(stateOf(record, snapshot.tasks?.[name]))),
-      h("dl", { class: "facts" }, fact(t("started"), time(record.started_at)),
+    const failed = record.error && placeOf(record, origin?.file);
+    const line = failed && origin?.file?.endsWith(failed[0]) ? failed[1] : origin?.line;
+    const marked = source && line && [t("source_line", { n: line }), sourceLines(source, line)];
+    const log = node.querySelector(".log"), atEnd = !log || log.scrollTop + log.clientHeight > log.scrollHeight - 20, top = log?.scrollTop ?? 0;
+    renew(node, [h("h3", name, " ", badge(stateOf(record, snapshot.tasks?.[name], snapshot.status))),
+      h("dl.facts", fact(t("started"), time(record.started_at)),
         fact(t("took"), duration(record.duration_ms != null ? record.duration_ms / 1000 : null)),
-        fact(t("iterations"), record.iterations), fact(t("runs"), origin?.callable ?? one?.command?.run ?? "")),
-      record.error && [h("h4", null, t("error")), h("pre", { class: "error", tabindex: "0" }, record.error)],
-      record.error && source && line && [h("h4", null, t("source_line", { n: line })), sourceLines(source, line)],
-      attempts.length > 0 && [h("h4", null, t("attempts")), h("ol", null, attempts.map((try_) => h("li", null,
-        `${time(try_.started_at)}: `, h("span", { class: try_.error ? "bad" : "" }, try_.error ?? ""))))],
-      children.length > 0 && [h("h4", null, t("children")), h("ul", null, children.map(child))],
+        fact(t("iterations"), record.iterations), fact(t("callable"), origin?.callable ?? one?.command?.run ?? "")),
+      record.error && [part("error", h("pre.error", { tabindex: "0" }, record.error)), marked && [h("h4", marked[0]), marked[1]]],
+      record.traceback && fold([t("traceback"), failed?.join(":")].filter(Boolean).join(": "), pre(record.traceback)),
+      attempts.length > 0 && part("attempts", h("ol", attempts.map((attempt) => h("li", `${time(attempt.started_at)}: `, h("span.bad", attempt.error ?? ""))))),
+      children.length > 0 && part("children", h("ul", children.map(child))),
       output(runId, name, record),
-      Object.keys(record.inputs ?? {}).length > 0 && [h("h4", null, t("inputs")), pretty(record.inputs)],
-      Object.keys(record.artifacts ?? {}).length > 0 && [h("h4", null, t("artifacts")), pretty(record.artifacts)],
-      log(runId, name, record),
-      record.traceback && h("details", null, h("summary", null, t("traceback")), pretty(record.traceback)),
-      !record.error && source && line && h("details", null, h("summary", null, t("source_line", { n: line })), sourceLines(source, line)),
-      Object.keys(one?.options ?? {}).length > 0 && h("details", null, h("summary", null, t("options")), pretty(one.options)));
+      hasAny(record.inputs) && part("inputs", pre(record.inputs)), hasAny(record.artifacts) && part("artifacts", pre(record.artifacts)),
+      logOf(runId, name, record),
+      !record.error && marked && fold(...marked),
+      hasAny(one?.options) && fold(t("options"), pre(one.options))]);
+    const newLog = node.querySelector(".log");
+    if (newLog) newLog.scrollTop = atEnd && snapshot.tasks?.[name] === "RUNNING" ? newLog.scrollHeight : top;
   }
 
   return { node, show };

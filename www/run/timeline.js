@@ -1,13 +1,10 @@
 // When each task waited and ran: a bar for each attempt, on the time of the run.
-import { h, keyed } from "../lib/dom.js";
-import { duration, time } from "../lib/format.js";
-import { texts } from "../lib/i18n.js";
-import { stateIcon, stateName } from "../lib/status.js";
+import { duration, h, keyed, setText, stateIcon, stateName, texts, time } from "../lib/ui.js";
 import { stateOf } from "./graph.js";
 
 const t = texts({
-  en: { title: "Timeline", waited: "waited {time}", attempt: "attempt {n}, {time}", failed: "attempt {n} failed after {time}: {error}" },
-  ja: { title: "タイムライン", waited: "待機 {time}", attempt: "{n} 回目、{time}", failed: "{n} 回目は {time} で失敗: {error}" },
+  waited: ["waited {time}", "待機 {time}"], attempt: ["attempt {n}, {time}", "{n} 回目、{time}"],
+  failed: ["attempt {n} failed after {time}: {error}", "{n} 回目は {time} で失敗: {error}"],
 });
 
 // Tasks that a need names, however it is built; of a frame, all that it holds.
@@ -25,8 +22,7 @@ function isWithin(item, id, graph) {
   return false;
 }
 
-// When a task could have started: when the last of those that it, or a frame around it, needs had ended; else when the
-// run started.
+// When a task could have started: when all that it, or a frame around it, needs had ended; else when the run started.
 function readyAt(node, snapshot, graph) {
   const ends = [];
   for (let at = node; at; at = frameOf(at, graph)) {
@@ -54,40 +50,38 @@ function bars(record, node, snapshot, graph, now) {
   return list;
 }
 
-// { node, update(snapshot, graph, now) }; onPick(name): a task was chosen.
+// { node, update(snapshot, graph, now by the gateway's clock) }; onPick(name): a task was chosen.
 export function timelineView(onPick) {
-  const rows = h("div", { class: "time-rows" });
-  const axis = h("div", { class: "time-axis", "aria-hidden": "true" });
-  const node = h("div", { class: "timeline", role: "group", "aria-label": t("title") }, axis, rows);
+  const rows = h("div.time-rows");
+  const axis = h("div.time-axis", { "aria-hidden": "true" });
+  const node = h("div.timeline", { role: "group", "aria-label": t("timeline") }, axis, rows);
 
-  // now: unix seconds by the gateway's clock.
-  function update(snapshot, graph, clock) {
-    const now = snapshot.end_time ?? clock;
+  function update(snapshot, graph, now) {
     const start = snapshot.start_time ?? now;
     const nodeOf = new Map((graph?.nodes ?? []).map((one) => [one.name, one]));
     const records = snapshot.task_records ?? {};
     const items = Object.keys(snapshot.tasks ?? {}).map((name) => {
       const record = records[name] ?? {};
-      return { name, record, state: stateOf(record, snapshot.tasks[name]), bars: bars(record, nodeOf.get(name), snapshot, graph, now),
+      return { name, record, state: stateOf(record, snapshot.tasks[name], snapshot.status), bars: bars(record, nodeOf.get(name), snapshot, graph, now),
         at: record.attempts?.[0]?.started_at ?? record.started_at ?? Infinity };
     }).sort((a, b) => (a.at === b.at ? (a.name < b.name ? -1 : 1) : a.at - b.at));
     const span = Math.max(0.001, Math.max(now, ...items.flatMap((item) => item.bars.map((bar) => bar.to))) - start);
     axis.hidden = !snapshot.start_time;
     axis.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((part) => {
-      const label = h("span", null, duration(span * part) || "0");
+      const label = h("span", part ? duration(span * part) : "0");
       label.style.left = `${part * 100}%`;
       return label;
     }));
     keyed(rows, items, (item) => item.name, (item) => {
-      const row = h("button", { class: "time-row", type: "button", on: { click: () => onPick(item.name) } },
-        h("span", { class: "time-name" }), h("span", { class: "time-track" }), h("span", { class: "time-long" }));
+      const row = h("button.time-row", { type: "button", onclick: () => onPick(item.name) },
+        h("span.time-name"), h("span.time-track"), h("span.time-long"));
       return row;
     }, (row, item) => {
       const [label, track, long] = row.children;
       if (row.dataset.state !== item.state) {
         row.dataset.state = item.state;
-        label.replaceChildren(stateIcon(item.state), h("span", { class: "hidden" }, stateName(item.state)),
-          h("span", { class: "cut" }, item.name));
+        label.replaceChildren(stateIcon(item.state), h("span.hidden", stateName(item.state)),
+          h("span.cut", item.name));
         label.title = item.name;
       }
       track.replaceChildren(...item.bars.map((bar) => {
@@ -97,7 +91,7 @@ export function timelineView(onPick) {
         return part;
       }));
       const last = item.bars[item.bars.length - 1];
-      long.textContent = last ? duration(last.to - last.from) : "";
+      setText(long, last ? duration(last.to - last.from) : "");
     });
   }
 

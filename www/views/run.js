@@ -1,95 +1,76 @@
-// One run, live: graph, timeline, the task that is chosen, parameters, relations, and what can be done.
-import { get, query as search, runPath, text as readText } from "../lib/api.js";
-import { h, put } from "../lib/dom.js";
-import { duration, shortId, time } from "../lib/format.js";
-import { texts } from "../lib/i18n.js";
-import { empty, fact, runLink } from "../lib/parts.js";
-import { href } from "../lib/router.js";
-import { badge, isTerminal } from "../lib/status.js";
+// One run, live.
+import {
+  badge, duration, empty, fact, get, h, href, isTerminal, notice, pre, put, queryOf, readText, runLink, runPath, setText, shortId, texts, time,
+} from "../lib/ui.js";
 import { follow } from "../lib/stream.js";
 import { actionsView } from "../run/actions.js";
 import { graphView } from "../run/graph.js";
 import { taskView } from "../run/task.js";
 import { timelineView } from "../run/timeline.js";
+import { listPage } from "./runs.js";
 
 const t = texts({
-  en: {
-    graph: "Graph", timeline: "Timeline", params: "Parameters", source: "Source", details: "Relations",
-    waiting: "It waits for a free worker with the tag {tag}.",
-    no_worker: "No worker with the tag {tag} is here: start one with --tags {tag}.",
-    approval: "It waits for someone to approve it: it would start other runs.", tag: "Tag", worker: "Worker", started: "Started",
-    took: "Took", id: "Run", parent: "Parent", root: "Root", children: "Children", schedule: "Schedule", bundle: "Bundle",
-    attempt: "Delivery", crashes: "Crashes", approved: "Approved", rejected: "Rejected", lost: "Connection lost; trying again …",
-    no_graph: "The graph is known once a worker has taken the run.",
-    missing: "There is no such run. It may have been removed, or the id is wrong.", back: "All runs", requeued: "Again after",
-  },
-  ja: {
-    graph: "グラフ", timeline: "タイムライン", params: "パラメータ", source: "ソース", details: "関係", waiting: "タグ {tag} の空いているワーカーを待っています。",
-    no_worker: "タグ {tag} のワーカーがいません。--tags {tag} で起動してください。", approval: "承認を待っています。この実行は他の実行を始めます。", tag: "タグ", worker: "ワーカー",
-    started: "開始", took: "所要時間", id: "実行", parent: "親", root: "ルート", children: "子", schedule: "スケジュール", bundle: "バンドル",
-    attempt: "配信", crashes: "クラッシュ", approved: "承認", rejected: "却下", lost: "接続が切れました。再接続しています…",
-    no_graph: "ワーカーが実行を受け取るとグラフが分かります。", missing: "その実行はありません。削除されたか、ID が違います。", back: "実行一覧", requeued: "再投入元",
-  },
+  graph: ["Graph", "グラフ"], source: ["Source", "ソース"], details: ["Relations", "関係"],
+  waiting: ["It waits for a free worker with the tag {tag}.", "タグ {tag} の空いているワーカーを待っています。"],
+  no_worker: ["No worker with the tag {tag} is here: start one with --tags {tag}.", "タグ {tag} のワーカーがいません。--tags {tag} で起動してください。"],
+  approval: ["It waits for someone to approve it: it would start other runs.", "承認を待っています。この実行は他の実行を始めます。"],
+  worker: ["Worker", "ワーカー"], waits: ["Waits for", "待ち時間"], parent: ["Parent", "親"], root: ["Root", "ルート"], children: ["Children", "子"],
+  schedule: ["Schedule", "スケジュール"], bundle: ["Bundle", "バンドル"], attempt: ["Delivery", "配信"], crashes: ["Crashes", "クラッシュ"],
+  approved: ["Approved", "承認"], rejected: ["Rejected", "却下"],
+  no_graph: ["The graph is known once a worker has taken the run.", "ワーカーが実行を受け取るとグラフが分かります。"],
+  missing: ["There is no such run. It may have been removed, or the id is wrong.", "その実行はありません。削除されたか、ID が違います。"],
+  back: ["All runs", "実行一覧"], requeued: ["Again after", "再投入元"],
 });
 
 const TICK_MS = 250; // bars of running tasks grow
 const WORKERS_AFTER_MS = 1500;
 
-const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const decision = (at, by, text) => at && [time(at), by, text].filter(Boolean).join(" ");
 
-function relationFacts(snapshot) {
-  const { parent_run_id: parent, root_run_id: root, run_id: id, child_run_ids: children = [], schedule_id: schedule } = snapshot;
-  return h("dl", { class: "facts" }, fact(t("parent"), runLink(parent)),
-    fact(t("root"), root && root !== id && root !== parent && runLink(root)),
-    fact(t("children"), children?.length ? h("span", { class: "links" }, children.map(runLink)) : null),
-    fact(t("schedule"), schedule && h("a", { href: href(["schedules"], { id: schedule }) }, h("code", null, shortId(schedule)))),
-    fact(t("bundle"), snapshot.bundle_hash && h("code", { title: snapshot.bundle_hash }, snapshot.bundle_hash.slice(0, 12))),
-    fact(t("requeued"), runLink(snapshot.requeued_from)),
-    fact(t("attempt"), snapshot.attempt?.delivery > 1 && String(snapshot.attempt.delivery)),
-    fact(t("crashes"), snapshot.crash_count > 0 && String(snapshot.crash_count)),
-    fact(t("approved"), snapshot.approved_at && [time(snapshot.approved_at), " ", snapshot.approved_by ?? "", " ",
-      snapshot.approval_comment ?? ""]),
-    fact(t("rejected"), snapshot.rejected_at && [time(snapshot.rejected_at), " ", snapshot.rejected_by ?? "", " ",
-      snapshot.rejection_reason ?? ""]));
+function relationFacts(run) {
+  const { parent_run_id: parent, root_run_id: root, schedule_id: schedule, bundle_hash: bundle } = run;
+  const rows = {
+    parent: runLink(parent), root: root !== run.run_id && root !== parent && runLink(root),
+    children: run.child_run_ids?.length > 0 && h("span.links", run.child_run_ids.map((id) => runLink(id))),
+    schedule: schedule && h("a", { href: href(["schedules"], { id: schedule }) }, h("code", shortId(schedule))),
+    bundle: bundle && h("code", { title: bundle }, bundle.slice(0, 12)), requeued: runLink(run.requeued_from),
+    attempt: run.attempt?.delivery > 1 && run.attempt.delivery, crashes: run.crash_count > 0 && run.crash_count,
+    approved: decision(run.approved_at, run.approved_by, run.approval_comment),
+    rejected: decision(run.rejected_at, run.rejected_by, run.rejection_reason),
+  };
+  return h("dl.facts", Object.entries(rows).map(([name, value]) => fact(t(name), value)));
 }
 
 export function show([runId], first) {
   let snapshot, graph, source, relatives, relativesKey, offset = 0, picked = first.task, closed = false, workersTimer;
 
-  const state = h("span", { class: "run-state", role: "status" });
+  const state = h("span.run-state", { role: "status" });
   const title = h("h1");
   const values = {};
-  const facts = h("dl", { class: "facts" }, ["id", "tag", "worker", "started", "took"].map((name) =>
-    [h("dt", null, t(name)), values[name] = h("dd")]));
-  const notice = h("p", { class: "notice", role: "status", hidden: true });
-  const hint = h("p", { class: "hint", hidden: true });
-  const error = h("pre", { class: "error", tabindex: "0", hidden: true });
-  const graphBox = h("section", { class: "card", "aria-label": t("graph") }, h("h2", null, t("graph")),
-    h("p", { class: "soft" }, t("no_graph")));
-  const params = h("pre", { tabindex: "0" }), related = h("div"), relatedTitle = h("h2", null, t("details")),
-    sourceBox = h("pre", { class: "source", tabindex: "0" });
+  const facts = h("dl.facts", ["run", "tag", "worker", "started", "took", "waits"].map((name) =>
+    h("div", h("dt", t(name)), values[name] = h("dd"))));
+  const { node: said, say } = notice();
+  const hint = h("p.hint", { hidden: true });
+  const error = h("pre.error", { tabindex: "0", hidden: true });
+  const card = (label, child) => h("section.card", { "aria-label": label }, h("h2", label), child);
+  const graphBox = card(t("graph"), empty("asleep", t("no_graph")));
+  const params = pre(""), related = h("div"), relatedTitle = h("h2", t("details")), sourceBox = pre("");
   const actions = actionsView(say);
-  const timeline = timelineView(pick);
+  const timeline = timelineView(pick), timelineBox = card(t("timeline"), timeline.node);
   const task = taskView(runId);
-  const node = h("article", { class: "run-view" },
-    h("div", { class: "run-head" }, title, state, actions.node), notice, hint, error, facts,
-    h("div", { class: "run-body" },
-      h("div", null, graphBox, h("section", { class: "card", "aria-label": t("timeline") }, h("h2", null, t("timeline")), timeline.node)),
-      h("div", { class: "run-side" }, task.node,
-        h("section", { class: "card" }, relatedTitle, related, h("h2", null, t("params")), params,
-          h("details", { on: { toggle: (event) => { if (event.target.open) sourceBox.textContent = source ?? ""; } } },
-            h("summary", null, t("source")), sourceBox)))));
-  let drawnGraph;
-
-  function say(text, bad) {
-    notice.textContent = text;
-    notice.hidden = !text;
-    notice.classList.toggle("bad", Boolean(bad));
-  }
+  const body = h("div.run-body", graphBox, timelineBox,
+    h("div.run-side", task.node,
+      h("section.card", relatedTitle, related, h("h2", t("params")), params,
+        h("details", { ontoggle: (event) => { if (event.target.open) sourceBox.textContent = source ?? ""; } },
+          h("summary", t("source")), sourceBox))));
+  const node = h("article.run-view",
+    h("div.run-head", h("a.up", { href: listPage(), title: t("back"), "aria-label": t("back") }, "‹"), title, state,
+      actions.node), said, hint, error, facts, body);
+  let drawnGraph, followed;
 
   function setFact(name, text) {
     setText(values[name], text || "");
-    values[name].hidden = values[name].previousSibling.hidden = !text;
+    values[name].parentNode.hidden = !text;
   }
 
   function pick(name) {
@@ -98,29 +79,38 @@ export function show([runId], first) {
     draw();
   }
 
-  for (const name in values) setFact(name, name === "id" && runId);
-  const now = () => Date.now() / 1000 + offset;
+  for (const name in values) setFact(name, name === "run" && runId);
+  const now = () => snapshot.end_time ?? (isTerminal(snapshot.status) ? snapshot.updated_at : Date.now() / 1000 + offset);
 
-  // What the snapshot says. What has not changed is left alone: a selection and the focus stay.
+  // The task to look at while nobody has chosen one. It stays while a person is at it.
+  function worthALook(tasks, failed) {
+    if (followed && task.node.matches(":hover, :focus-within")) return followed;
+    const names = Object.keys(tasks), since = (name) => snapshot.task_records?.[name]?.started_at ?? 0;
+    return followed = failed ?? names.find((name) => tasks[name] === "RUNNING") ?? names.sort((a, b) => since(b) - since(a))[0];
+  }
+
+  // What has not changed is left alone: a selection and the focus stay.
   function draw() {
     if (!snapshot || closed) return;
-    const { status } = snapshot;
+    const { status, flow_name: flow, tasks = {} } = snapshot;
     if (state.dataset.state !== status) {
       state.dataset.state = status;
       put(state, badge(status));
     }
-    title.textContent = snapshot.flow_name;
-    document.title = `${snapshot.flow_name} · ${shortId(runId)} · pyoco`;
+    setText(title, flow);
+    document.title = `${flow} · ${shortId(runId)} · pyoco`;
     setFact("tag", snapshot.tag);
     setFact("worker", snapshot.worker_id);
     setFact("started", time(snapshot.start_time));
+    const failed = Object.keys(tasks).find((one) => tasks[one] === "FAILED");
+    const name = picked ?? worthALook(tasks, failed);
     error.hidden = !snapshot.error;
-    setText(error, snapshot.error ?? "");
+    graphBox.hidden = !drawnGraph && isTerminal(status);
+    timelineBox.hidden = !name;
+    setText(error, [failed, snapshot.error].filter(Boolean).join(": "));
     actions.update(snapshot);
-    drawnGraph?.update(snapshot);
-    drawnGraph?.pick(picked);
-    const failed = Object.entries(snapshot.tasks ?? {}).find(([, one]) => one === "FAILED")?.[0];
-    if (picked ?? failed) task.show(picked ?? failed, snapshot, graph, source, relatives);
+    drawnGraph?.pick(name);
+    if (name) task.show(name, snapshot, graph, source, relatives);
     setText(params, JSON.stringify(snapshot.params ?? {}, null, 2));
     const relations = relationFacts(snapshot);
     if (!relations.isEqualNode(related.firstChild)) put(related, relations);
@@ -131,8 +121,10 @@ export function show([runId], first) {
 
   // What time alone changes.
   function drawTime() {
-    setFact("took", snapshot.start_time && duration((snapshot.end_time ?? now()) - snapshot.start_time));
+    setFact("took", snapshot.start_time && duration(now() - snapshot.start_time));
+    setFact("waits", snapshot.status === "PENDING" && duration(Math.round(now() - snapshot.updated_at)));
     timeline.update(snapshot, graph, now());
+    drawnGraph?.update(snapshot, now());
   }
 
   // Why nothing happens: said after a moment, so that it does not flicker.
@@ -166,11 +158,12 @@ export function show([runId], first) {
     graph = Object.assign(gotGraph, { sha256: hash });
     source = gotSource;
     drawnGraph = graphView(graph, pick);
-    put(graphBox, h("h2", null, t("graph")), drawnGraph.node);
+    put(graphBox, h("h2", t("graph")), drawnGraph.node);
+    body.classList.toggle("wide", Boolean(drawnGraph.isWide));
     draw();
   }
 
-  // Which task started which child, read again when there are more of them or the run has ended.
+  // Which task started which child.
   async function loadRelatives() {
     const key = `${snapshot.child_run_ids?.length ?? 0} ${isTerminal(snapshot.status)}`;
     if (!snapshot.child_run_ids?.length || key === relativesKey) return;
@@ -187,18 +180,18 @@ export function show([runId], first) {
     if (isTerminal(next.status)) stream.close();
   }
 
-  const stream = follow(() => runPath(runId, "watch") + search({ include: "records", timeout_sec: 600, until: "terminal" }),
+  const stream = follow(() => runPath(runId, "watch") + queryOf({ include: "records", timeout_sec: 600, until: "terminal" }),
     (event, data) => {
     if (event !== "snapshot") return;
     offset = data.ts - Date.now() / 1000;
     take(data.snapshot);
   }, (kind, failure) => {
-    if (failure?.status === 404 && !snapshot) put(node, empty("worried", t("missing"), h("a", { href: "#/runs" }, t("back"))));
+    if (failure?.status === 404 && !snapshot) put(node, empty("worried", t("missing"), h("a", { href: listPage() }, t("back"))));
     else if (kind === "open") say("");
     else if (!isTerminal(snapshot?.status)) say(failure?.status ? failure.message : t("lost"), true);
   });
 
-  const tick = setInterval(() => { if (snapshot?.status === "RUNNING" || snapshot?.status === "CANCELLING") drawTime(); }, TICK_MS);
+  const tick = setInterval(() => { if (snapshot && !isTerminal(snapshot.status) && !document.hidden) drawTime(); }, TICK_MS);
 
   return {
     node,
@@ -207,7 +200,7 @@ export function show([runId], first) {
       picked = next.task;
       draw();
     },
-    keys: [{ key: "u", text: () => t("back"), run: () => { location.hash = "#/runs"; } }],
+    keys: [{ key: "u", text: t("back"), run: () => { location.hash = listPage(); } }],
     close() {
       closed = true;
       stream.close();

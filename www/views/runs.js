@@ -1,45 +1,45 @@
-// All runs, live: the list keeps itself up to date by the stream of events, and keeps its place while a person reads.
-import { get, post, query as search, runPage, runPath } from "../lib/api.js";
-import { h, keyed, put } from "../lib/dom.js";
-import { away, count, shortId, time } from "../lib/format.js";
-import { texts } from "../lib/i18n.js";
-import { button, confirm, empty } from "../lib/parts.js";
-import { go } from "../lib/router.js";
-import { RUN_STATES, isTerminal, stateIcon, stateName } from "../lib/status.js";
+// All runs, live by the stream of events; the list keeps its place while a person reads.
+import {
+  RUN_STATES, apiKey, away, button, confirm, count, empty, field, get, go, h, href, isTerminal, keyed, notice, post, put, queryOf,
+  runPage, runPath, setText, shortId, stateIcon, stateName, texts, time,
+} from "../lib/ui.js";
 import { follow } from "../lib/stream.js";
 import { VirtualList } from "../lib/virtual.js";
+import { attentionView } from "../runs/attention.js";
 
 const t = texts({
-  en: {
-    title: "Runs", search: "Search id, flow, worker, error", flow: "Flow", tag: "Tag", all: "All", state: "State", select: "Select",
-    cancel_n: "Cancel {n}", sure: "Cancel {n} runs?", sure_text: "Their tasks are stopped. Runs that have ended stay as they are.",
-    yes: "Cancel them", no: "Leave them", cancelled: "{n} asked to stop.", not_all: "{n} could not be cancelled: {first}",
-    newer: "{n} newer: show", none: "No run fits these filters.", clear: "Clear filters", first: "Nothing has run yet.",
-    first_text: "Submit a flow here, or from a terminal:", submit: "Submit a flow", lost: "Connection lost; trying again …",
-    move: "next / previous run", open: "open the run", mark: "select the run", to_search: "search",
-    clear_selection: "Clear selection", select_all: "Select all {n} loaded",
-  },
-  ja: {
-    title: "実行", search: "ID・フロー・ワーカー・エラーを検索", flow: "フロー", tag: "タグ", all: "すべて", state: "状態",
-    select: "選択", cancel_n: "{n} 件をキャンセル", sure: "{n} 件をキャンセルしますか?", sure_text: "タスクを止めます。終わった実行はそのままです。",
-    yes: "キャンセルする", no: "やめる", cancelled: "{n} 件に停止を求めました。", not_all: "{n} 件はキャンセルできませんでした: {first}",
-    newer: "新しい {n} 件を表示", none: "この条件に合う実行はありません。", clear: "条件を消す", first: "まだ何も実行していません。",
-    first_text: "ここから、またはターミナルから投入できます:", submit: "フローを投入", lost: "接続が切れました。再接続しています…",
-    move: "次 / 前の実行", open: "実行を開く", mark: "実行を選ぶ", to_search: "検索", clear_selection: "選択を消す", select_all: "表示中の {n} 件を選択",
-  },
+  search: ["Search id, flow, worker, error", "ID・フロー・ワーカー・エラーを検索"], all: ["All", "すべて"], select: ["Select", "選択"],
+  cancel_n: ["Cancel {n}", "{n} 件をキャンセル"], sure: ["Cancel {n} runs?", "{n} 件をキャンセルしますか?"],
+  sure_text: ["Their tasks stop. Runs that have ended stay as they are.", "タスクを止めます。終わった実行はそのままです。"],
+  yes: ["Cancel them", "キャンセルする"], no: ["Leave them", "やめる"], asking: ["{n} of {all} asked to stop …", "{all} 件中 {n} 件に停止を求めました…"],
+  cancelled: ["{n} asked to stop.", "{n} 件に停止を求めました。"],
+  not_all: ["{n} could not be cancelled: {first}", "{n} 件はキャンセルできませんでした: {first}"], newer: ["{n} newer: show", "新しい {n} 件を表示"],
+  none: ["No run fits these filters.", "この条件に合う実行はありません。"], clear: ["Clear filters", "条件を消す"],
+  first: ["Nothing has run yet.", "まだ何も実行していません。"], submit: ["Submit a flow", "フローを投入"],
+  first_text: ["Submit a flow here, or from a terminal:", "ここから、またはターミナルから投入できます:"],
+  waits: ["waits for a free worker", "空いているワーカーを待っています"],
+  approval: ["waits for someone to approve it", "承認を待っています"],
+  next: ["next run", "次の実行"], previous: ["previous run", "前の実行"], open: ["open the run", "実行を開く"], mark: ["select the run", "実行を選ぶ"],
+  to_search: ["search", "検索"], clear_selection: ["Clear selection", "選択を消す"], select_all: ["Select all {n} loaded", "表示中の {n} 件を選択"],
 });
 
-const ROW_HEIGHT = 44;
 const PAGE = 100;
 const COUNTS_MS = 1000;   // counts are read at most so often
 const TICK_MS = 5000;     // "3 min ago" goes on
 const TYPING_MS = 250;
 const DRAW_MS = 60;       // changes that come close together are drawn together
-const READING_MS = 20000; // a pointer that lay still for so long belongs to nobody who reads
+const READING_MS = 20000; // after so long without a key or a move of the pointer nobody reads
 const ROWS_MAX = 2000;    // more rows than these are forgotten while nobody looks at them
 const FRESH_MAX = 1000;   // so many newer ones are kept; beyond that the list is read anew
 
-const FILTERS = ["status", "flow", "tag", "q"];
+const FIELDS = ["q", "flow", "tag"];
+
+let left; // the list as it was left, for who comes back to it: { key, runs, place, last }
+
+const keyOf = (filters) => JSON.stringify([filters, apiKey()]); // another key may see other runs
+
+// Where the list was left, for the way back to it.
+export const listPage = () => (left ? href(["runs"], left.runs.filters) : "#/runs");
 
 // What the list shows of a run: newest change first, as the gateway orders it.
 const isBefore = (a, b) => a.updated_at > b.updated_at || (a.updated_at === b.updated_at && a.run_id > b.run_id);
@@ -51,13 +51,13 @@ class Runs {
     this.byId = new Map();
     this.fresh = new Map(); // have come or moved up while the reader was further down
     this.selected = new Set();
-    this.at = -1;           // row of the keyboard
+    this.at = "";           // run of the keyboard, or the one that was opened last
     this.cursor = "";       // "" before the first page, null after the last
   }
 
   fits(run) { return !this.filters.status || run.status === this.filters.status; }
 
-  // Takes another list. What has changed since it was asked for is newer than the list.
+  // What has changed since this list was asked for is newer than the list.
   replace(items) {
     this.items = items;
     this.byId = new Map(items.map((run) => [run.run_id, run]));
@@ -72,7 +72,7 @@ class Runs {
     }
   }
 
-  // A change from the stream: what is known shows it at once, but moves only when settle() is called.
+  // What is known shows a change at once, but moves only when settle() is called.
   change(run) {
     const known = this.byId.get(run.run_id);
     if (known) Object.assign(known, run);
@@ -101,93 +101,104 @@ class Runs {
     const known = this.byId.get(id);
     if (!known) return;
     this.byId.delete(id);
-    const index = this.items.indexOf(known);
-    this.items.splice(index, 1);
-    if (index < this.at) this.at--;
+    this.items.splice(this.items.indexOf(known), 1);
   }
 }
 
-function rowOf(onSelect) {
+function rowOf(onSelect, onOpen) {
   return (run) => {
     const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": `${t("select")} ${run.run_id}`,
-      on: { change: () => onSelect(run.run_id, box.checked) } });
-    const row = h("div", { class: "row run-row", role: "row" });
-    row.parts = { box, icon: h("span", { class: "state", role: "cell" }), flow: h("a", { class: "flow" }),
-      id: h("code", { class: "id", role: "cell" }), tag: h("span", { class: "tag", role: "cell" }),
-      note: h("span", { class: "note", role: "cell" }),
-      when: h("time", { class: "when", role: "cell" }) };
-    const { flow, ...others } = row.parts;
-    row.append(h("span", { role: "cell" }, h("label", null, box)), others.icon, h("span", { role: "cell" }, flow), others.id,
-      others.tag, others.note,
-      others.when);
-    row.addEventListener("click", (event) => { if (!event.target.closest("a, label")) location.hash = runPage(run.run_id); });
+      onchange: () => onSelect(run.run_id, box.checked) });
+    const cell = (name, child) => h("span", { class: name, role: "cell" }, child);
+    const flow = h("a", { href: runPage(run.run_id) }), when = h("time");
+    const row = h("div.row.run-row", { role: "row", onclick: (event) => {
+      if (event.target.closest("label")) return;
+      onOpen(run.run_id);
+      if (!event.target.closest("a")) flow.click();
+    } }, cell("box", h("label", box)), cell("state"), cell("flow", flow), cell("id", h("code", { title: run.run_id }, shortId(run.run_id))),
+    cell("tag"), cell("note"), cell("when", when));
+    const [, state, , , tag, note] = row.children;
+    row.parts = { box, flow, when, state, tag, note };
     return row;
   };
 }
 
-function updateRow(runs) {
-  return (row, run, index) => {
-    const { box, icon, flow, id, tag, note, when } = row.parts;
+// What is wrong with a run, for what it waits, or who runs it.
+function noteOf(run, isServed) {
+  if (run.error) return [run.error, "bad"];
+  if (run.status === "PENDING") return isServed(run.tag) ? [t("waits")] : [t("nobody"), "waits"];
+  if (run.status === "PENDING_APPROVAL") return [t("approval"), "waits"];
+  return [run.worker_id ?? ""];
+}
+
+function updateRow(runs, isServed) {
+  return (row, run) => {
+    const { box, flow, when, state, tag, note } = row.parts;
     box.checked = runs.selected.has(run.run_id);
-    row.classList.toggle("at", index === runs.at);
+    row.classList.toggle("at", run.run_id === runs.at);
     if (row.dataset.state !== run.status) {
       row.dataset.state = run.status;
-      put(icon, stateIcon(run.status), h("span", null, stateName(run.status)));
+      put(state, stateIcon(run.status), h("span", stateName(run.status)));
     }
-    flow.textContent = run.flow_name ?? "";
-    flow.href = runPage(run.run_id);
-    id.textContent = shortId(run.run_id);
-    id.title = run.run_id;
-    tag.textContent = run.tag ?? "";
-    note.textContent = run.error ?? run.worker_id ?? "";
-    note.title = note.textContent;
-    note.classList.toggle("bad", Boolean(run.error));
-    when.textContent = away(run.updated_at);
+    setText(flow, run.flow_name ?? "");
+    setText(tag, run.tag ?? "");
+    const [text, kind = ""] = noteOf(run, isServed);
+    setText(note, text);
+    note.title = text;
+    note.className = `note ${kind}`;
+    setText(when, away(run.updated_at));
     when.title = time(run.updated_at);
   };
 }
 
-// One button for each state, with how many runs are in it; pressed: only those. They stay, so that the focus does too.
+// One button for each state, with how many runs are in it. They stay, so that the focus does too.
 function drawChips(node, filters, counts) {
   const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
   const states = RUN_STATES.filter((state) => counts[state] || filters.status === state);
   keyed(node, [["", t("all"), total], ...states.map((state) => [state, stateName(state), counts[state] ?? 0])], ([state]) => state,
-    ([state, label]) => h("button", { class: "chip", type: "button", data: { state: state || "ALL" } },
-      state && stateIcon(state), h("span", null, label), h("b")),
-    (button, [state, , n]) => {
+    ([state, label]) => h("button.chip", { data: { state: state || "ALL" } },
+      state && stateIcon(state), h("span", label), h("b")),
+    (chip, [state, , n]) => {
       const pressed = (filters.status ?? "") === state;
-      button.setAttribute("aria-pressed", pressed);
-      button.onclick = () => go(["runs"], { ...filters, status: pressed ? "" : state });
-      button.lastChild.textContent = count(n);
+      chip.setAttribute("aria-pressed", pressed);
+      chip.onclick = () => go(["runs"], { ...filters, status: pressed ? "" : state });
+      setText(chip.lastChild, count(n));
     });
 }
 
-function nothingFor(filters) {
-  const filtered = FILTERS.some((name) => filters[name]);
-  return filtered ? empty("asleep", t("none"), h("a", { href: "#/runs" }, t("clear")))
-    : empty("asleep", t("first"), h("a", { class: "button primary", href: "#/submit" }, t("submit")), t("first_text"),
-      h("code", null, "pyoco-host client.lua submit --flow-name word-report --param limit=5"));
-}
+const nothingFor = (filters) => (["status", ...FIELDS].some((name) => filters[name])
+  ? empty("asleep", t("none"), h("a", { href: "#/runs" }, t("clear")))
+  : empty("asleep", t("first"), h("a.button.primary", { href: "#/submit" }, t("submit")), t("first_text"),
+    h("code", "pyoco-host client.lua submit --flow-name word-report --param limit=5")));
 
 export function show(_, first) {
   let filters = first;
-  const runs = new Runs(filters);
+  const before = left?.key === keyOf(filters) ? left : undefined;
+  const runs = before?.runs ?? new Runs(filters);
   const timers = new Set();
   let closed = false, loading = false, readAt = -Infinity, countsAt = 0, countsTimer, drawTimer;
   let asked = 0; // counts the questions: an answer to an earlier one is not wanted any more
   let wanted = 1; // rows of the next answer, at least
 
-  const notice = h("p", { class: "notice", role: "status", hidden: true });
-  const bar = h("div", { class: "selection", hidden: true });
-  const newer = h("button", { class: "newer", type: "button", hidden: true, on: { click: showNewer } });
-  const states = h("div", { class: "chips", role: "group", "aria-label": t("state") });
+  const { node: said, say } = notice();
+  const bar = h("div.selection", { hidden: true });
+  const newer = h("button.newer.primary", { hidden: true, onclick: showNewer });
+  const states = h("div.chips", { role: "group", "aria-label": t("state") });
   const nothing = h("div");
-  const list = new VirtualList({ label: t("title"), rowHeight: ROW_HEIGHT, keyOf: (run) => run.run_id, make: rowOf(select),
-    update: updateRow(runs), onEnd: () => loadMore() });
-  const box = h("div", { class: "list-box", on: {
-    pointermove: () => { readAt = Date.now(); },
-    pointerleave: () => { readAt = -Infinity; settle(); },
-  } }, newer, list.node, nothing);
+  const attention = attentionView(() => list.draw());
+  const list = new VirtualList({ label: t("runs"), keyOf: (run) => run.run_id,
+    make: rowOf(select, (id) => { runs.at = id; }), update: updateRow(runs, attention.isServed), onEnd: () => loadMore() });
+  const reads = () => { readAt = Date.now(); };
+  const box = h("div.list-box", {
+    onpointermove: reads, onfocusin: reads,
+    onpointerleave: () => { readAt = -Infinity; settle(); },
+    onkeydown: (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      move(step);
+    },
+  }, newer, list.node, nothing);
 
   function later(fn, ms) {
     const timer = setTimeout(() => { timers.delete(timer); if (!closed) fn(); }, ms);
@@ -195,24 +206,19 @@ export function show(_, first) {
     return timer;
   }
 
-  function say(text, bad) {
-    notice.textContent = text;
-    notice.hidden = !text;
-    notice.classList.toggle("bad", Boolean(bad));
-  }
-
   function draw() {
     list.set(runs.items);
     const isEmpty = !runs.items.length && runs.cursor === null;
     list.node.hidden = isEmpty;
     if (isEmpty !== Boolean(nothing.firstChild)) put(nothing, isEmpty && nothingFor(filters));
-    const waiting = [...runs.fresh.values()].filter((run) => !runs.byId.has(run.run_id)).length;
+    let waiting = 0;
+    for (const id of runs.fresh.keys()) if (!runs.byId.has(id)) waiting++;
     newer.hidden = !waiting;
-    newer.textContent = t("newer", { n: count(waiting) + (waiting >= FRESH_MAX ? "+" : "") });
+    setText(newer, t("newer", { n: count(waiting) + (waiting >= FRESH_MAX ? "+" : "") }));
   }
 
-  // While a person reads (further down, with the pointer on the list, or rows selected) nothing moves away.
-  const holds = () => !list.atTop || Date.now() - readAt < READING_MS || runs.selected.size > 0 || runs.at >= 0;
+  // While a person reads nothing moves away.
+  const holds = () => !list.atTop || Date.now() - readAt < READING_MS || runs.selected.size > 0;
 
   function settle() {
     if (!holds()) {
@@ -224,24 +230,23 @@ export function show(_, first) {
 
   function showNewer() {
     list.node.scrollTop = 0;
-    runs.at = -1;
     if (runs.fresh.size >= FRESH_MAX) reload();
     else runs.settle();
     draw();
   }
 
   function select(id, on) {
-    if (on) runs.selected.add(id);
-    else runs.selected.delete(id);
+    runs.selected[on ? "add" : "delete"](id);
     drawSelection();
   }
 
   function drawSelection() {
     const ids = [...runs.selected].filter((id) => !isTerminal(runs.byId.get(id)?.status));
     bar.hidden = runs.selected.size === 0;
-    put(bar, h("button", { class: "danger", type: "button", disabled: !ids.length, on: { click: () => cancel(ids) } },
-      t("cancel_n", { n: ids.length })),
-      button(t("select_all", { n: count(runs.items.length) }), selectAll, "quiet"), button(t("clear_selection"), clearSelection, "quiet"));
+    const cancelling = button(t("cancel_n", { n: ids.length }), () => cancel(ids), "danger");
+    cancelling.disabled = !ids.length;
+    put(bar, cancelling,
+    button(t("select_all", { n: count(runs.items.length) }), selectAll, "quiet"), button(t("clear_selection"), clearSelection, "quiet"));
     list.draw();
   }
 
@@ -251,7 +256,8 @@ export function show(_, first) {
   }
 
   function clearSelection() {
-    runs.at = -1;
+    runs.at = "";
+    readAt = -Infinity;
     runs.selected.clear();
     drawSelection();
     settle();
@@ -259,10 +265,13 @@ export function show(_, first) {
 
   async function cancel(ids) {
     if (!await confirm(t("sure", { n: ids.length }), t("sure_text"), [t("yes"), "danger"], t("no"))) return;
-    const results = await Promise.allSettled(ids.map((id) => post(runPath(id, "cancel"))));
-    const failed = results.filter((one) => one.status === "rejected");
-    say(failed.length ? t("not_all", { n: failed.length, first: failed[0].reason.message }) : t("cancelled", { n: ids.length }),
-      failed.length > 0);
+    let n = 0;
+    const ask = async (id) => {
+      await post(runPath(id, "cancel"));
+      say(t("asking", { n: ++n, all: ids.length }));
+    };
+    const failed = (await Promise.allSettled(ids.map(ask))).filter((one) => one.status === "rejected");
+    say(failed.length ? t("not_all", { n: failed.length, first: failed[0].reason.message }) : t("cancelled", { n }), failed.length > 0);
     clearSelection();
   }
 
@@ -272,7 +281,10 @@ export function show(_, first) {
     countsAt = Date.now();
     const mine = filters;
     const answer = await get("/runs/counts", { flow: filters.flow, tag: filters.tag }).catch(() => null);
-    if (answer && !closed && mine === filters) drawChips(states, filters, answer.counts);
+    if (!answer || closed || mine !== filters) return;
+    drawChips(states, filters, answer.counts);
+    attention.take(answer.counts);
+    document.title = `${answer.counts.RUNNING ? `(${answer.counts.RUNNING}) ` : ""}${t("runs")} · pyoco`;
   }
 
   function countsSoon() {
@@ -286,35 +298,41 @@ export function show(_, first) {
     try {
       const answer = await fetchRows(filters, runs.cursor, wanted);
       if (closed || mine !== asked) return;
+      const place = runs.cursor === "" && !list.atTop && list.place;
       if (runs.cursor === "") runs.replace(answer.items);
       else runs.add(answer.items);
       runs.cursor = answer.next_cursor;
       wanted = 1;
       say("");
+      loading = false;
+      draw();
+      if (place) list.keep(place);
     } catch (error) {
       if (closed || mine !== asked) return;
       say(error.message, true);
       if (error.status !== 401 && error.status !== 403) later(() => { if (mine === asked) { loading = false; loadMore(); } }, 2000);
-      return;
     }
-    loading = false;
-    draw();
   }
 
-  // Reads the list anew; who is further down keeps the rows there.
-  function reload() {
+  // What was asked is not wanted any more.
+  function forget() {
     asked++;
     loading = false;
     runs.cursor = "";
     runs.fresh.clear();
+  }
+
+  // Reads the list anew; who is further down keeps the rows there.
+  function reload() {
+    forget();
     wanted = list.atTop ? 1 : Math.min(ROWS_MAX, runs.items.length);
     loadMore();
     countsSoon();
   }
 
-  function open() {
+  function open(last) {
     const { flow, tag, q } = filters; // all states: a run that leaves the one asked for has to be seen leaving
-    return follow(() => `/events${search({ flow, tag, q, timeout_sec: 3600 })}`, (event, data) => {
+    return follow(() => `/events${queryOf({ flow, tag, q, timeout_sec: 3600 })}`, (event, data) => {
       if (event === "run") runs.change(data);
       else if (event === "deleted" || event === "left") runs.remove(data.run_id);
       else if (event === "reset") reload(); // also the first one: what comes after it is told from here on
@@ -324,50 +342,52 @@ export function show(_, first) {
     }, (state, error) => {
       say(state === "lost" ? error?.message ?? t("lost") : "", state === "lost");
       if (state === "lost" && runs.cursor === "") loadMore(); // no stream: the list at least
-    });
+    }, last);
   }
-  let stream = open();
 
+  // The focus goes along: who hears the page hears the run.
   function move(step) {
     if (!runs.items.length) return;
-    runs.at = Math.max(0, Math.min(runs.items.length - 1, runs.at + step));
-    list.show(runs.at);
+    const at = runs.items.indexOf(runs.byId.get(runs.at));
+    const next = Math.max(0, Math.min(runs.items.length - 1, at + step));
+    runs.at = runs.items[next].run_id;
+    list.show(next).parts.flow.focus({ preventScroll: true });
   }
 
-  function mark() {
-    const id = runs.items[runs.at]?.run_id;
-    if (id) select(id, !runs.selected.has(id));
-  }
-
-  const field = (name, label, kind) => {
+  const known = () => runs.byId.get(runs.at);
+  const input = (name, label, type = "text") => {
     let timer;
-    return h("label", { class: "field" }, h("span", null, label),
-      h("input", { type: kind ?? "text", value: filters[name] ?? "", name, spellcheck: "false",
-      on: { input: (event) => {
-        clearTimeout(timer);
-        timer = later(() => go(["runs"], { ...filters, [name]: event.target.value.trim() }, true), TYPING_MS);
-      } } }));
+    return field(label, h("input", { type, value: filters[name] ?? "", name, oninput: ({ target }) => {
+      clearTimeout(timer);
+      timer = later(() => go(["runs"], { ...filters, [name]: target.value.trim() }, true), TYPING_MS);
+    } }));
   };
-  const filterBar = h("form", { class: "filters", role: "search", on: { submit: (event) => event.preventDefault() } },
-    field("q", t("search"), "search"), field("flow", t("flow")), field("tag", t("tag")));
+  const filterBar = h("form.filters", { role: "search", onsubmit: (event) => event.preventDefault() },
+    input("q", t("search"), "search"), input("flow", t("flow")), input("tag", t("tag")));
 
+  let stream = open(before?.last);
   const tick = setInterval(settle, TICK_MS);
   readCounts();
 
   return {
-    node: h("section", { class: "runs-view", "aria-label": t("title") }, filterBar, states, bar, notice, box),
-    title: t("title"),
-    // Other filters: the fields stay as they are, with what is being typed.
+    node: h("section.runs-view", { "aria-label": t("runs") }, filterBar, states, attention.node, bar, said, box),
+    title: t("runs"),
+    // It is in the page now. Who comes back finds the list as it was left.
+    shown() {
+      if (!before) return;
+      draw();
+      list.keep(before.place);
+      if (runs.selected.size) drawSelection();
+      list.rows.keyed.get(runs.at)?.parts.flow.focus({ preventScroll: true });
+    },
+    // Other filters: what is being typed stays.
     update(next) {
       filters = runs.filters = next;
-      for (const name of ["q", "flow", "tag"]) {
-        const input = filterBar.elements[name];
-        if (input !== document.activeElement) input.value = next[name] ?? "";
+      for (const name of FIELDS) {
+        const { [name]: one } = filterBar.elements;
+        if (one !== document.activeElement) one.value = next[name] ?? "";
       }
-      asked++; // what was asked with the old filters is not wanted any more
-      loading = false;
-      runs.cursor = "";
-      runs.fresh.clear();
+      forget();
       clearSelection(); // nobody should cancel what is out of sight
       list.node.scrollTop = 0;
       stream.close();
@@ -375,27 +395,29 @@ export function show(_, first) {
       readCounts();
     },
     keys: [
-      { key: "j", text: () => t("move"), run: () => move(1) },
-      { key: "k", text: () => t("move"), run: () => move(-1) },
-      { key: "Enter", text: () => t("open"), run: () => { if (runs.items[runs.at]) location.hash = runPage(runs.items[runs.at].run_id); } },
-      { key: "x", text: () => t("mark"), run: mark },
-      { key: "/", text: () => t("to_search"), run: () => filterBar.elements.q.focus() },
-      { key: "Escape", text: () => t("clear_selection"), run: clearSelection },
+      { key: "j", text: t("next"), run: () => move(1) },
+      { key: "k", text: t("previous"), run: () => move(-1) },
+      { key: "Enter", text: t("open"), run: () => { if (known()) location.hash = runPage(runs.at); } },
+      { key: "x", text: t("mark"), run: () => { if (known()) select(runs.at, !runs.selected.has(runs.at)); } },
+      { key: "/", text: t("to_search"), run: () => filterBar.elements.q.focus() },
+      { key: "Escape", text: t("clear_selection"), run: clearSelection },
     ],
     close() {
       closed = true;
+      left = { key: keyOf(filters), runs, place: list.place, last: stream.last };
       stream.close();
+      attention.close();
       clearInterval(tick);
       for (const timer of timers) clearTimeout(timer);
     },
   };
 }
 
-// Pages of the list until there are as many rows as wanted; an empty cursor asks for the first one.
+// Pages of the list until there are as many rows as wanted.
 async function fetchRows({ status, flow, tag, q }, cursor, wanted) {
   const items = [];
   do {
-    const answer = await get(`/runs${search({ status, flow, tag, q, limit: PAGE })}&cursor=${encodeURIComponent(cursor)}`);
+    const answer = await get(`/runs${queryOf({ status, flow, tag, q, limit: PAGE })}&cursor=${encodeURIComponent(cursor)}`);
     items.push(...answer.items);
     cursor = answer.next_cursor;
   } while (cursor !== null && items.length < wanted);

@@ -1,31 +1,19 @@
-// Packages for workers: what is there, a new one by drop or choice, tags, history.
-import { ApiError, apiKey, get, headers, send, urlOf } from "../lib/api.js";
-import { h, put } from "../lib/dom.js";
-import { bytes, time } from "../lib/format.js";
-import { texts } from "../lib/i18n.js";
-import { panel, table } from "../lib/panel.js";
-import { button, confirm, empty } from "../lib/parts.js";
+// Packages for workers.
+import { ApiError, apiKey, button, bytes, confirm, dropZone, empty, get, h, headers, notice, put, send, table, texts, time, urlOf } from "../lib/ui.js";
+import { panel } from "../lib/panel.js";
 
 const t = texts({
-  en: {
-    title: "Packages (wheels)", none: "No packages.", none_text: "Workers with wheel sync on install what is here by their tags.",
-    name: "Name", size: "Size", tags: "Tags", uploaded: "Uploaded", all: "all workers", remove: "Delete",
-    sure: "Delete this package? Workers remove it at their next sync.", yes: "Delete", no: "Keep it", upload: "Upload",
-    choose: "Choose or drop a .whl file", tags_hint: "Tags, separated by commas; none = all workers",
-    sending: "{name}: {percent} %", done: "{name} is uploaded.", warn: "Note: {text}", history: "History", when: "When",
-    action: "Action", who: "By", from: "From", download: "Download", upload_action: "upload", delete_action: "delete",
-    failed: "The connection broke during the upload.",
-  },
-  ja: {
-    title: "パッケージ (wheel)", none: "パッケージはありません。", none_text: "同期が有効なワーカーは、タグに応じてここにあるものをインストールします。", name: "名前", size: "サイズ",
-    tags: "タグ", uploaded: "アップロード", all: "すべてのワーカー", remove: "削除", sure: "このパッケージを削除しますか? ワーカーは次の同期で取り除きます。", yes: "削除する", no: "残す",
-    upload: "アップロード", choose: ".whl ファイルを選ぶかドロップ", tags_hint: "タグ (カンマ区切り)。空ならすべてのワーカー", sending: "{name}: {percent} %",
-    done: "{name} をアップロードしました。", warn: "注意: {text}", history: "履歴", when: "日時", action: "操作", who: "実行者", from: "アクセス元",
-    download: "ダウンロード", upload_action: "アップロード", delete_action: "削除", failed: "アップロード中に接続が切れました。",
-  },
+  title: ["Packages (wheels)", "パッケージ (wheel)"], none: ["No packages.", "パッケージはありません。"],
+  none_text: ["Workers with wheel sync on install what is here by their tags.", "同期が有効なワーカーは、タグに応じてここにあるものをインストールします。"],
+  size: ["Size", "サイズ"], uploaded: ["Uploaded", "アップロード"], all: ["all workers", "すべてのワーカー"],
+  sure: ["Delete this package? Workers remove it at their next sync.", "このパッケージを削除しますか? ワーカーは次の同期で取り除きます。"],
+  upload: ["Upload", "アップロード"], choose: ["Choose or drop a .whl file", ".whl ファイルを選ぶかドロップ"],
+  tags_hint: ["Tags, separated by commas; none = all workers", "タグ (カンマ区切り)。空ならすべてのワーカー"],
+  done: ["{name} is uploaded.", "{name} をアップロードしました。"],
+  warn: ["Note: {text}", "注意: {text}"], history: ["History", "履歴"], action: ["Action", "操作"], who: ["By", "実行者"],
+  from: ["From", "アクセス元"], download: ["Download", "ダウンロード"], upload_action: ["upload", "アップロード"],
+  delete_action: ["delete", "削除"],
 });
-
-const EVERY_MS = 5000;
 
 // Sends a file with progress, which fetch cannot tell of.
 function upload(file, tags, onProgress) {
@@ -43,7 +31,7 @@ function upload(file, tags, onProgress) {
       if (request.status < 300) resolve(request.response);
       else reject(new ApiError(request.status, request.response));
     };
-    request.onerror = () => reject(new Error(t("failed")));
+    request.onerror = () => reject(new ApiError(0));
     request.send(body);
   });
 }
@@ -57,37 +45,28 @@ async function download(name) {
 }
 
 function uploader(done) {
-  const bar = h("progress", { max: 1, value: 0, hidden: true });
-  const said = h("p", { role: "status" });
+  const bar = h("progress", { max: 1, value: 0, hidden: true, "aria-label": t("upload") });
+  const { node: said, say } = notice();
   const tags = h("input", { name: "tags", placeholder: t("tags_hint"), "aria-label": t("tags_hint") });
   async function take(file) {
     if (!file) return;
     bar.hidden = false;
-    said.className = "";
     try {
       const answer = await upload(file, tags.value.trim(), (part) => {
         bar.value = part;
-        said.textContent = t("sending", { name: file.name, percent: Math.round(part * 100) });
+        say(`${file.name}: ${Math.round(part * 100)} %`);
       });
-      said.textContent = [t("done", { name: answer.name }), ...(answer.warnings ?? []).map((one) =>
-        t("warn", { text: one.message ?? one }))].join(" ");
-      said.className = "good";
+      say([t("done", { name: answer.name }), ...(answer.warnings ?? []).map((one) => t("warn", { text: one.message ?? one }))].join(" "));
       done();
     } catch (error) {
-      said.textContent = error.message;
-      said.className = "bad";
+      say(error.message, true);
     }
     bar.hidden = true;
   }
   const input = h("input", { type: "file", accept: ".whl", class: "hidden",
-    on: { change: () => { take(input.files[0]); input.value = ""; } } });
-  const zone = h("section", { class: "card drop", on: {
-    dragover: (event) => { event.preventDefault(); zone.classList.add("dropping"); },
-    dragleave: () => zone.classList.remove("dropping"),
-    drop: (event) => { event.preventDefault(); zone.classList.remove("dropping"); take(event.dataTransfer.files[0]); },
-  } }, h("h2", null, t("upload")), h("div", { class: "inline" }, tags, h("label", { class: "button primary" }, t("choose"), input)), bar,
-    said);
-  return zone;
+    onchange: () => { take(input.files[0]); input.value = ""; } });
+  return dropZone(h("section.card.drop", h("div.inline", tags,
+    h("label.button.primary", t("choose"), input)), bar, said), take);
 }
 
 async function showHistory(place) {
@@ -100,23 +79,20 @@ async function showHistory(place) {
 }
 
 export function show() {
-  const remove = async (wheel) => {
-    if (!await confirm(t("sure"), wheel.name, [t("yes"), "danger"], t("no"))) return;
-    await send("DELETE", urlOf("wheels", wheel.name));
-  };
+  const remove = async ({ name }) => await confirm(t("sure"), name) && send("DELETE", urlOf("wheels", name));
   const link = (wheel) => (apiKey() ? button(t("download"), () => view.act(() => download(wheel.name)), "quiet")
     : h("a", { href: urlOf("wheels", wheel.name), download: wheel.name }, t("download")));
-  const view = panel({ title: t("title"), every: EVERY_MS, read: () => get("/wheels"),
+  const view = panel({ title: t("title"), read: () => get("/wheels"),
     draw: (list) => (list.length ? table(t("title"), [
-      [t("name"), (one) => h("strong", null, one.name)], [t("size"), (one) => bytes(one.size_bytes)],
+      [t("name"), (one) => h("strong", one.name)], [t("size"), (one) => bytes(one.size_bytes)],
       [t("tags"), (one) => one.tags.join(", ") || t("all")], [t("uploaded"), (one) => time(Date.parse(one.mtime) / 1000)],
-      ["", (one) => h("span", { class: "links" }, link(one), button(t("remove"), () => view.act(() => remove(one)), "quiet"))],
+      ["", (one) => h("span.links", link(one), button(t("remove"), () => view.act(() => remove(one)), "quiet"))],
     ], list, (one) => one.name)
       : empty("asleep", t("none"), t("none_text"))) });
   const history = h("div");
   view.node.prepend(uploader(() => view.refresh()));
-  view.node.append(h("details", { class: "card", on: { toggle: (event) => {
+  view.node.append(h("details.card", { ontoggle: (event) => {
     if (event.target.open) view.act(() => showHistory(history));
-  } } }, h("summary", null, t("history")), history));
+  } }, h("summary", t("history")), history));
   return view;
 }

@@ -12,14 +12,12 @@ local M = {}
 local function path_of(run_id, rest) return "/runs/" .. api_module.segment(run_id) .. rest end
 
 --- What a person reads of a run that was submitted.
-local function print_submitted(answer, context)
-  local run = json.decode(answer.body)
+local function print_submitted(run, context)
   io.stdout:write(("%s is %s as run %s\n"):format(text.clean(run.entry_workflow), run.status, run.run_id))
   local command = run.status == "PENDING_APPROVAL"
     and "it spawns runs, so somebody must:  %s approve %s"
     or "see it run:  %s watch %s"
   io.stdout:write(context.paint("dim", command:format(called.program "client", run.run_id)), "\n")
-  return 0
 end
 
 --- submit-bundle: a bundle of workflows that is sent along.
@@ -41,23 +39,18 @@ function M.submit(api, values, context)
     if not collected then return document.bad_input(message, code) end
     fields[#fields + 1] = { "params", assert(json.encode(collected)) }
   end
-  local answer, why, failed, failure = api:post_form("/runs/bundle", fields,
+  return output.show(context, function(run) print_submitted(run, context) end, api:post_form("/runs/bundle", fields,
     { { name = "bundle", filename = "bundle.yaml", content_type = "application/x-yaml", data = bundle } },
-    { file = values.bundle_file, headers = { ["idempotency-key"] = values.idempotency_key } })
-  if not answer then return nil, why, failed, failure end
-  return context.terminal and print_submitted(answer, context) or output.answer(answer)
+    { file = values.bundle_file, headers = { ["idempotency-key"] = values.idempotency_key } }))
 end
 
 --- Sends a decision, and prints the run as it is then.
 local function decide(api, values, context, what, field, given)
   local body = given and { [field] = given } or {}
-  local answer, message, code, failure = api:request("POST", path_of(values.run_id, "/" .. what),
-    { body = next(body) and assert(json.encode(body)) or "{}" })
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local run = json.decode(answer.body)
-  io.stdout:write(("%s: %s (%s)\n"):format(run.run_id, run.status, run.approval_status))
-  return 0
+  return output.show(context, function(run)
+    io.stdout:write(("%s: %s (%s)\n"):format(run.run_id, run.status, run.approval_status))
+  end, api:request("POST", path_of(values.run_id, "/" .. what),
+    { body = next(body) and assert(json.encode(body)) or "{}" }))
 end
 
 --- approve: a run that waits for it is queued.
@@ -105,11 +98,7 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.relations(api, values, context)
-  local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/relations"))
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  print_family(json.decode(answer.body))
-  return 0
+  return output.show(context, print_family, api:request("GET", path_of(values.run_id, "/relations")))
 end
 
 return M

@@ -51,21 +51,18 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.show(api, values, context)
-  local answer, message, code, failure = api:request("GET", ("/dlq/%d"):format(values.seq))
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local letter = json.decode(answer.body)
-  for _, name in ipairs(sorted.keys(letter)) do
-    local value = letter[name]
-    if type(value) == "table" then value = assert(json.encode(value)) end
-    if name == "timestamp" or name == "stored_at" then value = text.when(value) end
-    io.stdout:write(text.pad(name, 14), cell(value), "\n")
-  end
-  if type(letter.run_id) == "string" and letter.requeued_to == json.null then
-    io.stdout:write(context.paint("dim", ("run it again:  %s dlq requeue %d"):format(called.program "client",
-      values.seq)), "\n")
-  end
-  return 0
+  return output.show(context, function(letter)
+    for _, name in ipairs(sorted.keys(letter)) do
+      local value = letter[name]
+      if type(value) == "table" then value = assert(json.encode(value)) end
+      if name == "timestamp" or name == "stored_at" then value = text.when(value) end
+      io.stdout:write(text.pad(name, 14), cell(value), "\n")
+    end
+    if type(letter.run_id) == "string" and letter.requeued_to == json.null then
+      io.stdout:write(context.paint("dim", ("run it again:  %s dlq requeue %d"):format(called.program "client",
+        values.seq)), "\n")
+    end
+  end, api:request("GET", ("/dlq/%d"):format(values.seq)))
 end
 
 --- dlq requeue: the run of a letter again.
@@ -77,13 +74,10 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.requeue(api, values, context)
-  local answer, message, code, failure = api:request("POST", ("/dlq/%d/requeue"):format(values.seq))
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local run = json.decode(answer.body)
-  io.stdout:write(("run %s is %s anew, as run %s\n"):format(run.requeued_from, run.status, run.run_id),
-    context.paint("dim", ("see it run:  %s watch %s"):format(called.program "client", run.run_id)), "\n")
-  return 0
+  return output.show(context, function(run)
+    io.stdout:write(("run %s is %s anew, as run %s\n"):format(run.requeued_from, run.status, run.run_id),
+      context.paint("dim", ("see it run:  %s watch %s"):format(called.program "client", run.run_id)), "\n")
+  end, api:request("POST", ("/dlq/%d/requeue"):format(values.seq)))
 end
 
 return M

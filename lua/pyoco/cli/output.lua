@@ -1,4 +1,5 @@
 --- What the command lines print: JSON lines and tables of the contract (16.1), the shapes of errors, colours.
+local json = require "host.json"
 local uv = require "luv"
 
 local M = {}
@@ -58,6 +59,24 @@ end
 ---@return integer exit code 0
 function M.answer(answer)
   io.stdout:write(M.json_line(answer.body), "\n")
+  return 0
+end
+
+--- Shows what a request has brought: a line of JSON, or on a terminal what `print` makes of it for people.
+---@param context table { terminal }
+---@param print fun(value: any) gets the answer decoded
+---@param answer table|nil { body }, or what the API gives instead of one, which is passed on
+---@param message string|nil
+---@param code string|nil
+---@param failure table|nil
+---@return integer|nil exit code 0
+---@return string|nil message
+---@return string|nil code
+---@return table|nil failure
+function M.show(context, print, answer, message, code, failure)
+  if not answer then return nil, message, code, failure end
+  if not context.terminal then return M.answer(answer) end
+  print(json.decode(answer.body))
   return 0
 end
 

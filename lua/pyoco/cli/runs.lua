@@ -97,11 +97,7 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.tasks(api, values, context)
-  local answer, message, code, failure = api:request("GET", path_of(values.run_id, "/tasks"))
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  print_tasks(json.decode(answer.body))
-  return 0
+  return output.show(context, print_tasks, api:request("GET", path_of(values.run_id, "/tasks")))
 end
 
 --- Polls until the run has ended.
@@ -146,11 +142,9 @@ function M.cancel(api, values, context)
   if answer and values.wait then
     answer, message, code, failure = wait_for_end(api, run_id, values.timeout_sec, context)
   end
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local snapshot = json.decode(answer.body)
-  io.stdout:write(("run %s is %s\n"):format(run_id, snapshot.status))
-  return 0
+  return output.show(context, function(snapshot)
+    io.stdout:write(("run %s is %s\n"):format(run_id, snapshot.status))
+  end, answer, message, code, failure)
 end
 
 --- "name@1.0 name@2.0 name@3.0 +2" of the wheels of a worker.

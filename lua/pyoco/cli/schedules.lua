@@ -1,5 +1,4 @@
 --- client.lua schedule-yaml, schedules, schedule-runs, schedule-delete (CONTRACT 16.1).
-local json = require "host.json"
 local api_module = require "pyoco.cli.api"
 local called = require "pyoco.cli.called"
 local document = require "pyoco.cli.document"
@@ -26,16 +25,13 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.create(api, values, context)
-  local answer, message, code, failure = document.post(api, "/schedules/yaml", values, {
-    { "run_at", values.run_at }, { "interval_seconds", values.interval_seconds }, { "start_at", values.start_at } })
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local schedule = json.decode(answer.body)
-  io.stdout:write(("%s is schedule %s, next at %s\n"):format(text.clean(schedule.flow_name), schedule.schedule_id,
-    text.when(schedule.next_run_at)),
-    context.paint("dim", ("its runs:  %s schedule-runs --schedule-id %s"):format(called.program "client",
-      schedule.schedule_id)), "\n")
-  return 0
+  return output.show(context, function(schedule)
+    io.stdout:write(("%s is schedule %s, next at %s\n"):format(text.clean(schedule.flow_name), schedule.schedule_id,
+      text.when(schedule.next_run_at)),
+      context.paint("dim", ("its runs:  %s schedule-runs --schedule-id %s"):format(called.program "client",
+        schedule.schedule_id)), "\n")
+  end, document.post(api, "/schedules/yaml", values, {
+    { "run_at", values.run_at }, { "interval_seconds", values.interval_seconds }, { "start_at", values.start_at } }))
 end
 
 --- schedules: all of them.
@@ -47,17 +43,15 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.list(api, values, context) -- luacheck: no unused args
-  local answer, message, code, failure = api:request("GET", "/schedules")
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local rows = {}
-  for i, schedule in ipairs(json.decode(answer.body)) do
-    rows[i] = { cell(schedule.schedule_id), cell(schedule.status), cell(schedule.flow_name), cell(schedule.tag),
-      rhythm(schedule), text.when(schedule.next_run_at), cell(schedule.dispatch_count), cell(schedule.last_error) }
-  end
-  io.stdout:write(output.table({ "schedule_id", "status", "flow_name", "tag", "when", "next", "runs", "last_error" },
-    rows))
-  return 0
+  return output.show(context, function(schedules)
+    local rows = {}
+    for i, schedule in ipairs(schedules) do
+      rows[i] = { cell(schedule.schedule_id), cell(schedule.status), cell(schedule.flow_name), cell(schedule.tag),
+        rhythm(schedule), text.when(schedule.next_run_at), cell(schedule.dispatch_count), cell(schedule.last_error) }
+    end
+    io.stdout:write(output.table({ "schedule_id", "status", "flow_name", "tag", "when", "next", "runs", "last_error" },
+      rows))
+  end, api:request("GET", "/schedules"))
 end
 
 --- schedule-runs: the runs of one.
@@ -69,16 +63,14 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.runs(api, values, context)
-  local answer, message, code, failure = api:request("GET", path_of(values.schedule_id, "/runs"),
-    { query = { { "limit", values.limit }, { "include", values.records and "full" or nil } } })
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local rows = {}
-  for i, run in ipairs(json.decode(answer.body)) do
-    rows[i] = { cell(run.run_id), cell(run.status), text.when(run.updated_at), cell(run.error) }
-  end
-  io.stdout:write(output.table({ "run_id", "status", "updated_at", "error" }, rows))
-  return 0
+  return output.show(context, function(runs)
+    local rows = {}
+    for i, run in ipairs(runs) do
+      rows[i] = { cell(run.run_id), cell(run.status), text.when(run.updated_at), cell(run.error) }
+    end
+    io.stdout:write(output.table({ "run_id", "status", "updated_at", "error" }, rows))
+  end, api:request("GET", path_of(values.schedule_id, "/runs"),
+    { query = { { "limit", values.limit }, { "include", values.records and "full" or nil } } }))
 end
 
 --- schedule-delete: removes one; its runs remain.
@@ -90,11 +82,9 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.delete(api, values, context)
-  local answer, message, code, failure = api:request("DELETE", path_of(values.schedule_id))
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  io.stdout:write(("schedule %s is deleted; its runs remain\n"):format(text.clean(values.schedule_id)))
-  return 0
+  return output.show(context, function()
+    io.stdout:write(("schedule %s is deleted; its runs remain\n"):format(text.clean(values.schedule_id)))
+  end, api:request("DELETE", path_of(values.schedule_id)))
 end
 
 return M

@@ -49,16 +49,14 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.list(api, _, context)
-  local answer, message, code, failure = api:request("GET", "/wheels")
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local rows = {}
-  for i, wheel in ipairs(json.decode(answer.body)) do
-    rows[i] = { cell(wheel.name), amount(wheel.size_bytes), tags_of(wheel.tags),
-      wheel.modified and text.when(wheel.modified) or cell(wheel.mtime) }
-  end
-  io.stdout:write(output.table({ "name", "size", "tags", "uploaded" }, rows))
-  return 0
+  return output.show(context, function(stored)
+    local rows = {}
+    for i, wheel in ipairs(stored) do
+      rows[i] = { cell(wheel.name), amount(wheel.size_bytes), tags_of(wheel.tags),
+        wheel.modified and text.when(wheel.modified) or cell(wheel.mtime) }
+    end
+    io.stdout:write(output.table({ "name", "size", "tags", "uploaded" }, rows))
+  end, api:request("GET", "/wheels"))
 end
 
 --- wheel-history: who uploaded and deleted what.
@@ -70,19 +68,17 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.history(api, values, context)
-  local answer, message, code, failure = api:request("GET", "/wheels/history", { query = { { "limit", values.limit },
-    { "wheel_name", values.wheel_name }, { "action", values.action } } })
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  local rows = {}
-  for i, event in ipairs(json.decode(answer.body)) do
-    local actor = type(event.actor) == "table" and event.actor or {}
-    local source = type(event.source) == "table" and event.source or {}
-    rows[i] = { text.when(event.occurred_at), cell(event.action), cell(event.wheel_name), tags_of(event.tags),
-      cell(actor.tenant_id), cell(actor.api_key_id), cell(source.remote_addr), cell(source.user_agent) }
-  end
-  io.stdout:write(output.table({ "when", "action", "wheel", "tags", "tenant", "key", "from", "with" }, rows))
-  return 0
+  return output.show(context, function(events)
+    local rows = {}
+    for i, event in ipairs(events) do
+      local actor = type(event.actor) == "table" and event.actor or {}
+      local source = type(event.source) == "table" and event.source or {}
+      rows[i] = { text.when(event.occurred_at), cell(event.action), cell(event.wheel_name), tags_of(event.tags),
+        cell(actor.tenant_id), cell(actor.api_key_id), cell(source.remote_addr), cell(source.user_agent) }
+    end
+    io.stdout:write(output.table({ "when", "action", "wheel", "tags", "tenant", "key", "from", "with" }, rows))
+  end, api:request("GET", "/wheels/history", { query = { { "limit", values.limit },
+    { "wheel_name", values.wheel_name }, { "action", values.action } } }))
 end
 
 local function file_failure(reason)
@@ -102,15 +98,12 @@ local function passes_preflight(values)
     hints = { "mend the wheel, or send it as it is with --preflight warn" } }
 end
 
-local function uploaded(answer, context)
-  if not context.terminal then return output.answer(answer) end
-  local wheel = json.decode(answer.body)
+local function print_uploaded(wheel, context)
   io.stdout:write(("%s is stored: %s, for %s\n"):format(text.clean(wheel.name), amount(wheel.size_bytes),
     #wheel.tags > 0 and "workers with the tags " .. tags_of(wheel.tags) or "all workers"))
   for _, warning in ipairs(type(wheel.warnings) == "table" and wheel.warnings or {}) do
     io.stdout:write(context.paint("yellow", "but " .. text.clean(warning)), "\n")
   end
-  return 0
 end
 
 --- wheel-upload: sends a file, read while it is sent.
@@ -139,8 +132,7 @@ function M.upload(api, values, context)
   answer, message, code, failure = api:post_file("/wheels", fields, { name = "wheel", path = path, filename = name,
     content_type = "application/octet-stream" }, { on_idle = draw })
   clear()
-  if not answer then return nil, message, code, failure end
-  return uploaded(answer, context)
+  return output.show(context, function(wheel) print_uploaded(wheel, context) end, answer, message, code, failure)
 end
 
 --- wheel-download: writes a wheel to a file.
@@ -181,11 +173,9 @@ end
 ---@return string|nil code
 ---@return table|nil failure
 function M.delete(api, values, context)
-  local answer, message, code, failure = api:request("DELETE", "/wheels/" .. api_module.segment(values.name))
-  if not answer then return nil, message, code, failure end
-  if not context.terminal then return output.answer(answer) end
-  io.stdout:write(("%s is deleted; workers drop it at their next sync\n"):format(text.clean(values.name)))
-  return 0
+  return output.show(context, function()
+    io.stdout:write(("%s is deleted; workers drop it at their next sync\n"):format(text.clean(values.name)))
+  end, api:request("DELETE", "/wheels/" .. api_module.segment(values.name)))
 end
 
 return M

@@ -3,6 +3,7 @@
 ---
 --- What was written lately stays, whatever the look at the runs says: a submit stores its documents (anew, if they are
 --- there) before its run, a worker its data before the snapshot that refers to it. All ages are the server's.
+local clock = require "host.clock"
 local fault = require "pyoco.service.fault"
 
 local M = {}
@@ -59,14 +60,33 @@ local function keyed(bucket, is_kept)
   end
 end
 
+local ANNOUNCE_SEC = 5     -- a purge is announced again after this
+local ANNOUNCED_SEC = 0.3 -- how long it takes until all followers have heard of it
+
+--- Removes the markers of deleted runs.
+local function sweep_markers(app, seen, _, pause)
+  local announced_at = -math.huge
+  return remove_each(seen.markers, pause, function(run)
+    if clock.monotonic() - announced_at > ANNOUNCE_SEC then
+      local is_first = announced_at == -math.huge
+      local revision, message, code = app.store.garbage:announce_purge()
+      if not revision then return nil, message, code end
+      announced_at = clock.monotonic()
+      while is_first and clock.monotonic() - announced_at < ANNOUNCED_SEC do
+        clock.sleep(0.01)
+        pause()
+      end
+    end
+    return app.store.garbage:erase_marker(run)
+  end)
+end
+
 --- The kinds of garbage: name in the counts, and function(app, seen, before, pause) -> count | nil, message, code.
 --- Those with `looks` need the look at the runs.
 local KINDS = {
   { "documents", looks = true, sweep = keyed("documents", function(seen, hash) return seen.referred[hash] end) },
   { "relations", looks = true, sweep = keyed("relations", function(seen, run_id) return seen.runs[run_id] end) },
-  { "markers", looks = true, sweep = function(app, seen, _, pause)
-    return remove_each(seen.markers, pause, function(run) return app.store.garbage:erase_marker(run) end)
-  end },
+  { "markers", looks = true, sweep = sweep_markers },
   { "objects", looks = true, sweep = function(app, seen, before, pause)
     local names, message, code = app.store.garbage.data:names()
     if not names then return nil, message, code end

@@ -77,7 +77,14 @@ end
 ---@return string|nil code
 function Garbage:first_revision() return self.runs:first_revision() end
 
---- Removes the marker of a deleted run.
+--- Tells those who follow the runs that markers are about to be removed. nats-server 2.9 moves every consumer of a
+--- stream on when a subject of it is purged; a tail that knows looks at each gap (PH_TAIL_PURGE_KEY of src/tail.h).
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code
+function Garbage:announce_purge() return self.runs:delete "_purge" end
+
+--- Removes the marker of a deleted run. Within 10 s of announce_purge only.
 ---@param run table as each_run gives it
 ---@return integer|nil removed
 ---@return string|nil message
