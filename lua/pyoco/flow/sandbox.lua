@@ -39,6 +39,20 @@ end
 
 local function is_library(name) return name:find("^pyoco%f[.%z]") or name:find("^host%f[.%z]") end
 
+--- The names that code at a level of its caller can have meant: its locals, what encloses it, the globals.
+local function names_at(level, base)
+  local names, fn, i = {}, debug.getinfo(level + 1, "f").func, 1
+  while debug.getlocal(level + 1, i) do
+    names[i], i = debug.getlocal(level + 1, i), i + 1
+  end
+  i = 1
+  while debug.getupvalue(fn, i) do
+    names[#names + 1], i = debug.getupvalue(fn, i), i + 1
+  end
+  for name in pairs(base) do names[#names + 1] = name end
+  return names
+end
+
 --- Makes a sandbox.
 ---@param roots table list of task root folders
 ---@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
@@ -57,7 +71,8 @@ function M.new(roots, globals)
   end
   base.load = function(chunk, name, _, env) return load(chunk, name, "t", env or self:environment()) end
   setmetatable(base, { __index = function(_, name)
-    error(("undeclared global '%s'"):format(tostring(name)), 2)
+    local near = type(name) == "string" and require("pyoco.nearest").name(name, names_at(2, base))
+    error(("undeclared global '%s'%s"):format(tostring(name), near and ("; did you mean %s?"):format(near) or ""), 2)
   end })
   return self
 end

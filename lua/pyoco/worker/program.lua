@@ -24,8 +24,8 @@ local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subj
   "workers_bucket", "run_relations_bucket", "spawn_max_child_runs", "spawn_max_parallel_child_runs", "spawn_child_tag",
   "spawn_timeout_sec", "spawn_poll_interval_sec", "workflow_bundles_bucket", "run_data_bucket",
   "max_run_snapshot_bytes", "run_heartbeat_interval_sec", "run_max_parallel", "run_max_commands", "command_grace_sec",
-  "flow_max_iterations",
-  "artifacts_dir", "worker_allow_commands", "worker_flow_resolver", "task_path", "workflow_yaml_max_bytes",
+  "flow_max_iterations", "artifacts_dir", "worker_allow_commands", "worker_allow_spawn",
+  "worker_flow_resolver", "task_path", "workflow_yaml_max_bytes",
   "task_log_max_bytes" }
 
 --- The boot text of the slots.

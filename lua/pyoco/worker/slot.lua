@@ -76,16 +76,18 @@ function run:open_writer(image, revision)
     on_lost = function(how) self:lose(how) end,
     on_unwritable = function(message) self:mend(message) end,
   }
-  if image.bundle_hash ~= null then self:open_family() end
+  local has_children = type(image.child_run_ids) == "table" and #image.child_run_ids > 0
+  if image.bundle_hash ~= null or image.parent_run_id ~= null or has_children then self:open_family() end
 end
 
---- What a bundle's run has beside others: children, and a summary of its result.
+--- What a run with a family has beside others: children, and a summary of its result.
 function run:open_family()
   self.result = require("pyoco.run.result").new(self.store.data, self.job.run_id)
   self.family = require("pyoco.run.family").new {
     store = self.store, cfg = self.boot.cfg, job = self.job, image = self.image, now = self.now,
     go = async.go, sleep = async.sleep, after = async.after, every = async.every,
     subscribe = function(...) return self.conn:subscribe(...) end,
+    is_by_name = self.boot.cfg.worker_allow_spawn,
     flush = function() return self.writer:flush() end, is_lost = function() return self.lost ~= nil end,
   }
 end
@@ -299,6 +301,13 @@ function run:start(stored, revision, document)
   end
   if not flow then return self:fail_early(code == "not_found" and "flow_not_found" or "invalid_flow", text) end
   build.publish(self.store, flow, image)
+  if not self.is_document and job_flow.spawns(flow) then
+    if not self.boot.cfg.worker_allow_spawn then
+      return self:fail_early("invalid_flow", ("flow '%s' spawns runs, which this worker does not allow: start it with "
+        .. "--allow-spawn (PYOCO_WORKER_ALLOW_SPAWN=1)"):format(flow.name))
+    end
+    if not self.family then self:open_family() end
+  end
   return self:execute(flow)
 end
 

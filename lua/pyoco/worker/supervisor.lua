@@ -61,7 +61,7 @@ function supervisor:take(message, info, tag, is_ahead)
   local now = clock.monotonic()
   local job = { seq = info.stream_seq, delivery = info.delivered, reply = message.reply, data = message.data,
     subject = message.subject, tag = tag, run_id = run_id_of(message), arrived_at = now, progress_at = now,
-    is_parent = jobs.may_spawn(message.data), is_ahead = is_ahead }
+    is_parent = jobs.may_spawn(message.data, self.cfg.worker_allow_spawn), is_ahead = is_ahead }
   if self.quota ~= math.huge then self.quota = self.quota - 1 end
   self.reads:start(job)
   self.board:hold(job)
