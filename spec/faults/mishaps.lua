@@ -127,7 +127,7 @@ local deeds = {
   end,
   gateway_script_edited = function(world)
     for _, one in ipairs(world.fleet.gateways) do
-      if world.is_editing or not one:is_up() then return end
+      if world.is_editing or one.is_busy or not one:is_up() then return end
     end
     world.is_editing = true
     local over = world.ledger:mishap "gateway.lua: edited"
