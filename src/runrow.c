@@ -10,16 +10,18 @@
 #include <time.h>
 
 /* The list's item, in the order it is written (CONTRACT 7.9), and the column that a member fills (-1 = none). */
+#define KEY(name) "\"" name "\"", sizeof name + 1
 static const struct {
     const char *key;
+    size_t len;
     int column;
 } members[] = {
-    {"\"run_id\"", -1},           {"\"schedule_id\"", PH_ROW_SCHEDULE}, {"\"flow_name\"", PH_ROW_FLOW},
-    {"\"tag\"", PH_ROW_TAG},          {"\"tags\"", -1},                 {"\"tenant_id\"", PH_ROW_TENANT},
-    {"\"api_key_id\"", -1},       {"\"status\"", PH_ROW_STATUS},        {"\"updated_at\"", -1},
-    {"\"heartbeat_at\"", -1},     {"\"worker_id\"", PH_ROW_WORKER},     {"\"error\"", PH_ROW_ERROR},
-    {"\"workflow_yaml_sha256\"", PH_ROW_SHA256}, /* the item ends before this one */
-    {"\"start_time\"", -1},      {"\"end_time\"", -1},
+    {KEY("run_id"), -1},           {KEY("schedule_id"), PH_ROW_SCHEDULE}, {KEY("flow_name"), PH_ROW_FLOW},
+    {KEY("tag"), PH_ROW_TAG},      {KEY("tags"), -1},                     {KEY("tenant_id"), PH_ROW_TENANT},
+    {KEY("api_key_id"), -1},       {KEY("status"), PH_ROW_STATUS},        {KEY("updated_at"), -1},
+    {KEY("heartbeat_at"), -1},     {KEY("worker_id"), PH_ROW_WORKER},     {KEY("error"), PH_ROW_ERROR},
+    {KEY("workflow_yaml_sha256"), PH_ROW_SHA256}, /* the item ends before this one */
+    {KEY("start_time"), -1},       {KEY("end_time"), -1},
 };
 
 #define MEMBERS (sizeof members / sizeof *members)
@@ -28,7 +30,7 @@ enum { UPDATED_AT = 8, ITEM_MEMBERS = 12, START_TIME, END_TIME };
 static void take_member(void *ctx, const ph_member *m) {
     ph_member *found = ctx;
     for (size_t i = 0; i < MEMBERS; i++)
-        if (strlen(members[i].key) == m->key_len && memcmp(members[i].key, m->key, m->key_len) == 0)
+        if (members[i].len == m->key_len && memcmp(members[i].key, m->key, m->key_len) == 0)
             found[i] = *m; /* of two of one name the last counts, as for a decoder */
 }
 

@@ -1,18 +1,14 @@
 /* Shape: one lock for everything; queued calls, a stack of idle workers, and one keeper thread that watches the
  * script's files, builds new versions and joins threads that have ended. A worker is a thread with its VM. */
 #include "vmpool.h"
-#include "files.h"
-#include "image.h"
+#include "appvm.h"
 #include "log.h"
-#include "vm.h"
 #include "wake.h"
 #include "clocks.h"
 #include <errno.h>
 #include <nats/nats.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,10 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOAD_LIMIT_SEC 10.0 /* a script that takes longer to load is broken */
-#define QUIET_MS 5          /* a save is complete when nothing more is written for this long */
-#define CUT_SIGNAL (SIGRTMIN + 5)
-#define APP "host.app"      /* registry key of the script's result */
+#define QUIET_MS 5 /* a save is complete when nothing more is written for this long */
 
 typedef struct call {
     struct call *next;
@@ -53,15 +46,13 @@ typedef struct worker {
     call *call;    /* in progress; borrowed */
     bool in_duty;  /* the service VM runs Lua */
     bool is_woken; /* ph_wake: duties that asked for it are due */
-    atomic_uint turn;    /* number of what runs now; odd while something runs */
-    atomic_uint cut;     /* the turn that is to end */
-    double limit;  /* while loading: monotonic deadline */
+    ph_appvm app;
     char *error;   /* why it did not load; owned */
 } worker;
 
 struct ph_pool {
     char *script, *boot;
-    size_t boot_len, memory_limit;
+    ph_app_source source; /* borrows these and the files */
     int max;
     bool has_service;
     double call_limit; /* seconds; 0 = none */
@@ -99,119 +90,6 @@ static void wake_keeper(ph_pool *pool) {
         return; /* the counter is full: it is awake */
 }
 
-/* ---- one VM ---- */
-
-static void watch_file(void *ctx, const char *path) {
-    ph_files_add(((worker *)ctx)->pool->files, path);
-}
-
-static void check_load_time(lua_State *L, lua_Debug *ar) {
-    (void)ar;
-    lua_getfield(L, LUA_REGISTRYINDEX, "host.worker");
-    const worker *w = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    if (w && ph_monotonic() > w->limit)
-        luaL_error(L, "loading took more than %d s; a gateway script must only build its app and return it",
-                   (int)LOAD_LIMIT_SEC);
-}
-
-/* load(lightuserdata worker): runs the script and keeps its app in the registry. */
-static int load(lua_State *L) {
-    worker *w = lua_touserdata(L, 1);
-    const char *script = w->pool->script;
-    lua_pushvalue(L, 1);
-    lua_setfield(L, LUA_REGISTRYINDEX, "host.worker");
-    ph_image_install(L, w->image, watch_file, w);
-    watch_file(w, script);
-    w->limit = ph_monotonic() + LOAD_LIMIT_SEC;
-    lua_sethook(L, check_load_time, LUA_MASKCOUNT, 1000000);
-    if (ph_image_load(L, w->image, script) != LUA_OK)
-        return lua_error(L);
-    lua_call(L, 0, 1);
-    lua_sethook(L, NULL, 0, 0);
-    if (!lua_istable(L, -1) || lua_getfield(L, -1, "handle") != LUA_TFUNCTION)
-        return luaL_error(L, "%s: the script must return its app (a table with a function handle), got %s; end it with "
-                             "`return require(\"pyoco.gateway\").main(app, ...)`",
-                          script, luaL_typename(L, -1));
-    lua_pop(L, 1);
-    lua_setfield(L, LUA_REGISTRYINDEX, APP);
-    return 0;
-}
-
-static ph_vm *build(worker *w) {
-    ph_error err = {0};
-    ph_pool *pool = w->pool;
-    ph_vm *vm = ph_vm_new(&(ph_vm_options){.role = w->is_service ? "service" : "http",
-                                           .script = pool->script,
-                                           .boot = pool->boot,
-                                           .boot_len = pool->boot_len,
-                                           .memory_limit = pool->memory_limit},
-                          &err);
-    if (!vm) {
-        w->error = strdup(err.text);
-        return NULL;
-    }
-    lua_State *L = ph_vm_state(vm);
-    lua_pushcfunction(L, load);
-    lua_pushlightuserdata(L, w);
-    if (ph_vm_call(L, 1, 0) == LUA_OK)
-        return vm;
-    const char *text = lua_tostring(L, -1);
-    w->error = strdup(text ? text : "the script raised a value that is no text");
-    char *trace = w->error ? strstr(w->error, "\nstack traceback:\n\t[C]: in ?") : NULL;
-    if (trace) /* tells nothing */
-        *trace = '\0';
-    ph_vm_close(vm);
-    return NULL;
-}
-
-/* ---- cutting what runs too long: a signal to its thread arms a hook that raises at every line and call ---- */
-
-static _Thread_local lua_State *running; /* what this thread's signal may hook */
-static _Thread_local worker *self;
-
-static void on_cut(lua_State *L, lua_Debug *ar) {
-    (void)ar;
-    if (atomic_load(&self->cut) == atomic_load(&self->turn))
-        luaL_error(L, "cut: it ran longer than allowed, or the server is stopping");
-    lua_sethook(L, NULL, 0, 0); /* the signal was meant for what ran before */
-}
-
-static void on_cut_signal(int sig) {
-    (void)sig;
-    if (running)
-        lua_sethook(running, on_cut, LUA_MASKCALL | LUA_MASKLINE | LUA_MASKCOUNT, 1);
-}
-
-static void install_cut(void) {
-    struct sigaction sa = {.sa_handler = on_cut_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&sa.sa_mask);
-    sigaction(CUT_SIGNAL, &sa, NULL);
-}
-
-/* Holds the lock, so that the thread is there. */
-static void cut(worker *w) {
-    atomic_store(&w->cut, atomic_load(&w->turn));
-    pthread_kill(w->thread, CUT_SIGNAL);
-}
-
-/* Runs a call on this thread's VM. Returns NULL, or the text of what it raised (owned by the caller). */
-static char *run(lua_State *L, lua_CFunction fn, void *ctx) {
-    char *error = NULL;
-    running = L;
-    lua_pushcfunction(L, fn);
-    lua_getfield(L, LUA_REGISTRYINDEX, APP);
-    lua_pushlightuserdata(L, ctx);
-    if (ph_vm_call(L, 2, 0) != LUA_OK) {
-        const char *text = lua_tostring(L, -1);
-        error = strdup(text ? text : "(no text)");
-    }
-    running = NULL;
-    lua_sethook(L, NULL, 0, 0);
-    lua_settop(L, 0);
-    return error;
-}
-
 /* ---- calls and workers; all of these hold the lock ---- */
 
 static bool spawn(ph_pool *pool, ph_image *image, unsigned version, bool is_service, bool is_candidate, worker **out);
@@ -229,7 +107,7 @@ static void take(worker *w) {
     c->worker = w;
     c->taken_at = c->limit > 0 ? ph_monotonic() : 0;
     w->call = c;
-    atomic_fetch_add(&w->turn, 1);
+    ph_appvm_turn(&w->app);
     if (c->is_long)
         pthread_cond_signal(&c->done); /* its ticks begin now; others wait on, for one wake-up less */
 }
@@ -278,7 +156,7 @@ static bool remove_queued(ph_pool *pool, call *c) {
 
 /* Queues a call and waits until a VM has taken it; gives up after `wait` seconds. Holds the lock. */
 static void submit(ph_pool *pool, call *c, double wait) {
-    double start = ph_monotonic(), last = start + wait + LOAD_LIMIT_SEC;
+    double start = ph_monotonic(), last = start + wait + PH_APP_LOAD_SEC;
     if (pool->stopping)
         c->state = REFUSED;
     /* Asking here, and not only in the keeper, makes a saved edit live for the very next request. */
@@ -322,7 +200,7 @@ static void await(ph_pool *pool, call *c, const ph_pool_long *o) {
             pthread_mutex_lock(&pool->lock);
             tick = ph_monotonic() + o->tick_ms / 1000.0;
         } else {
-            cut(c->worker);
+            ph_appvm_cut(&c->worker->app);
             limit = ph_monotonic() + 1; /* again, should a C call have been in the way */
         }
     }
@@ -355,7 +233,7 @@ ph_pool_result ph_pool_call_long(ph_pool *pool, lua_CFunction fn, void *ctx, int
 
 /* ---- threads ---- */
 
-static void serve_calls(worker *w, lua_State *L) {
+static void serve_calls(worker *w) {
     ph_pool *pool = w->pool;
     if (!w->is_candidate && !w->quit)
         offer(w);
@@ -366,10 +244,10 @@ static void serve_calls(worker *w, lua_State *L) {
         }
         call *c = w->call;
         pthread_mutex_unlock(&pool->lock);
-        c->error = run(L, c->fn, c->ctx);
+        c->error = ph_appvm_call(&w->app, c->fn, c->ctx);
         pthread_mutex_lock(&pool->lock);
         w->call = NULL;
-        atomic_fetch_add(&w->turn, 1);
+        ph_appvm_turn(&w->app);
         pool->calls++;
         pool->lent -= c->is_long;
         bool is_current = w->version == pool->version;
@@ -415,14 +293,14 @@ static void wake_service(void *ctx) {
 }
 
 /* Runs the duties once, without the lock. */
-static double run_once(worker *w, lua_State *L) {
+static double run_once(worker *w) {
     ph_pool *pool = w->pool;
     duty_run r = {w->is_woken, 5};
     w->is_woken = false;
     w->in_duty = true;
-    atomic_fetch_add(&w->turn, 1);
+    ph_appvm_turn(&w->app);
     pthread_mutex_unlock(&pool->lock);
-    char *error = run(L, run_duties, &r);
+    char *error = ph_appvm_call(&w->app, run_duties, &r);
     if (error)
         r.delay = 5;
     pthread_mutex_lock(&pool->lock);
@@ -430,11 +308,11 @@ static double run_once(worker *w, lua_State *L) {
         ph_log_error("pyoco.http.service", error, "duties failed, next try in 5 s");
     free(error);
     w->in_duty = false;
-    atomic_fetch_add(&w->turn, 1);
+    ph_appvm_turn(&w->app);
     return r.delay;
 }
 
-static void serve_duties(worker *w, lua_State *L) {
+static void serve_duties(worker *w) {
     ph_pool *pool = w->pool;
     while (!w->quit && (pool->service || w->version != pool->version)) /* the one before us ends first */
         pthread_cond_wait(&pool->changed, &pool->lock);
@@ -445,7 +323,7 @@ static void serve_duties(worker *w, lua_State *L) {
     ph_wake_set(wake_service, w);
     pthread_mutex_lock(&pool->lock);
     while (!w->quit) {
-        double delay = run_once(w, L);
+        double delay = run_once(w);
         if (w->quit || w->is_woken)
             continue;
         if (delay < 0)
@@ -462,28 +340,29 @@ static void serve_duties(worker *w, lua_State *L) {
 static void *worker_main(void *arg) {
     worker *w = arg;
     ph_pool *pool = w->pool;
-    self = w;
-    ph_vm *vm = build(w);
+    char *error = NULL;
+    bool is_built = ph_appvm_build(&w->app, &pool->source, w->image, w->is_service, &error);
     pthread_mutex_lock(&pool->lock);
-    w->state = vm ? READY : FAILED;
+    w->error = error;
+    w->state = is_built ? READY : FAILED;
     if (!w->is_candidate && w->version == pool->version) {
         pool->growing = false;
-        if (!vm) {
+        if (!is_built) {
             pool->n--;
             pool->may_grow = false;
             ph_log_error("pyoco.http.pool", w->error, "cannot make one more VM");
         }
     }
     pthread_cond_broadcast(&pool->changed);
-    if (vm && w->is_service)
-        serve_duties(w, ph_vm_state(vm));
-    else if (vm)
-        serve_calls(w, ph_vm_state(vm));
+    if (is_built && w->is_service)
+        serve_duties(w);
+    else if (is_built)
+        serve_calls(w);
     while (w->is_candidate && !w->quit) /* failed: the keeper reads the error first */
         pthread_cond_wait(&w->wake, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
 
-    ph_vm_close(vm);
+    ph_appvm_close(&w->app);
     ph_image_release(w->image);
     nats_ReleaseThreadMemory();
     pthread_mutex_lock(&pool->lock);
@@ -695,7 +574,7 @@ static void end_workers(ph_pool *pool, double grace_sec) {
             continue;
         for (worker *w = pool->workers; w; w = w->next)
             if (w->call || w->in_duty)
-                cut(w);
+                ph_appvm_cut(&w->app);
         limit = ph_monotonic() + 0.2;
     }
     reap(pool);
@@ -708,8 +587,6 @@ ph_pool *ph_pool_start(const ph_pool_options *o, ph_error *err) {
         snprintf(err->text, sizeof err->text, "out of memory");
         return NULL;
     }
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, install_cut);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_condattr_init(&pool->monotonic);
     pthread_condattr_setclock(&pool->monotonic, CLOCK_MONOTONIC);
@@ -718,13 +595,12 @@ ph_pool *ph_pool_start(const ph_pool_options *o, ph_error *err) {
     pool->boot = o->boot ? malloc(o->boot_len + 1) : NULL;
     if (pool->boot)
         memcpy(pool->boot, o->boot, o->boot_len);
-    pool->boot_len = o->boot_len;
-    pool->memory_limit = o->memory_limit;
     pool->max = o->vms;
     pool->call_limit = o->call_limit_ms / 1000.0;
     pool->has_service = o->service;
     pool->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pool->files = ph_files_new(err);
+    pool->source = (ph_app_source){pool->script, pool->boot, o->boot_len, o->memory_limit, pool->files};
     if (!pool->files || !pool->script || (o->boot && !pool->boot) || pool->wake_fd < 0) {
         if (!*err->text)
             snprintf(err->text, sizeof err->text, "out of memory or of file descriptors");

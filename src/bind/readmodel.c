@@ -23,6 +23,7 @@ int luaopen_host_readmodel(lua_State *L);
 
 typedef struct reader {
     rm_model *model; /* a reference; NULL once closed */
+    bool is_of_duties; /* the service VM's */
     sqlite3 *db;
     int count;
     sqlite3_stmt *statements[STATEMENTS_MAX];
@@ -96,6 +97,9 @@ static int l_reader(lua_State *L) {
     luaL_setmetatable(L, READER);
     if (!(r->model = rm_current()))
         return ph_fail(L, PH_UNAVAILABLE, "this process has no read model");
+    lua_getfield(L, LUA_REGISTRYINDEX, "host.role");
+    r->is_of_duties = strcmp(lua_tostring(L, -1), "service") == 0;
+    lua_pop(L, 1);
     return 1;
 }
 
@@ -196,7 +200,7 @@ static int l_reader_select(lua_State *L) {
     const char *sql = luaL_checkstring(L, 3);
     int top = lua_gettop(L);
     for (int tries = 0; tries < 3; tries++) {
-        uint64_t generation = rm_wait(r->model, (int)timeout_ms);
+        uint64_t generation = rm_wait(r->model, (int)timeout_ms, !r->is_of_duties);
         if (generation == 0)
             break;
         if (!open_database(r))

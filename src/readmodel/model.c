@@ -16,7 +16,7 @@
 #include <time.h>
 
 #define BATCH_SEC 0.005     /* between commits while somebody asks */
-#define LAZY_SEC 0.1        /* and while nobody has for ASKED_SEC: what changes often is written once */
+#define LAZY_SEC 0.5        /* and while nobody has for ASKED_SEC: a short run is written once */
 #define ASKED_SEC 2.0
 #define BATCH_ROWS 500
 #define QUEUE_BYTES (8u << 20) /* the tail waits when more is queued */
@@ -373,10 +373,11 @@ static bool is_usable(rm_model *m) {
     return !m->is_warming && !m->stopping && (!m->tail || ph_tail_age_ms(m->tail) < LIVE_MS);
 }
 
-uint64_t rm_wait(rm_model *m, int timeout_ms) {
+uint64_t rm_wait(rm_model *m, int timeout_ms, bool is_for_somebody) {
     pthread_mutex_lock(&m->lock);
     double at = ph_monotonic(), until = at + timeout_ms / 1e3;
-    m->asked_at = at;
+    if (is_for_somebody)
+        m->asked_at = at;
     uint64_t ticket = at < m->ours_until ? m->ours : 0;
     if (m->head && at - m->queued_at > BATCH_SEC && m->pushed > ticket)
         ticket = m->pushed; /* nobody has asked for a while: what was left lying is written now */

@@ -82,9 +82,10 @@ const char *rm_path(const rm_model *m);
 /* Notes a write of this process: questions from now on wait until the tail has brought it (for two seconds after it
  * at most). */
 void rm_wrote(rm_model *m, uint64_t revision);
-/* Waits until the model holds what this process has written before, up to timeout_ms. Returns the generation, or 0 at
+/* Waits until the model holds what this process has written before, up to timeout_ms. For somebody (and not for a duty, who
+ * is no reason to expect more questions), changes are then written more often for a while. Returns the generation, or 0 at
  * once when it is not complete or stopped. An answer counts only if the generation is the same after reading. */
-uint64_t rm_wait(rm_model *m, int timeout_ms);
+uint64_t rm_wait(rm_model *m, int timeout_ms, bool is_for_somebody);
 uint64_t rm_generation(rm_model *m);
 
 #endif

@@ -76,7 +76,8 @@ M.schemas = {
     { [TEXT_OR_NULL] = "instance_id current_run_id last_run_id last_run_status stop_reason version host",
       [NUMBER_OR_NULL] = [[last_seen_at last_heartbeat_at heartbeat_at last_run_started_at last_run_finished_at
         stopped_at updated_at]], [OBJECT_OR_NULL] = "wheel_sync", [LIST] = "flows flow_errors current_run_ids",
-      [WHOLE_OR_NULL] = "slots pid memory_bytes" },
+      [WHOLE_OR_NULL] = "pid memory_bytes",
+      [{ type = { "integer", "object", "null" } }] = "slots" },
     "A worker's record, with the state that follows from its age."),
   DeadLetter = object({ [WHOLE] = "seq", [TEXT_OR_NULL] = "reason error dlq_subject" },
     { [NUMBER_OR_NULL] = "stored_at timestamp", [TEXT_OR_NULL] = [[run_id flow_name tenant_id api_key_id worker_id tag
@@ -142,7 +143,7 @@ M.also = {
   { method = "GET", path = "/health", name = "health", public = true,
     doc = "200 while the process serves; how it is with NATS, the read model, duties.",
     gives = { [200] = json(object({ [TEXT] = "status" }, { [TEXT] = "version nats runs_tail",
-      [NUMBER] = "uptime_sec clock_skew_sec", [FLAG] = "stopping", [LIST] = "flow_errors",
+      [NUMBER] = "uptime_sec", [NUMBER_OR_NULL] = "clock_skew_sec", [FLAG] = "stopping", [LIST] = "flow_errors",
       [WHOLE] = "script_version requests in_flight streams uploads vms vms_busy", [OBJECT_OR_NULL] = "leader",
       [TEXT_OR_NULL] = "nats_problem", [{}] = "reload_error warming" })) } },
 }
