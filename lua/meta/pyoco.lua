@@ -48,6 +48,9 @@ function Fragment:each(over, as, options) end
 
 --- Options of a task; all may be left out.
 ---@class pyoco.TaskOptions
+---@field spawn? string the flow that the task runs as a child run, by its declared name
+---@field fail_on? ("FAILED"|"CANCELLED")[] ends of the child run that fail the task
+---@field tag? string whose workers take the child run; default the parent's
 ---@field run? string|(string|number)[] the program that the task runs: a list, or one text for the shell
 ---@field env? table<string, string|number> environment variables of the program: texts or selectors
 ---@field cwd? string folder that the program runs in

@@ -37,7 +37,10 @@ end
 
 --- A task is still an ordinary function: a spec can call it.
 function TASK.__call(self, ...)
-  if not self.fn then error(("%s runs a program: it cannot be called"):format(tostring(self)), 2) end
+  if not self.fn then
+    local what = rawget(self, "spawn") and "flow" or "program"
+    error(("%s runs a %s: it cannot be called"):format(tostring(self), what), 2)
+  end
   return self.fn(...)
 end
 
@@ -63,7 +66,7 @@ end
 --- The row of a task for the compiler, out of its options.
 local function row_of(what, name, fn, given, level)
   local options = require "pyoco.flow.options"
-  check_options(what, given, options.TASK, level + 1)
+  check_options(what, given, options.LUA_TASK, level + 1)
   local conflict = options.conflicts(given, fn ~= nil)[1]
   if conflict then error(("%s %s: %s"):format(what, conflict.message, conflict.hint), level + 1) end
   return options.row(given, name)
@@ -77,9 +80,10 @@ local function check_name(what, name, level)
 end
 
 --- Declares a task. The parameters of its function are wired by name when it runs: inputs, then params, then results
---- of earlier tasks; `ctx` is the context. A task without function runs a program: `{ run = { "python", "x.py" } }`.
+--- of earlier tasks; `ctx` is the context. A task without function runs a program: `{ run = { "python", "x.py" } }`, or
+--- another flow as a run of its own: `{ spawn = "training" }`.
 ---@param name string unique in a flow
----@param fn function|table the function; or the options, with `run`, of a task that runs a program
+---@param fn function|table the function; or the options, with `run` or `spawn`, of a task that has none
 ---@param given table|nil options: see flow/options.lua (inputs, outputs, retries, timeout_sec ...)
 ---@return table task
 function M.task(name, fn, given)
@@ -87,12 +91,12 @@ function M.task(name, fn, given)
   local what = ("task '%s'"):format(name)
   if type(fn) == "table" and given == nil and getmetatable(fn) == nil then fn, given = nil, fn end
   if fn ~= nil and type(fn) ~= "function" or fn == nil and type(given) ~= "table" then
-    error(("%s: expected a function, or options with run, got a %s"):format(what, type(fn)), 2)
+    error(("%s: expected a function, or options with run or spawn, got a %s"):format(what, type(fn)), 2)
   end
   local file, line = place_of_call(fn)
   local row = given == nil and {} or row_of(what, name, fn, given, 2)
-  if not fn and not row.command then
-    error(("%s: expected a function, or options with run"):format(what), 2)
+  if not fn and not row.command and not row.spawn then
+    error(("%s: expected a function, or options with run or spawn"):format(what), 2)
   end
   task_count = task_count + 1
   row.name, row.fn, row.number, row.file, row.line = name, fn or false, task_count, file, line
@@ -139,7 +143,8 @@ local function rows_of(tasks)
   local rows = {}
   for i, task in ipairs(tasks) do
     rows[i] = { name = task.name, inputs = rawget(task, "inputs"), outputs = rawget(task, "outputs"),
-      options = rawget(task, "options"), command = rawget(task, "command"), file = task.file, line = task.line,
+      options = rawget(task, "options"), command = rawget(task, "command"), spawn = rawget(task, "spawn"),
+      file = task.file, line = task.line,
       needs = nil, frame = nil } -- named for their room
   end
   return rows

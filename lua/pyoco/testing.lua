@@ -114,7 +114,7 @@ end
 
 --- Runs a flow object by the virtual clock, and the children that `family` makes for it.
 local function run(flow, opts, on_start, family)
-  local time, start = clocks.new(), opts.now or clock.wall()
+  local time <close>, start = clocks.new(), opts.now or clock.wall()
   local seen, engine_opts = prepare(opts, time, start, run_of(opts, start))
   local stuck
   engine_opts.params = opts.params
@@ -134,7 +134,6 @@ local function run(flow, opts, on_start, family)
     if stuck then eng:cancel() end
   end
   local eng, message = engine_local.run(flow, engine_opts)
-  time:close()
   if not eng then error(message, 0) end
   note_artifacts(eng)
   if stuck then eng.error = "the run was ended: " .. stuck end
@@ -313,11 +312,6 @@ function M.flow(what, opts)
         or "a " .. type(flow)), 2)
   end
   local own, by_workflow = bundles.split_fakes(opts.fakes, flow)
-  for workflow, fakes in pairs(by_workflow) do
-    for task in pairs(fakes) do
-      node_in({ name = workflow, graph = flow.bundle.workflows[workflow].graph, functions = {} }, task)
-    end
-  end
   local family, children = family_of(flow, opts, by_workflow)
   local result = result_of(run(with_fakes(flow, own), opts, nil, family))
   result.children = children
@@ -344,6 +338,7 @@ function M.load(path, roots)
   if not path:find("%.ya?ml$") then
     local ok, loaded = sandbox.new(folders):run(path, text)
     if not ok then error(loaded, 0) end
+    for _, flow in ipairs(require("pyoco").flows_of(loaded)) do flow.folders = folders end
     return loaded
   end
   if require("pyoco.flow.bundle").is_bundle(text) then

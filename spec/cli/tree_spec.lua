@@ -117,7 +117,7 @@ describe("tree", function()
     _, lines = show(GRAPH, pending(101.0))
     assert.falsy(lines[1]:find("no worker", 1, true))
     _, lines = show(GRAPH, snapshot { status = "PENDING_APPROVAL", tag = "gpu", start_time = json.null })
-    assert.truthy(lines[1]:find("(waits for client.lua approve, or reject)", 1, true), lines[1])
+    assert.truthy(lines[1]:find("(waits for somebody to approve or reject it)", 1, true), lines[1])
   end)
 
   it("knows the terminal statuses", function()

@@ -307,7 +307,8 @@ describe("an expression's use", function()
     assert.equal(message .. "$ctx.missing is null", use("count", "$ctx.missing"))
     assert.equal(message .. "-1 is a number (-1)", use("count", "-1"))
     assert.equal(message .. "1.5 is a number", use("count", "1.5"))
-    assert.equal(message .. "$ctx.items is a list", use("count", "$ctx.items"))
+    assert.equal(message .. "$ctx.items is a list (once for each item is x[\"$ctx.items as item\"])",
+      use("count", "$ctx.items"))
   end)
 
   it("as items is a list", function()

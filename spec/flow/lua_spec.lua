@@ -129,12 +129,13 @@ describe("pyoco", function()
       ["task 'x': unknown option 'runs'; did you mean run?"] = function() pyoco.task("x", { runs = "ls" }) end,
       ["task 'x': unknown option 'retry'; did you mean retries?"] =
         function() pyoco.task("x", print, { retry = 1 }) end,
-      ["task 'x': expected a function, or options with run, got a nil"] = function() pyoco.task("x") end,
-      ["task 'x': expected a function, or options with run"] = function() pyoco.task("x", nil, { retries = 1 }) end,
+      ["task 'x': expected a function, or options with run or spawn, got a nil"] = function() pyoco.task("x") end,
+      ["task 'x': expected a function, or options with run or spawn"] =
+        function() pyoco.task("x", nil, { retries = 1 }) end,
       ["task 'x': options must be a table, got 3"] = function() pyoco.task("x", print, 3) end,
       ["task 'x': unknown option 'input'; did you mean inputs?"] =
         function() pyoco.task("x", print, { input = {} }) end,
-      ["task 'x': unknown option 'callable'; known: run, env"] =
+      ["task 'x': unknown option 'callable'; known: spawn, fail_on, tag, run, env"] =
         function() pyoco.task("x", print, { callable = "a:b" }) end,
       ["task 'x': inputs must be a mapping of names to values, got a list"] =
         function() pyoco.task("x", print, { inputs = { 1 } }) end,

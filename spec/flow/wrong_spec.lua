@@ -44,6 +44,12 @@ local LUA = {
     .. [[name; in Lua a switch is written switch "$ctx.mode" { A = x, ["*"] = y }]],
   ['return flow("x", a.retries(3))'] = "4: tasks have no 'retries'; options are the last argument: task(\"name\", fn, "
     .. "{ retries = ... })",
+  ['return flow("x", a >> bb)'] = "4: undeclared global 'bb'; did you mean b?",
+  ['local sum = a\nreturn flow("x", a >> sun)'] = "5: undeclared global 'sun'; did you mean sum?",
+  ['local c = prnt'] = "4: undeclared global 'prnt'; did you mean print?",
+  ['return flow("x", task("c", print, { spawn = "y" }))'] =
+    "4: task 'c' has a function and a spawn: keep one of the two",
+  ['return flow("x", task("c", { spawn = "y", tag = "a b" }))'] = "4: task 'c': tag must be a tag: one word",
   ['local z = require "zzz"'] = "4: module 'zzz' not found: not in ",
 }
 

@@ -55,7 +55,7 @@ local INPUT = {
     "upload wheel failed: invalid wheel tags", 2, "INFO", {} },
   { { path = "/wheels", form = wheel "demo-1.0-py3-none-any.whl", config = { wheel_max_bytes = 5 } },
     "upload wheel failed: wheel too large", 2, "INFO", { size_bytes = 10, max_bytes = 5 } },
-  { { path = "/wheels/history?wheel_name=%20" }, "wheel history failed: invalid wheel name filter", 2, "INFO", {} },
+  { { path = "/wheels/history?wheel_name=a%20b" }, "wheel history failed: invalid wheel name filter", 2, "INFO", {} },
   { { path = "/wheels/history?action=x" }, "wheel history failed: invalid action filter", 2, "INFO",
     { action = "x" } },
   { { path = "/workers/w9", method = "PATCH", json = { hidden = true } }, "worker not found", 20, "INFO",

@@ -179,6 +179,30 @@ submit: { entry_workflow: main, inputs: { %s } }
     assert.truthy(message:find(expected, 1, true), message)
   end)
 
+  it("of a Lua flow are the flows of its folder, by their names", function()
+    tmp.write(dir .. "/flows.lua", [[
+local pyoco = require "pyoco"
+local task, flow = pyoco.task, pyoco.flow
+local double = task("double", function(ctx, x) return { twice = x * 2, tag = ctx.run.tag } end)
+local trial = task("trial", { spawn = "training", inputs = { x = "$ctx.x" }, tag = "gpu" })
+local total = task("total", function(trial) return #trial end)
+local deep = task("deep", { spawn = "study" })
+local gone = task("gone", { spawn = "trainign", fail_on = { "FAILED" } })
+return { flow("training", double), flow("study", trial:each("$ctx.list", "x", { parallel = 2 }) >> total),
+  flow("deep", deep), flow("gone", gone) }]])
+    local study, deep, gone = table.unpack(testing.load(dir .. "/flows.lua"), 2)
+    local run = testing.flow(study, { params = { list = { 1, 2 } } })
+    assert.is_true(run.ok, run.error)
+    assert.equal(2, run.outputs.total)
+    assert.same({ twice = 4, tag = "gpu" }, run.children[2].outputs.double)
+    assert.same({ double = { twice = 4, tag = "gpu" } }, run.outputs.trial[2].outputs)
+    run = testing.flow(study, { params = { list = { 1 } }, fakes = { ["training.double"] = 7 } })
+    assert.same({ 7 }, { run.children[1].outputs.double })
+    assert.equal("child_respawn_not_allowed", testing.flow(deep).outputs.deep.error_summary)
+    assert.truthy(testing.flow(gone).error:find("flow 'trainign' is not declared in " .. dir
+      .. "; did you mean training?", 1, true))
+  end)
+
   it("are tried out as the guide says", function()
     for _, page in ipairs { "docs/guide/flows.md", "docs/ja/guide/flows.md" } do
       local example = assert(source.read(page):match('```lua\n(local testing = require "pyoco.testing"\n.-)```'), page)

@@ -19,6 +19,11 @@ describe("run.job", function()
     assert.is_true(job.may_spawn((assert(json.encode(root)))))
     root.spawn_depth = 1
     assert.is_false(job.may_spawn((assert(json.encode(root)))))
+    local by_name = { run_id = "r", flow_name = "study", workflow_yaml = json.null }
+    assert.same({ false, true }, { job.may_spawn((json.encode(by_name))), job.may_spawn((json.encode(by_name)), true) })
+    by_name.spawn_depth = 1
+    assert.is_false(job.may_spawn((json.encode(by_name)), true))
+    assert.is_false(job.may_spawn((assert(json.encode(fixture("job-yaml").body))), true))
   end)
 
   it("fills in what is missing, null or empty", function()

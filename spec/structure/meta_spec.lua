@@ -128,7 +128,7 @@ describe("the stubs", function()
   end)
 
   it("name the options of tasks and flows", function()
-    for class, rows in pairs { ["pyoco.TaskOptions"] = options.TASK, ["pyoco.FlowOptions"] = options.LUA_FLOW } do
+    for class, rows in pairs { ["pyoco.TaskOptions"] = options.LUA_TASK, ["pyoco.FlowOptions"] = options.LUA_FLOW } do
       local real = {}
       for _, name in ipairs(options.names(rows, "lua")) do real[name] = true end
       assert.same(sorted(real), names_of(class), class)

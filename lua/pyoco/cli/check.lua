@@ -101,7 +101,9 @@ local function print_notes(flow, paint, is_document)
   if is_document and #flow.commands > 0 then
     io.stdout:write(paint("dim", "  it runs programs: only workers started with --allow-commands take it"), "\n")
   end
-  if #flow.spawns > 0 then
+  if #flow.spawns > 0 and not is_document then
+    io.stdout:write(paint("dim", "  it spawns runs: only workers started with --allow-spawn run it"), "\n")
+  elseif #flow.spawns > 0 then
     io.stdout:write(paint("dim", "  it spawns runs: a submit of it waits for approval, unless the gateway asks for "
       .. "none\n  of one tag at most 200 runs are in hand (PYOCO_CONSUMER_MAX_ACK_PENDING), those that wait included;\n"
       .. "  PYOCO_SPAWN_CHILD_TAG gives child runs a tag of their own"), "\n")

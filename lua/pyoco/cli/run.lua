@@ -16,6 +16,7 @@ local M = {}
 
 local function bad_input(message, code, hint)
   local is_file = code == "not_found"
+  if is_file and message:find("Is a directory", 1, true) then hint = "name one file of it; check takes folders" end
   return nil, message, code, { shape = is_file and "file" or "arguments", reason = message,
     hints = { hint or is_file and "check the path; it is taken from the current folder"
       or ("see `%s run --help`"):format(called.program "client") } }
@@ -82,7 +83,7 @@ end
 local function children_of(chosen, read, run, given, cfg, view)
   if #chosen.spawns == 0 then return nil end
   return require("pyoco.local.children").new {
-    cfg = cfg, run = run, params = merged(chosen.flow.defaults, given), text = read.text, roots = read.roots,
+    cfg = cfg, run = run, params = merged(chosen.flow.defaults, given), text = read.bundle, roots = read.roots,
     now = clock.wall,
     after = require("pyoco.engine.timer").after, on_born = view.born, on_end = view.ended,
     options = function(child)
@@ -137,7 +138,8 @@ local function once(values, given, cfg, context, on_read)
   end
   local chosen, why, how, failure = choose(found, values.flow)
   if not chosen then return nil, why, how, failure end
-  local status = execute(chosen, { text = found.text, roots = roots }, given, cfg, context, function(cancel)
+  local read = { bundle = found.entry and found.text, roots = roots }
+  local status = execute(chosen, read, given, cfg, context, function(cancel)
     context.interrupt.on_signal = cancel
     if watch then watch.on_change = cancel end
     if context.interrupt.seen or (watch and watch.changed) then cancel() end

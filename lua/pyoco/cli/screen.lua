@@ -13,8 +13,9 @@ Screen.__close = function(self) self:close() end
 function Screen:draw(lines, above)
   local out = { self.drawn > 0 and ("\27[%dA"):format(self.drawn) or "\27[?25l", "\r" }
   for _, line in ipairs(above or {}) do out[#out + 1] = line .. "\27[K\n" end
+  out[#out + 1] = "\27[?7l" -- a line too long for a narrow terminal is cut: one that wraps would move the block
   for _, line in ipairs(lines) do out[#out + 1] = line .. "\27[K\n" end
-  out[#out + 1] = "\27[J"
+  out[#out + 1] = "\27[?7h\27[J"
   self.drawn = #lines
   io.stdout:write(table.concat(out))
   io.stdout:flush()

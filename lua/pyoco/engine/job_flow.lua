@@ -43,6 +43,16 @@ local function named_flow(name, roots, globals, resolver)
   return load.flow(name, roots, { globals = globals })
 end
 
+--- Whether tasks of a flow spawn runs.
+---@param flow table
+---@return boolean
+function M.spawns(flow)
+  for _, node in ipairs(flow.graph.nodes) do
+    if node.spawn then return true end
+  end
+  return false
+end
+
 --- Builds the flow.
 ---@param job table
 ---@param document table|nil what `read` returned
@@ -65,6 +75,7 @@ function M.build(job, document, roots, globals, resolver)
     return found, text
   end)
   if not ok then return nil, flow, "invalid" end
+  if flow and (job.spawn_depth or 0) >= 1 and M.spawns(flow) then return nil, "child_respawn_not_allowed", "invalid" end
   if flow then return flow end
   if code == "not_found" then
     return nil, not_found(job, message), "not_found"

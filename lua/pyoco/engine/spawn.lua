@@ -29,7 +29,7 @@ local function check_end(spawn, summary)
 end
 
 --- The function of a task that spawns.
----@param node table graph node with spawn = { workflow, fail_on }
+---@param node table graph node with spawn = { workflow, fail_on, tag }
 ---@return fun(ctx: table, inputs: table): table fn returns the child's result summary; raises when there is none, or
 ---  when it is one to fail on
 function M.task(node)
@@ -37,7 +37,7 @@ function M.task(node)
   return function(ctx, inputs)
     local eng, member = context.of(ctx)
     if not eng.spawn then error("spawn_task_requires_run_context", 0) end
-    local request = { task = member.name, workflow = spawn.workflow, inputs = inputs,
+    local request = { task = member.name, workflow = spawn.workflow, tag = spawn.tag, inputs = inputs,
       iteration = iteration_of(member.scope), attempt = member.attempt or 1,
       timeout_sec = node.options and node.options.timeout_sec }
     local summary, message = task.wait(function(resume) return eng.spawn(request, resume) end)

@@ -31,7 +31,7 @@ end
 --- A child run that a task starts.
 local function spawn(given)
   if not given then return nil end
-  return { workflow = given.workflow, fail_on = given.fail_on and arrays(given.fail_on) or nil }
+  return { workflow = given.workflow, fail_on = given.fail_on and arrays(given.fail_on) or nil, tag = given.tag }
 end
 
 --- What the structure has of a frame.

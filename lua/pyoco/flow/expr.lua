@@ -47,7 +47,8 @@ function M.count(compiled, sources)
   if message then return nil, message end
   local count = type(value) == "number" and math.tointeger(value)
   if not count or count < 0 then
-    return nil, ("a number of times must be a whole number from 0: %s"):format(eval.describe(compiled, value))
+    return nil, ("a number of times must be a whole number from 0: %s%s"):format(eval.describe(compiled, value),
+      type(value) == "table" and " (once for each item is x[\"$ctx.items as item\"])" or "")
   end
   return count
 end

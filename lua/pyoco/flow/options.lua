@@ -71,6 +71,17 @@ M.BUNDLE_TASK = {
   table.unpack(M.TASK),
 }
 
+--- Tasks of a Lua flow: one may run another flow, by the name that it declares.
+M.LUA_TASK = {
+  { name = "spawn", type = "text", in_yaml = false, example = "training",
+    doc = "The flow that the task runs as a child run, by its declared name. Needs a worker that allows it." },
+  { name = "fail_on", type = "ends", in_yaml = false, example = { "FAILED", "CANCELLED" }, no_default = "none",
+    doc = "Ends of the child run that fail the task; without it the task succeeds, and its output tells the end." },
+  { name = "tag", type = "tag", in_yaml = false, example = "gpu", no_default = "the parent's",
+    doc = "Whose workers take the child run." },
+  table.unpack(M.TASK),
+}
+
 --- Keys of one workflow of a bundle.
 M.WORKFLOW = { M.TOP[2], { name = "tasks", type = "tasks", rows = M.BUNDLE_TASK, in_lua = false,
   doc = "The tasks by name, each with its options." }, M.TOP[4] }
@@ -108,7 +119,8 @@ local ELSEWHERE = {
 function M.meant(rows, key)
   local name = ELSEWHERE[key]
   if name == nil then
-    return key == "spawn" and rows.callable and "only tasks of a bundle (workflows:) spawn runs" or nil
+    local is_task = key == "spawn" and rows.callable and not rows.spawn
+    return is_task and "only tasks of a bundle (workflows:) spawn runs" or nil
   end
   if name == false then return rows.callable and "the order stands in the graph: a >> b for b after a" or nil end
   return rows[name] and ("did you mean %s?"):format(name) or nil
@@ -285,6 +297,9 @@ M.TYPES = {
   environment = check_environment,
   command = check_command,
   texts = list_of("a list of texts", function() return true end),
+  tag = function(_, value)
+    if type(value) ~= "string" or not value:find("^[^%s.*>%c]+$") then return "a tag: one word without . * >" end
+  end,
   ends = list_of("a list of FAILED and CANCELLED", function(text) return ENDS[text] end),
   paths = list_of("a list of paths such as results.size (below scratch, results or params)", is_save_path),
 }
@@ -320,7 +335,7 @@ end
 ---@param name string
 ---@return boolean
 function M.is_task_option(name)
-  local _, by_name = M.names(M.TASK, "lua")
+  local _, by_name = M.names(M.LUA_TASK, "lua")
   return by_name[name] ~= nil
 end
 
@@ -352,13 +367,13 @@ for _, name in ipairs { "callable", "run", "env", "cwd", "inputs", "outputs" } d
 ---@param line integer|nil of the task in a document
 ---@param column integer|nil
 ---@return table row { name, callable, inputs, outputs, options = { those that are given }|nil,
----  command = { run, env, cwd }|nil, spawn = { workflow, fail_on = list|nil }|nil, line, column }
+---  command = { run, env, cwd }|nil, spawn = { workflow, fail_on = list|nil, tag }|nil, line, column }
 function M.row(given, name, line, column)
   local command, plain
   if given.run ~= nil then
     command = { run = NORMAL.command(given.run), env = NORMAL.environment(given.env or {}), cwd = given.cwd }
   end
-  local spawn = given.spawn ~= nil and { workflow = given.spawn, fail_on = given.fail_on } or nil
+  local spawn = given.spawn ~= nil and { workflow = given.spawn, fail_on = given.fail_on, tag = given.tag } or nil
   for option, value in pairs(given) do
     local known = PLAIN[option]
     if known then
@@ -374,7 +389,7 @@ end
 
 --- Options of one task that contradict each other.
 ---@param given table option -> value
----@param has_function boolean|nil the task is a Lua function
+---@param has_function boolean|nil of a Lua flow: whether the task is a function
 ---@return table list of { name = the option, message, hint }; the message goes on after the task's name
 function M.conflicts(given, has_function)
   local found = {}
@@ -389,9 +404,15 @@ function M.conflicts(given, has_function)
       end
     end
   end
-  if given.fail_on ~= nil and given.spawn == nil then
-    found[#found + 1] = { name = "fail_on", message = "has fail_on, which is for a child run, but no spawn",
-      hint = "write spawn: as well, or remove it" }
+  for _, name in ipairs { "fail_on", "tag" } do
+    if given[name] ~= nil and given.spawn == nil then
+      found[#found + 1] = { name = name, message = ("has %s, which is for a child run, but no spawn"):format(name),
+        hint = "write spawn: as well, or remove it" }
+    end
+  end
+  if has_function ~= nil and given.spawn ~= nil and (has_function or given.run ~= nil) then
+    found[#found + 1] = { name = "spawn", hint = "keep one of the two",
+      message = ("has a %s and a spawn"):format(has_function and "function" or "run") }
   end
   return found
 end

@@ -17,6 +17,7 @@ local SECTIONS = {
   { "`flow`, and the options of `pyoco.flow`", options.FLOW },
   { "`runtime`, and the options of `pyoco.flow`", options.RUNTIME },
   { "`tasks.NAME`, and the options of `pyoco.task`", options.TASK },
+  { "Beside these, of `pyoco.task` only", { options.LUA_TASK[1], options.LUA_TASK[2], options.LUA_TASK[3] } },
   { "A bundle of workflows (bundle.yaml)", options.BUNDLE },
   { "`workflows.NAME` of a bundle", options.WORKFLOW },
   { "`workflows.NAME.tasks.NAME`, beside the options of every task", { options.BUNDLE_TASK[1],

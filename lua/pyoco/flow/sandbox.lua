@@ -39,16 +39,43 @@ end
 
 local function is_library(name) return name:find("^pyoco%f[.%z]") or name:find("^host%f[.%z]") end
 
---- Makes a sandbox.
----@param roots table list of task root folders
----@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
----@return table sandbox; its `files` lists the paths of all files that it ran, also those that failed
-function M.new(roots, globals)
+--- The names that code at a level of its caller can have meant: its locals, what encloses it, the globals.
+local function names_at(level, base)
+  local names, fn, i = {}, debug.getinfo(level + 1, "f").func, 1
+  while debug.getlocal(level + 1, i) do
+    names[i], i = debug.getlocal(level + 1, i), i + 1
+  end
+  i = 1
+  while debug.getupvalue(fn, i) do
+    names[#names + 1], i = debug.getupvalue(fn, i), i + 1
+  end
+  for name in pairs(base) do names[#names + 1] = name end
+  return names
+end
+
+--- The globals of a sandbox.
+local function new_base(globals)
   local base = {}
   for _, name in ipairs(ALLOWED) do base[name] = own(_G[name]) end
   base.debug = {}
   for _, name in ipairs(DEBUG) do base.debug[name] = debug[name] end
   for name, value in pairs(globals or {}) do base[name] = value end
+  return base
+end
+
+local prepared = setmetatable({}, { __mode = "k" }) -- globals -> base of the next sandbox with these globals
+
+--- Makes what the next sandbox with these globals needs, for where there is time now and none later.
+---@param globals table as M.new's
+function M.prepare(globals) prepared[globals] = new_base(globals) end
+
+--- Makes a sandbox.
+---@param roots table list of task root folders
+---@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
+---@return table sandbox; its `files` lists the paths of all files that it ran, also those that failed
+function M.new(roots, globals)
+  local base = globals and prepared[globals] or new_base(globals)
+  if globals then prepared[globals] = nil end -- the next one gets copies of its own
   debug.getmetatable("").__metatable = "string" -- its __index is the library's own `string`
   local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {}, copies = {}, files = {} }, Sandbox)
   base.require = function(name)
@@ -57,7 +84,8 @@ function M.new(roots, globals)
   end
   base.load = function(chunk, name, _, env) return load(chunk, name, "t", env or self:environment()) end
   setmetatable(base, { __index = function(_, name)
-    error(("undeclared global '%s'"):format(tostring(name)), 2)
+    local near = type(name) == "string" and require("pyoco.nearest").name(name, names_at(2, base))
+    error(("undeclared global '%s'%s"):format(tostring(name), near and ("; did you mean %s?"):format(near) or ""), 2)
   end })
   return self
 end

@@ -99,7 +99,9 @@ function M.options(node)
     parts[#parts + 1] = "$ " .. cut(run, LONGEST)
   end
   local spawn = type(node.spawn) == "table" and node.spawn or nil
-  if spawn then parts[#parts + 1] = "spawns " .. cut(spawn.workflow, LONGEST) end
+  if spawn then
+    parts[#parts + 1] = "spawns " .. cut(spawn.workflow, LONGEST) .. (spawn.tag and " on " .. spawn.tag or "")
+  end
   return #parts > 0 and table.concat(parts, " ") or nil
 end
 

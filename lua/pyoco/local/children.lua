@@ -169,30 +169,37 @@ local function store_of(self, cfg)
     } }
 end
 
---- The parent as a run of its kind would be submitted.
+--- The parent as a run of its kind would be submitted, and its job.
 local function first_of(deps)
   local text, run = deps.text, deps.run
-  return run_bundle.root { run_id = run.run_id, flow_name = run.flow_name, tag = run.tag, params = deps.params,
+  if not text then
+    local job = { run_id = run.run_id, flow_name = run.flow_name, tag = run.tag, tags = json.array { run.tag },
+      params = deps.params }
+    return snapshot.image(nil, job, deps.now()), job
+  end
+  local image = run_bundle.root { run_id = run.run_id, flow_name = run.flow_name, tag = run.tag, params = deps.params,
     bundle_hash = crypto.sha256(text), workflow_bundle_bytes = #text, now = deps.now(), requires_approval = false,
     tenant_id = json.null, api_key_id = json.null }
+  return image, run_bundle.job(image, text, image.updated_at)
 end
 
 --- The children of one run.
 ---@param deps table cfg = options (spawn_*, buckets), run = the parent: run_id, flow_name, tag; params = of the parent,
----  text = the bundle; roots = folders of modules, globals = more globals of flow files, now = fn() -> unix seconds,
----  after = fn(seconds, fn) -> stop, adapt = nil | fn(child, flow) -> the flow to run in its place,
----  options = fn(child) -> options of its engine, on_born = fn(child), on_end =
----  fn(child). A child: { run_id, job, task, iteration, attempt of its parent, label = "task[iteration]", image = its
----  snapshot, live; run = fields of ctx.run, flow, eng: nil of one that never began }
+---  text = the bundle, nil for a Lua flow, whose children are looked for in the roots by name; roots = folders of
+---  modules, globals = more globals of flow files, now = fn() -> unix seconds, after = fn(seconds, fn) -> stop,
+---  adapt = nil | fn(child, flow) -> the flow to run in its place, options = fn(child) -> options of its engine,
+---  on_born = fn(child), on_end = fn(child). A child: { run_id, job, task, iteration, attempt of its parent,
+---  label = "task[iteration]", image = its snapshot, live; run = fields of ctx.run, flow, eng: nil of one that never
+---  began }
 ---@return table children: spawner, pump, is_idle, cancel, apply; list of them in order
 function M.new(deps)
-  local image = first_of(deps)
+  local image, job = first_of(deps)
   local self = setmetatable({ list = {}, by_id = {}, waiting = {}, image = image, roots = deps.roots,
     globals = deps.globals, now = deps.now, after = deps.after, adapt = deps.adapt, options = deps.options,
     on_born = deps.on_born, on_end = deps.on_end }, Children)
   self.store = store_of(self, deps.cfg)
   self.family = families.new {
-    store = self.store, cfg = deps.cfg, job = run_bundle.job(image, deps.text, image.updated_at), image = image,
+    store = self.store, cfg = deps.cfg, job = job, image = image, is_by_name = true,
     now = deps.now, after = deps.after,
     go = function(fn) fn() end, -- a store in memory never has it wait
     sleep = function() error("the store in memory is not to be waited for") end,

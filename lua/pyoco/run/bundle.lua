@@ -1,4 +1,5 @@
---- Runs of bundles: their first snapshots, roots and children, and their job (CONTRACT 4, 5, 7.4, 10.4). Pure data.
+--- Runs that have a family, those of bundles and the children of Lua flows: their first snapshots, and their job
+--- (CONTRACT 4, 5, 7.4, 10.4). Pure data.
 local crypto = require "host.crypto"
 local json = require "host.json"
 local snapshot = require "pyoco.run.snapshot"
@@ -41,13 +42,14 @@ end
 
 --- The job of a bundle's run, out of its snapshot: fields that are empty are left out.
 ---@param first table snapshot
----@param text string the bundle
+---@param text string|nil the bundle; nil for a Lua flow's child, which is known by its name
 ---@param submitted_at number unix seconds
 ---@return table job
 function M.job(first, text, submitted_at)
   local job = { run_id = first.run_id, flow_name = first.flow_name, tag = first.tag, tags = first.tags,
     params = first.params, submitted_at = submitted_at, workflow_bundle = text,
-    workflow_bundle_sha256 = first.bundle_hash, bundle_hash = first.bundle_hash, spawn_depth = first.spawn_depth }
+    spawn_depth = first.spawn_depth }
+  if text then job.workflow_bundle_sha256, job.bundle_hash = first.bundle_hash, first.bundle_hash end
   for _, name in ipairs { "tenant_id", "api_key_id", "workflow_bundle_bytes", "root_run_id", "parent_run_id",
       "spawned_from_task", "entry_workflow" } do
     if present(first[name]) then job[name] = first[name] end

@@ -109,7 +109,7 @@ end
 local function create(self, child, request)
   local store, now = self.store, self.now()
   local first = run_bundle.child(self.image, { run_id = child.run_id, workflow = request.workflow, task = request.task,
-    tag = self.cfg.spawn_child_tag or self.job.tag, params = child.params, now = now })
+    tag = request.tag or self.cfg.spawn_child_tag or self.job.tag, params = child.params, now = now })
   local created, message, code = persist(self, child, function() return store.runs:create(first) end)
   if not created and code ~= "conflict" then return nil, message end
   if not created then
@@ -157,7 +157,8 @@ local function refusal(self)
   if cfg.spawn_max_parallel_child_runs > 0 and self.count >= cfg.spawn_max_parallel_child_runs then
     return "spawn_max_parallel_child_runs_exceeded"
   end
-  if type(self.job.workflow_bundle) ~= "string" then return "spawn_task_requires_run_context" end
+  local has_flows = type(self.job.workflow_bundle) == "string" or self.is_by_name
+  if not has_flows then return "spawn_task_requires_run_context" end
 end
 
 --- Params of a child: its parent's, with the task's inputs on top.
@@ -170,7 +171,7 @@ local function params_of(job, inputs)
 end
 
 --- Spawns a run for a task that waits: what the engine calls.
----@param request table { task, workflow, inputs, iteration, attempt }
+---@param request table { task, workflow, tag (nil: the parent's), inputs, iteration, attempt }
 ---@param resume fun(summary: table|nil, message: string|nil)
 ---@return fun()|nil give_up called when the task is cut: then the child is cancelled
 function Family:spawn(request, resume)
@@ -234,7 +235,8 @@ end
 --- The family of one run.
 ---@param deps table store, cfg (spawn_*), job, image (live), now, go, sleep, after, every (as pyoco.worker.async's),
 ---  subscribe (function(subject, fn) -> something with close), flush (function: has the image stored; nil when the
----  run is lost), is_lost (function: whether a newer attempt has the run)
+---  run is lost), is_lost (function: whether a newer attempt has the run), is_by_name (a Lua flow's: its children are
+---  flows known by their names)
 ---@return table family: spawn, is_waiting, cancel, cancel_all, look, close
 function M.new(deps)
   local self = setmetatable({ live = {}, asked = {}, count = 0, starting = 0, wishes = 0, known = {} }, Family)

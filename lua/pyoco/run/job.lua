@@ -41,11 +41,15 @@ local function misfit(job)
   end
 end
 
---- Whether the run of a job may spawn others: a bundle's root. Told from its text, for whoever does not read jobs.
+--- Whether the run of a job may spawn others: a bundle's root, and any Lua flow where those may. Told from its text,
+--- for whoever does not read jobs.
 ---@param bytes string the message's body, compact JSON as all writers make it
+---@param has_lua_spawns boolean|nil whether Lua flows may
 ---@return boolean
-function M.may_spawn(bytes)
-  return bytes:find('"workflow_bundle":"', 1, true) ~= nil and not bytes:find('"spawn_depth":%s*[1-9]')
+function M.may_spawn(bytes, has_lua_spawns)
+  local is_candidate = bytes:find('"workflow_bundle":"', 1, true)
+    or has_lua_spawns and not bytes:find('"workflow_yaml":"', 1, true)
+  return is_candidate and not bytes:find('"spawn_depth":%s*[1-9]') or false
 end
 
 local function text_of(value) return type(value) == "string" and value ~= "" and value or nil end

@@ -58,12 +58,13 @@ local function blank(now)
     result_summary = null }
 end
 
---- The first snapshot of a run. Its kind follows from the fields: `bundle_hash` means a bundle's,
---- `workflow_yaml_sha256` a document's, neither a flow known by name.
+--- The first snapshot of a run. Its kind follows from the fields: `bundle_hash` or `parent_run_id` means one that has a
+--- family, `workflow_yaml_sha256` a document's, neither a flow known by name.
 ---@param run table the contract's fields by name, `now` (unix seconds), and more that is kept as it is (graph_sha256)
 ---@return table snapshot
 function M.initial(run)
-  local kind = present(run.bundle_hash) and "bundle" or present(run.workflow_yaml_sha256) and "yaml" or "flow"
+  local has_family = present(run.bundle_hash) or present(run.parent_run_id)
+  local kind = has_family and "bundle" or present(run.workflow_yaml_sha256) and "yaml" or "flow"
   local snapshot = blank(run.now)
   if kind ~= "bundle" then
     for _, key in ipairs(CHILDREN) do snapshot[key] = nil end

@@ -66,7 +66,8 @@ local function remove_belongings(app, run, pass)
     if ok then ok, message, code = garbage.data:erase(name) end
     if ok then pass.counts.objects = pass.counts.objects + 1 end
   end
-  if ok and present(run.snapshot.bundle_hash) then ok, message, code = garbage:erase("relations", run.run_id) end
+  local has_family = present(run.snapshot.bundle_hash) or present(run.snapshot.parent_run_id)
+  if ok and has_family then ok, message, code = garbage:erase("relations", run.run_id) end
   if ok == nil then return nil, message, code end
   return true
 end

@@ -38,6 +38,7 @@ function M.job(app, stored)
     local text, message, code = text_of(app, stored.bundle_hash, "bundle")
     return text and run_bundle.job(stored, text, now), message, code
   end
+  if filled(stored.parent_run_id) then return run_bundle.job(stored, nil, now) end -- a Lua flow's child
   local job = plain(stored, now)
   if not filled(stored.workflow_yaml_sha256) then return job end
   local text, message, code = text_of(app, stored.workflow_yaml_sha256, "document")

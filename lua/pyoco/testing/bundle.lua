@@ -1,5 +1,6 @@
---- Bundles in a spec: their workflows as flows, and the child runs that their tasks spawn.
+--- Flows that spawn others in a spec: the workflows of bundles as flows, and the child runs.
 local config = require "pyoco.config"
+local job_flow = require "pyoco.engine.job_flow"
 local load = require "pyoco.flow.load"
 
 local M = {}
@@ -26,7 +27,7 @@ function M.load(text, folders)
     flow, message = load.document({ graph = workflow.graph, expose_env = workflow.expose_env,
       defaults = name == bundle.entry_workflow and bundle.inputs or {} }, folders)
     if not flow then return nil, ("workflow '%s': %s"):format(name, message) end
-    flow.bundle = { text = text, folders = folders, workflows = bundle.workflows }
+    flow.bundle, flow.folders = text, folders
     flows[name] = flow
   end
   return flows[bundle.entry_workflow], flows
@@ -38,12 +39,14 @@ end
 ---@return table own the parent's fakes
 ---@return table by_workflow workflow -> fakes of its tasks
 function M.split_fakes(fakes, flow)
-  local own, by_workflow = {}, {}
+  local own, by_workflow, is_spawned, is_task = {}, {}, {}, {}
+  for _, node in ipairs(flow.graph.nodes) do
+    is_task[node.name] = true
+    if node.spawn then is_spawned[node.spawn.workflow] = true end
+  end
   for name, given in pairs(fakes or {}) do
     local workflow, task = name:match("^(.-)%.(.+)$")
-    local is_own = not flow.bundle or not workflow or not flow.bundle.workflows[workflow]
-    for _, node in ipairs(flow.graph.nodes) do is_own = is_own or node.name == name end
-    if is_own then
+    if is_task[name] or not is_spawned[workflow] then
       own[name] = given
     else
       by_workflow[workflow] = by_workflow[workflow] or {}
@@ -54,19 +57,19 @@ function M.split_fakes(fakes, flow)
 end
 
 --- The children of a run in a spec; nil for a flow that spawns none.
----@param flow table
+---@param flow table with what testing.load has put there: bundle = text of its bundle, folders of modules and flows
 ---@param params table of the parent, over the flow's defaults
 ---@param opts table the spec's: max_child_runs, max_parallel_child_runs, child_timeout_sec
 ---@param deps table run, now, after, adapt = fn(child, flow) -> flow, options, on_end: see local/children.lua
 ---@return table|nil children
 function M.children(flow, params, opts, deps)
-  if not flow.bundle then return nil end
+  if not job_flow.spawns(flow) then return nil end
   local merged = {}
   for _, from in ipairs { flow.defaults, params or {} } do
     for name, value in pairs(from) do merged[name] = value end
   end
   deps.run.flow_name = flow.name
-  deps.cfg, deps.params, deps.text, deps.roots = defaults(opts), merged, flow.bundle.text, flow.bundle.folders
+  deps.cfg, deps.params, deps.text, deps.roots = defaults(opts), merged, flow.bundle, flow.folders or {}
   deps.on_born = function() end
   return require("pyoco.local.children").new(deps)
 end

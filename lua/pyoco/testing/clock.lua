@@ -102,6 +102,8 @@ function Clock:close()
   if not self.guard:is_closing() then self.guard:close() end
 end
 
+Clock.__close = Clock.close
+
 --- Makes a clock, which must be closed.
 ---@return table clock { seconds = how far it has gone, count = timers that were started }
 function M.new() return setmetatable({ seconds = 0, count = 0, heap = {}, guard = assert(uv.new_timer()) }, Clock) end

@@ -13,7 +13,7 @@ local M = {}
 M.PROGRAM = {
   name = "worker.lua", doc = "Pulls jobs by tag and runs their flows.",
   config = { "worker_tags", "worker_id", "worker_slots", "nats_url", "worker_drain_sec", "task_path",
-    "worker_flow_resolver", "worker_allow_commands", "wheel_sync_enabled", "wheel_sync_dir",
+    "worker_flow_resolver", "worker_allow_commands", "worker_allow_spawn", "wheel_sync_enabled", "wheel_sync_dir",
     "wheel_sync_interval_sec", "wheel_install_timeout_sec" },
   options = {
     { "--run-once", flag = true, doc = "Take one job at most, then exit." },

@@ -99,7 +99,9 @@ local function unknown_option(opts)
   for _, name in ipairs(OPTIONS) do known[name] = true end
   for name in pairs(opts) do
     if not known[name] then
-      return ("worker.connect: %s is not an option; %s"):format(tostring(name), nearest.hint(name, OPTIONS, "known: "))
+      local is_configuration = type(name) == "string" and pcall(config.row, name)
+      return ("worker.connect: %s is not an option; %s"):format(tostring(name), is_configuration
+        and ("write config = { %s = ... }"):format(name) or nearest.hint(name, OPTIONS, "known: "))
     end
   end
 end

@@ -24,8 +24,8 @@ local SLOT_CFG = { "work_stream", "work_subject_prefix", "dlq_stream", "dlq_subj
   "workers_bucket", "run_relations_bucket", "spawn_max_child_runs", "spawn_max_parallel_child_runs", "spawn_child_tag",
   "spawn_timeout_sec", "spawn_poll_interval_sec", "workflow_bundles_bucket", "run_data_bucket",
   "max_run_snapshot_bytes", "run_heartbeat_interval_sec", "run_max_parallel", "run_max_commands", "command_grace_sec",
-  "flow_max_iterations",
-  "artifacts_dir", "worker_allow_commands", "worker_flow_resolver", "task_path", "workflow_yaml_max_bytes",
+  "flow_max_iterations", "artifacts_dir", "worker_allow_commands", "worker_allow_spawn",
+  "worker_flow_resolver", "task_path", "workflow_yaml_max_bytes",
   "task_log_max_bytes" }
 
 --- The boot text of the slots.
@@ -97,7 +97,7 @@ local function new_registry(cfg, store, clock_offset, on_found)
   return registries.new {
     on_found = on_found,
     workers = store.workers, wall = clock.wall, after = async.after, go = async.go,
-    now = function() return clock.wall() + clock_offset() end,
+    now = function() return clock.wall(clock_offset()) end,
     memory = function() return memory.tree(math.tointeger(uv.os_getpid())) end,
     record = { worker_id = cfg.worker_id, instance_id = (crypto.uuid4():gsub("-", "")),
       tags = json.array { table.unpack(cfg.worker_tags) }, slots = cfg.worker_slots, version = host.version,
@@ -111,7 +111,7 @@ local function new_wheels(cfg, store, log, supervisor, report)
   registry:wheels(report.block)
   return require("pyoco.worker.wheels").new { cfg = cfg, store = store, log = log, report = report,
     now = supervisor.now, publish = function(block) registry:wheels(block) end,
-    used = function() return supervisor:used_sites() end, on_change = function() supervisor:wheels_changed() end }
+    used = function() return supervisor:used_sites() end, on_change = function() supervisor.flow_list:changed() end }
 end
 
 --- Ends a supervisor of one job when none has come in time.

@@ -84,7 +84,8 @@ function M.settle(stored, deleted, case, now)
   image.attempt, image.worker_id = attempt.record(case.ours), case.worker_id
   local cause = snapshot.is_cancel_requested(image) and "cancel" or case.cause
   local outcome = CAUSES[cause](image, case, now)
-  if image.bundle_hash ~= json.null and states.is_terminal(image.status) then
+  local has_family = image.bundle_hash ~= json.null or image.parent_run_id ~= json.null
+  if has_family and states.is_terminal(image.status) then
     image.result_summary = nil -- of an earlier end
     image.result_summary = summary.of(image)
   end
