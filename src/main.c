@@ -19,7 +19,7 @@ static const char *const help_text =
     "  gateway.lua  HTTP API and dashboard\n"
     "  worker.lua   pulls jobs by tag and runs their flows\n"
     "  client.lua   command line: new, check, run (no server needed); submit, watch, get, cancel\n"
-    "  admin.lua    API keys, wheels, old runs, the effective configuration\n"
+    "  admin.lua    doctor; API keys, wheels, old runs, the effective configuration\n"
     "  server.lua   the command line of pyoco-server: gateway, with NATS and a worker if wanted\n"
     "  test.lua     runs specs of your flows and tasks (busted)\n"
     "\n"

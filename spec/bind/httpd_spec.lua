@@ -101,9 +101,11 @@ describe("host.httpd", function()
     assert.truthy(text:find("content%-length: %d+\r\n\r\n$"), text)
   end)
 
-  serves("takes GET only for /health", function()
+  serves("takes GET and HEAD only for /health", function()
     assert(serve())
-    for _, method in ipairs { "HEAD", "POST", "DELETE" } do
+    local head = web.raw(server:port(), "HEAD /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert.truthy(head:find "^HTTP/1.1 200 OK\r\n.*content%-length: %d+\r\n.*\r\n\r\n$", head)
+    for _, method in ipairs { "POST", "DELETE" } do
       local text = web.raw(server:port(), method .. " /health HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
       assert.truthy(text:find "^HTTP/1.1 405 Method Not Allowed\r\n", text)
       assert.truthy(text:find("allow: GET\r\n", 1, true), text)
@@ -392,6 +394,12 @@ describe("host.httpd", function()
       assert.equal("invalid", code)
       assert.truthy(message:find(expected, 1, true), message)
     end
+  end)
+
+  serves("says so when there is no folder for uploads", function()
+    local other, message, code = httpd.serve { script = script, port = 0, spool_dir = "/nowhere" }
+    assert.same({ nil, "invalid" }, { other, code })
+    assert.truthy(message:find("PYOCO_HTTP_SPOOL_DIR is /nowhere: No such file or directory; name a folder", 1, true))
   end)
 
   serves("says file and line when the script does not load at the start", function()

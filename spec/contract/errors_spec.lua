@@ -95,6 +95,8 @@ describe("bad requests", function()
     assert.same(before, state())
   end)
 
+  local HAS_HEAD = { ["/"] = true, ["/health"] = true, ["/ready"] = true } -- for probes; the API has none
+
   it("with another method are 405 and say which there are; a slash too many is 307; no path is 404", function()
     local methods, faults = {}, {}
     for _, route in ipairs(routes) do
@@ -107,7 +109,7 @@ describe("bad requests", function()
       for name in pairs(known) do list[#list + 1] = name end
       table.sort(list)
       for _, method in ipairs { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS" } do
-        if not known[method] then
+        if not known[method] and not (method == "HEAD" and HAS_HEAD[path]) then
           local answer = assert(it_has.gateway:fetch(path, { method = method }))
           local allow = answer.headers.allow
           if answer.status ~= 405 or allow ~= table.concat(list, ", ")

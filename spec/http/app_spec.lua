@@ -69,6 +69,14 @@ describe("pyoco.http.app", function()
     assert.equal(404, ask { path = "/nope/" }.status)
   end)
 
+  it("answers HEAD as GET for rows that say so; the server leaves the body out", function()
+    app:get("/page/:name", function(_, req) return response.html(req.params.name) end, { head = true })
+    assert.same({ 200, "x" }, { ask { path = "/page/x", method = "HEAD" }.status, ask { path = "/page/x",
+      method = "HEAD" }.body })
+    assert.equal(405, ask { path = "/runs/1", method = "HEAD" }.status)
+    assert.equal(404, ask { path = "/nope", method = "HEAD" }.status)
+  end)
+
   it("checks JSON bodies", function()
     local answer = ask { path = "/runs", json = { flow_name = "f", params = { a = json.array {} } } }
     assert.equal('{"name":"f","params":{"a":[]}}', json.encode(answer.json, { sort = true }))

@@ -1,4 +1,5 @@
 --- pyoco.up: children that never outlive us, ports, and a NATS of our own.
+local host = require "host"
 local nats_server = require "spec.support.nats"
 local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
@@ -76,19 +77,26 @@ end)
 
 describe("our own NATS", function()
   --- Starts it in a process of its own, prints what it is, and stops it.
-  local function start(dir, port, program)
+  local function start(dir, port, program, ready_sec)
     local code = ([[
       local nats, wait = require "pyoco.up.nats", require "pyoco.up.wait"
       local server, message = nats.start { port = %d, store_dir = %q, log_path = %q, is_stopping = function() end,
-        ready_sec = 20,
+        ready_sec = %g, say = function(...) print(string.format(...)) io.stdout:flush() end,
         program = %s }
       print(server and server.url or message, server and server.note)
       if server then
         server.child:signal "sigterm"
         wait.until_true(function() return server.child.exited end, 10)
       end
-    ]]):format(port, dir .. "/store", dir .. "/log", program and ("%q"):format(program))
-    return process.run { "-e", code }
+    ]]):format(port, dir .. "/store", dir .. "/log", ready_sec or 20, program and ("%q"):format(program))
+    return process.host { "-e", code }
+  end
+
+  --- The same, to its end.
+  local function start_and_wait(...)
+    local child = start(...)
+    child:wait()
+    return child
   end
 
   local dir
@@ -99,7 +107,7 @@ describe("our own NATS", function()
     it("takes another port than a foreign one, and says so" .. (jetstream and "" or " (without JetStream)"), function()
       local foreign = nats_server.start { jetstream = jetstream }
       finally(function() foreign:stop() end)
-      local got = start(dir, foreign.port)
+      local got = start_and_wait(dir, foreign.port)
       local url, note = got.stdout:match("^(%S+)\t(.-)\n")
       assert.truthy(url and url:find("^nats://127.0.0.1:%d+$") and url ~= foreign.url, got.stdout .. got.stderr)
       assert.equal(("port %d is taken by a NATS server %sthat is not ours; it is left alone"):format(foreign.port,
@@ -110,12 +118,39 @@ describe("our own NATS", function()
 
   it("keeps what its log says when it cannot start", function()
     tmp.write(dir .. "/store", "a file where the store should be")
-    local got = start(dir, 14222)
+    local got = start_and_wait(dir, 14222)
     assert.truthy(got.stdout:find("^NATS ended with exit code 1; see " .. dir:gsub("%-", "%%-") .. "/log"), got.stdout)
   end)
 
+  it("waits for another server to leave the store, and says so; two on one store would destroy it", function()
+    local other <close> = assert(host.lock(dir .. "/store.lock"))
+    local got = start(dir, 14222)
+    process.wait_for(function() return got.stdout:find("waiting for another nats-server to leave the store", 1,
+      true) end)
+    assert.is_nil(got.code)
+    other:close()
+    got:wait()
+    assert.truthy(got.stdout:find("\nnats://127.0.0.1:%d+\t"), got.stdout .. got.stderr)
+  end)
+
+  it("holds the store as long as it lives, whoever has started it", function()
+    local got = start(dir, 14222)
+    process.wait_for(function() return got.stdout:find("nats://", 1, true) end)
+    got:wait()
+    local lock = assert(host.lock(dir .. "/store.lock")) -- it has ended
+    lock:close()
+  end)
+
+  it("gives up when the other server stays, naming the store", function()
+    local other <close> = assert(host.lock(dir .. "/store.lock"))
+    local got = start_and_wait(dir, 14222, nil, 0.5)
+    local text = "another nats-server uses the store %s/store (`fuser %s/store.lock` shows it); stop it"
+    assert.truthy(got.stdout:find(text:format(dir, dir), 1, true), got.stdout)
+    other:close()
+  end)
+
   it("says how to install nats-server when it is missing", function()
-    local got = start(dir, 14222, "no-such-server")
+    local got = start_and_wait(dir, 14222, "no-such-server")
     assert.equal("nats-server is not installed; get it with: apt-get install nats-server\tnil\n", got.stdout)
   end)
 end)

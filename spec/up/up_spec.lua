@@ -81,6 +81,23 @@ describe("up.lua", function()
     assert.truthy(child.stdout:find("hello  COMPLETED  ", 1, true), child.stdout)
   end)
 
+  it("says how to begin where there are no flows, and a flow made then runs", function()
+    local child = up({}, { cwd = dir })
+    shows(child, "Ctrl-C stops everything.")
+    assert.falsy(child.stdout:find("word-report", 1, true), child.stdout)
+    assert.truthy(child.stdout:find("client.lua new flow first\n", 1, true), child.stdout)
+    assert.equal(0, process.run({ "client.lua", "new", "flow", "first" }, { cwd = dir }).code)
+    local url = child.stdout:match("API and dashboard: (%S-)/\n")
+    local arguments = { "client.lua", "--server", url }
+    local submit = child.stdout:match("(submit %-%-flow%-name first %-%-param count=5)\n")
+    for word in submit:gmatch("%S+") do arguments[#arguments + 1] = word end
+    local run_id = process.run(arguments).stdout:match('"run_id": "([^"]+)"')
+    process.wait_for(function()
+      local run = process.run { "client.lua", "--server", url, "get", run_id }
+      return run.stdout:find('"status": "COMPLETED"', 1, true)
+    end, 10000, "the run to end")
+  end)
+
   it("keeps runs over a restart", function()
     local first = up { "--demo" }
     shows(first, "Ctrl-C stops everything.")
@@ -165,6 +182,26 @@ describe("up.lua", function()
     shows(child, "Ctrl-C stops everything.")
     listener:close()
     assert.truthy(child.stdout:find("port 8000 is in use by another program; it is left alone", 1, true), child.stdout)
+  end)
+
+  it("gets along with others that start at the same moment and want the same ports", function()
+    local all, urls = {}, {}
+    for i = 1, 4 do
+      all[i] = process.host({ "up.lua", "--data-dir", ("%s/data%d"):format(dir, i) }, { cwd = host.home })
+      later(function() all[i]:stop(20000) end)
+    end
+    for i, child in ipairs(all) do
+      shows(child, "Ctrl-C stops everything.")
+      for _, pattern in ipairs { "NATS     (%S-),", "gateway  (http%S+)" } do
+        local url = child.stdout:match(pattern)
+        assert.is_nil(urls[url], url)
+        urls[url] = i
+      end
+    end
+    for _, child in ipairs(all) do
+      child:kill "sigterm"
+      assert.equal(130, (child:wait()), child.stdout .. child.stderr)
+    end
   end)
 
   it("refuses a second one on the same data", function()

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct text {
     char *data;
@@ -60,8 +61,8 @@ int ph_httpd_health(ph_httpd *server, struct mg_connection *conn) {
     ph_pool_stats s = ph_pool_get_stats(server->pool);
     char *error = malloc(4096);
     bool broken = error && ph_pool_reload_error(server->pool, error, 4096);
-    fprintf(t.file, "{\"status\":\"ok\",\"version\":\"" PH_VERSION "\",\"uptime_sec\":%.1f,\"script_version\":%u,\"reload_error\":",
-            ph_monotonic() - server->started_at, s.version);
+    fprintf(t.file, "{\"status\":\"ok\",\"version\":\"" PH_VERSION "\",\"pid\":%d,\"uptime_sec\":%.1f,\"script_version\":%u,\"reload_error\":",
+            (int)getpid(), ph_monotonic() - server->started_at, s.version);
     if (broken)
         put_string(t.file, error);
     else

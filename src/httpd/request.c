@@ -231,7 +231,7 @@ static bool starts_with(const char *text, const char *prefix) {
 
 static int answer(ph_exchange *x) {
     ph_httpd *server = x->server;
-    bool reads = strcmp(x->info->request_method, "GET") == 0;
+    bool reads = strcmp(x->info->request_method, "GET") == 0 || strcmp(x->info->request_method, "HEAD") == 0;
     int status = check_head(x->conn, x->info);
     if (status)
         return status;

@@ -8,13 +8,15 @@ local M = {}
 local JSON_OUTPUT = { "--output", choices = { "json" }, doc = "JSON also on a terminal." }
 
 --- The program. `run` is { module, function }, loaded when the command is used. The function is called with an app
---- { config, origins, store } as services take it; `store` is there, connected and with its resources made, for rows
+--- { config, origins, warnings, connect, store } as services take it; `store` is there, connected and with its
+--- resources made, for rows
 --- with `uses_store`.
 M.program = {
   name = "admin.lua",
-  doc = "Looks after what the gateway and the workers keep in NATS. Needs NATS, not the gateway.",
+  doc = "Looks after what the gateway and the workers keep in NATS, and says what is wrong. Needs NATS, not the "
+    .. "gateway.",
   epilog = "Exit codes: 0 done, 1 failed (the reason and what to do next are on standard error), 130 interrupted.",
-  config = { "nats_url" },
+  config = { "nats_url", "server_url", "api_key" },
   groups = { ["api-key"] = "API keys of the gateway.", runs = "Stored runs.", wheel = "Packages of flows and tasks." },
   commands = {
     { "api-key create", doc = "Make a key. It is shown this once.", run = { "admin_keys", "create" }, uses_store = true,
@@ -29,6 +31,10 @@ M.program = {
     { "config", doc = "Show the effective value of every option, and where it comes from.",
       run = { "admin_config", "show" },
       options = { { "--output", choices = { "json", "table" }, doc = "Table on a terminal, else a line of JSON." } } },
+    { "doctor", doc = "Say whether this set-up works, and what to do when it does not. Changes nothing.",
+      run = { "doctor", "run" },
+      options = { { "--output", choices = { "text", "json" }, default = "text",
+        doc = "json: one line { status, checks: [{ name, status, message, remedy }] }." } } },
     { "runs prune", doc = "Remove runs that have ended, their outputs and logs, and what nobody refers to any more.",
       run = { "admin_runs", "prune" }, uses_store = true,
       options = {
@@ -74,7 +80,8 @@ end
 function M.main(argv, connect)
   local cfg, values, origins, warnings = program.start(M.program, argv)
   if not cfg then return values end
-  local row, app = command.row(M.program, values.command), { config = cfg, origins = origins, warnings = warnings }
+  local row, app = command.row(M.program, values.command), { config = cfg, origins = origins, warnings = warnings,
+    connect = connect }
   if row.uses_store then
     app.store = open_store(cfg, connect)
     if not app.store then return 1 end

@@ -14,12 +14,19 @@ local M = {}
 
 local LINK_CHECK_MS = 250
 local DRAIN_SEC = 10
+local NATS_READY_SEC, NATS_STOP_SEC = 30, 10
 
 --- The command line (also what --help shows).
 M.PROGRAM = {
   name = "gateway.lua",
   doc = "HTTP API and dashboard. Routes are Lua: edit gateway.lua while it runs.",
-  config = { "http_host", "http_port", "nats_url", "dashboard_lang" },
+  config = { "http_host", "http_port", "nats_url", "data_dir", "dashboard_lang" },
+  options = {
+    { "--with-nats", flag = true,
+      doc = "Start a nats-server with JetStream too, its store in --data-dir; it is stopped last." },
+    { "--nats-port", type = "integer", min = 1, max = 65535, default = 4222, metavar = "<port>",
+      doc = "Port of that NATS; the next free one when it is in use." },
+  },
 }
 
 --- Tells /ready and /health what is wrong with NATS; nil = nothing.
@@ -99,6 +106,15 @@ local function catch_signals()
   end
   local signals = {}
 
+  --- The exit code of the signal that has come; nil = none has.
+  function signals.code() return code end
+
+  --- As if a signal had come.
+  function signals.raise(exit_code)
+    code = code or exit_code
+    uv.stop()
+  end
+
   --- Turns the loop until a signal has come.
   function signals.wait(on_tick)
     local timer = uv.new_timer()
@@ -117,9 +133,39 @@ local function catch_signals()
   return signals
 end
 
+--- Starts a NATS of our own, into `running`, and has cfg name it; nil and what is wrong when it does not start.
+local function start_nats(cfg, log, running)
+  if running.origins.nats_url ~= "default" then
+    return nil, ("--with-nats starts a NATS of its own, and %s names %s; drop one of them"):format(
+      running.origins.nats_url, require("pyoco.config").public(cfg.nats_url))
+  end
+  local message
+  running.claim, message = require("pyoco.up.folder").claim(cfg.data_dir, M.PROGRAM.name)
+  if not running.claim then return nil, message end
+  running.nats, message = require("pyoco.up.nats").start { port = running.nats_port,
+    store_dir = cfg.data_dir .. "/nats", log_path = cfg.data_dir .. "/nats.log", ready_sec = NATS_READY_SEC,
+    is_stopping = running.signals.code,
+    say = function(format, ...) log:warning(format:format(...)) end,
+    on_exit = function(child)
+      log:event("nats", ("NATS %s; the gateway stops"):format(child:ending()))
+      running.signals.raise(1)
+    end }
+  local own = running.nats
+  if not own then return nil, message end
+  if not own.url then return true end -- a signal has come
+  cfg.nats_url = own.url
+  log:info(("NATS is at %s, store in %s/nats"):format(own.url, cfg.data_dir), { note = own.note })
+  return true
+end
+
 --- Starts everything, into `running`; nil and what is wrong when a part does not start.
 local function start(cfg, log, running)
   local message
+  if running.with_nats then
+    local fine
+    fine, message = start_nats(cfg, log, running)
+    if not fine or running.signals.code() then return fine, message end
+  end
   running.link, message = new_link(cfg, log)
   if not running.link then return nil, message end
   running.link.check()
@@ -142,25 +188,35 @@ local function stop(running)
     lease.release(running.link.store)
     running.link.close()
   end
+  if running.nats then
+    running.nats.child.is_ready = false -- its end is no event any more
+    running.nats.child:stop(NATS_STOP_SEC)
+  end
+  if running.claim then running.claim:close() end
 end
 
 --- The whole life of the process.
 ---@param argv string[]
 ---@return integer exit code: 0 after SIGTERM, 130 after Ctrl-C, 1 when it cannot start
 function M.run(argv)
-  local cfg, failed, _, warnings = program.start(M.PROGRAM, argv)
-  if not cfg then return failed end
+  local cfg, values, origins, warnings = program.start(M.PROGRAM, argv)
+  if not cfg then return values end
   cfg.dashboard_lang = locale.language(cfg.dashboard_lang)
   local log = gateway.new_log(cfg)
   for _, warning in ipairs(warnings) do log:warning(warning) end
   local signals = catch_signals()
-  local running = {}
+  local running = { signals = signals, origins = origins, with_nats = values.with_nats, nats_port = values.nats_port }
   local started, message = start(cfg, log, running)
   if not started then
     stop(running)
     signals.close()
     io.stderr:write("gateway.lua: ", message, "\n")
     return 1
+  end
+  if signals.code() and not running.server then -- stopped in the middle of the start
+    stop(running)
+    signals.close()
+    return signals.code()
   end
   local address = ("http://%s:%d"):format(cfg.http_host, running.server:port())
   log:info("gateway is listening at " .. address, { address = address })

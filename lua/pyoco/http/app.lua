@@ -10,7 +10,8 @@
 ---   query = schema, body = schema (JSON), form = schema (multipart), raw = { part = "workflow", types = {["text/yaml"]
 ---   = true} } (a form that may come as its file alone), upload = { part = "wheel", max = name of the option with the
 ---   limit in bytes, too_large = text } (its file may be large: then it is a file on disk, { filename, path, size,
----   sha256 } instead of { filename, data }, and path is good while the handler runs), public = true (needs no key) or
+---   sha256 } instead of { filename, data }, and path is good while the handler runs), head = true (HEAD is answered
+---   too), public = true (needs no key) or
 ---   function(app) -> boolean }.
 --- run returns a value (sent as JSON, 200), a response (pyoco.http.response), or nil, message, code [, errors].
 --- Schemas: pyoco.http.validate. What req holds: pyoco.http.pipeline.
@@ -58,7 +59,7 @@ local function complete(app)
 end
 
 local ROW_KEYS = { name = true, doc = true, run = true, query = true, body = true, form = true, raw = true,
-  upload = true, public = true, gives = true, fails = true }
+  upload = true, public = true, gives = true, fails = true, head = true }
 
 local function check_row(row, path)
   local where = ("route %s %s"):format(row[1], path)

@@ -55,8 +55,18 @@ local function give_id(_, req)
   req.id = ("%s-%x"):format(id_prefix, id_count)
 end
 
-local function route(app, req)
+--- HEAD of a row with `head` is a GET whose answer goes without its body. Others are 405, as the contract has it.
+local function find_row(app, req)
   local row, params, allow = app.router:find(req.method, req.raw_path)
+  if not row and req.method == "HEAD" and params == "method" then
+    local get, get_params = app.router:find("GET", req.raw_path)
+    if get and get.head then return get, get_params end
+  end
+  return row, params, allow
+end
+
+local function route(app, req)
+  local row, params, allow = find_row(app, req)
   if row then
     req.row, req.params = row, params
     return

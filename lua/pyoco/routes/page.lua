@@ -14,7 +14,7 @@ local function read(path)
 end
 
 return {
-  { "GET", "/", name = "page", public = true, doc = "The page for people.",
+  { "GET", "/", name = "page", public = true, head = true, doc = "The page for people.",
     run = function(app)
       local html, message = read(host.home .. "/www/index.html")
       if not html then return nil, message, "internal" end

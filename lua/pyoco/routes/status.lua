@@ -3,7 +3,8 @@ local host = require "host"
 local shared = require "host.shared"
 
 return {
-  { "GET", "/ready", name = "ready", public = true, doc = "200 when runs can be submitted, else 503 with the reason.",
+  { "GET", "/ready", name = "ready", public = true, head = true,
+    doc = "200 when runs can be submitted, else 503 with the reason.",
     run = function(app)
       local problem = shared.get("nats.problem")
       local status = app.store:status()

@@ -59,10 +59,17 @@ function store:ensure_object_stores()
   return true
 end
 
+--- What is there of our resources, and how it differs from what ensure makes (pyoco.store.survey).
+---@param timeout_ms integer for all together
+---@return table|nil survey
+---@return string|nil message
+---@return string|nil code
+function store:survey(timeout_ms) return require("pyoco.store.survey").take(self.js, self.cfg, timeout_ms) end
+
 --- The NATS server's idea of now: ours plus the measured offset (DESIGN D9).
 ---@return number unix seconds
 function store:now()
-  return clock.wall() + (self.conn:clock_offset() or 0)
+  return clock.wall(self.conn:clock_offset() or 0)
 end
 
 --- Whether now() is the server's time: its offset has been measured.

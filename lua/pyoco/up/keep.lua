@@ -2,6 +2,7 @@
 local clock = require "host.clock"
 local uv = require "luv"
 local interrupt = require "pyoco.cli.interrupt"
+local folder = require "pyoco.up.folder"
 local services = require "pyoco.up.services"
 local wait = require "pyoco.up.wait"
 
@@ -10,8 +11,8 @@ local M = {}
 local STOP_SEC = 10 -- for each part, beyond what the worker's runs may take
 
 --- What starts and keeps parts.
----@param fields table { parts = { "nats", "gateway", "worker" or some of them }, cfg, origins, flags,
----  say(format, ...), on_line(part) -> fn(line), on_ready(up, seconds) = nil | called once all parts are ready,
+---@param fields table { program = our name, parts = { "nats", "gateway", "worker" or some of them }, cfg, origins,
+---  flags,  say(format, ...), on_line(part) -> fn(line), on_ready(up, seconds) = nil | called once all parts are ready,
 ---  fail(text) writes a failure, and what pyoco.up.services reads }
 ---@return table up
 function M.new(fields)
@@ -49,33 +50,6 @@ local function stop_all(up)
   for _, child in ipairs(up.children) do child:close() end
 end
 
---- Is another at work in this data folder already? Two nats-servers on one store would destroy it. Whoever brings no
---- NATS may share the folder: gateways run side by side. Gives the file to remove at the end; false when there is none.
-local function claim(up)
-  local dir = up.cfg.data_dir
-  uv.fs_mkdir(dir, 493) -- rwxr-xr-x; that it exists is fine, and any other trouble shows below
-  if up.parts[1] ~= "nats" then return false end
-  local path = dir .. "/up.pid"
-  local file = io.open(path)
-  local pid = file and math.tointeger(tonumber(file:read("a"))) or nil
-  if file then file:close() end
-  local command = pid and io.open(("/proc/%d/cmdline"):format(pid))
-  local line = command and command:read("a") or ""
-  if command then command:close() end
-  local theirs = line:match("up%.lua") or line:match("server%.lua") or line:match("pyoco%-server")
-  if theirs and pid ~= math.tointeger(uv.os_getpid()) then
-    local text_format = "%s is at work in %s already (process %d); stop it, or use another --data-dir"
-    return nil, text_format:format(theirs, dir, pid), "conflict"
-  end
-  local mine, message = io.open(path, "w")
-  if not mine then
-    return nil, ("cannot write in %s: %s; choose another --data-dir"):format(dir, message), "unavailable"
-  end
-  mine:write(math.tointeger(uv.os_getpid()), "\n")
-  mine:close()
-  return path
-end
-
 --- Starts the parts in order. Returns nil, message, code when one of them fails.
 local function start_all(up)
   for _, name in ipairs(up.parts) do
@@ -105,8 +79,8 @@ end
 ---@param started_at number monotonic seconds: since when the user waits
 ---@return integer exit code: 130 after a signal, 1 when something failed
 function M.run(up, started_at)
-  local pid_file, message = claim(up)
-  if pid_file == nil then
+  local claim, message = folder.claim(up.cfg.data_dir, up.program, up.parts[1] ~= "nats")
+  if not claim then
     up.fail(message)
     up.interrupt.close()
     return 1
@@ -115,7 +89,7 @@ function M.run(up, started_at)
   if not fine then up.fail(code) end
   stop_all(up)
   up.interrupt.close()
-  if pid_file then os.remove(pid_file) end
+  claim:close()
   if fine and code == 130 then up.say("all stopped") end
   return fine and code or 1
 end

@@ -7,6 +7,7 @@ local uv = require "luv"
 local output = require "pyoco.cli.output"
 local program = require "pyoco.cli.program"
 local keep = require "pyoco.up.keep"
+local services = require "pyoco.up.services"
 local text = require "pyoco.cli.text"
 
 local M = {}
@@ -58,6 +59,14 @@ local function printer(up)
   end
 end
 
+--- Whether our example word-report is where the worker looks for flows.
+local function has_example(up)
+  for _, root in ipairs(services.task_roots(up)) do
+    if uv.fs_stat(root .. "/word_report.lua") then return true end
+  end
+  return false
+end
+
 local function say_next(up)
   local client = called.program "client"
   if up.server_url ~= "http://127.0.0.1:8000" then client = client .. " --server " .. up.server_url end
@@ -66,7 +75,12 @@ local function say_next(up)
     up.say("  %s --nats-url %s api-key create --tenant me", called.program "admin", config.public(up.nats_url))
     up.say("  export PYOCO_API_KEY=the key that it shows")
   end
-  up.say("  %s submit --flow-name word-report --param limit=5", client)
+  if has_example(up) then
+    up.say("  %s submit --flow-name word-report --param limit=5", client)
+  else
+    up.say("  %s new flow first", called.program "client")
+    up.say("  %s submit --flow-name first --param count=5", client)
+  end
   up.say("  %s workers", client)
   up.say("  curl %s/health", up.server_url)
   up.say("Ctrl-C stops everything.")
@@ -101,7 +115,8 @@ function M.main(argv)
   local started_at = clock.monotonic()
   local cfg, values, origins = program.start(M.program, argv)
   if not cfg then return values end
-  local up = keep.new { parts = { "nats", "gateway", "worker" }, cfg = cfg, origins = origins, flags = values.flags,
+  local up = keep.new { program = M.program.name, parts = { "nats", "gateway", "worker" }, cfg = cfg,
+    origins = origins, flags = values.flags,
     nats_port = values.nats_port, ready_sec = values.ready_sec, demo = values.demo, on_ready = greet,
     default_slots = math.min(cores(), 4), paint = output.painter(output.is_terminal(1) and cfg.no_color == nil),
     say = function(format, ...)

@@ -1,14 +1,16 @@
 --- Which ports are free, and who is on the others.
 local uv = require "luv"
-local wait = require "pyoco.up.wait"
+local greeting = require "pyoco.client.greeting"
 
 local M = {}
 
 --- Whether we could listen there.
----@param host string IPv4 address
+---@param host string IPv4 address, or localhost; what is none is not ours to judge: who is to listen there says so
 ---@param port integer
 ---@return boolean
 function M.is_free(host, port)
+  if host == "localhost" then host = "127.0.0.1" end
+  if not host:find("^%d+%.%d+%.%d+%.%d+$") then return true end
   local socket = uv.new_tcp()
   local fine = socket:bind(host, port) and socket:listen(1, function() end)
   socket:close()
@@ -31,24 +33,6 @@ end
 ---@param port integer
 ---@param seconds number|nil default 1
 ---@return string|nil its first words ("" if it says nothing); nil when nobody answers
-function M.greeting(host, port, seconds)
-  local socket, state = uv.new_tcp(), {}
-  socket:connect(host, port, function(err)
-    if err then
-      state.refused = true
-      return
-    end
-    state.text = ""
-    socket:read_start(function(read_error, chunk)
-      state.text, state.ended = state.text .. (chunk or ""), read_error or not chunk
-    end)
-  end)
-  wait.until_true(function()
-    return state.refused or state.ended or (state.text and state.text:find("\n", 1, true))
-  end, seconds or 1)
-  socket:close()
-  uv.run("nowait")
-  return state.text
-end
+function M.greeting(host, port, seconds) return greeting.of(host, port, seconds or 1) end
 
 return M

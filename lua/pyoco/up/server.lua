@@ -84,7 +84,8 @@ function M.main(argv)
   end
   local is_terminal = output.is_terminal(1)
   return keep.run(keep.new {
-    parts = parts_of(values), ready_sec = 30, ready_path = not values.with_worker and "/health" or nil,
+    program = M.program.name, parts = parts_of(values), ready_sec = 30,
+    ready_path = not values.with_worker and "/health" or nil,
     cfg = overlay(cfg, { worker_id = values.worker_id, worker_tags = values.worker_tags }),
     origins = overlay(origins, { http_port = "--port",
       nats_url = values.with_nats_bootstrap and "default" or "given" }),

@@ -12,6 +12,7 @@ local wait = require "pyoco.up.wait"
 local M = {}
 
 local SAY_AFTER_SEC = 2 -- a wait that takes longer is explained
+local PORT_TRIES = 10
 
 --- Flags that hand configuration values on to a program.
 local function flags_of(up, names)
@@ -30,8 +31,8 @@ local function note_line(note) return note and "\n         " .. note or "" end
 local function start(up, name, script, arguments, env)
   for variable, value in pairs(up.env or {}) do env[variable] = value end
   return child.start { name = name, death_signal = "sigkill", log_path = up.cfg.data_dir .. "/" .. name .. ".log",
-    command = { host.exe, script, table.unpack(arguments) }, env = env, on_exit = up.on_exit,
-    on_line = up.on_line(name) }
+    command = { host.exe, script, table.unpack(arguments) }, env = env,
+    on_exit = function(it) if it.is_ready then up.on_exit(it) end end, on_line = up.on_line(name) }
 end
 
 --- Waits until a part is ready, has died, or we are to stop. The condition gives true, or false and what is missing.
@@ -46,7 +47,13 @@ local function ready(up, started, condition)
     end
     return fine and "ready"
   end, up.ready_sec, 20)
-  if result == "ready" or up.is_stopping() then return true end
+  if up.is_stopping() then return true end
+  if result == "ready" then
+    started.is_ready = true
+    if started.exited then up.on_exit(started) end
+    return true
+  end
+  wait.until_true(function() return started.exited and started.open == 0 end, 1) -- its last words
   local log = up.cfg.data_dir .. "/" .. started.name .. ".log"
   if not started.exited then
     return nil, ("the %s was not ready within %g s: %s; more is in %s"):format(started.name, up.ready_sec,
@@ -70,7 +77,7 @@ function M.nats(up)
   local server, message, code = nats.start { host = up.nats_host, port = up.nats_port, exact = up.nats_exact,
     http_port = up.nats_http_port, store_dir = up.cfg.data_dir .. "/nats",
     log_path = up.cfg.data_dir .. "/nats.log",
-    on_exit = up.on_exit, is_stopping = up.is_stopping, ready_sec = up.ready_sec }
+    on_exit = up.on_exit, is_stopping = up.is_stopping, ready_sec = up.ready_sec, say = up.say }
   if not server then return nil, message, code end
   table.insert(up.children, server.child)
   up.nats_url = server.url
@@ -94,27 +101,49 @@ local function choose_port(up)
   return other, ("port %d is in use by another program; it is left alone"):format(wanted)
 end
 
---- The gateway.
+--- Whether the gateway that we started is ready: another program may have taken its port in between.
+local function answers(up, started)
+  local function get(path)
+    local answer = http.request { url = up.server_url .. path, timeout_sec = 2, connect_timeout_sec = 1 }
+    return answer and answer.status, answer and json.decode(answer.body)
+  end
+  local _, health = get "/health"
+  if type(health) ~= "table" or health.pid ~= started.pid then return false end
+  if up.ready_path == "/health" then return true end
+  local status, said = get "/ready"
+  return status == 200, type(said) == "table" and said.detail or nil
+end
+
+--- Starts the gateway on a port.
+local function start_gateway(up, number)
+  local arguments = { "--host", up.cfg.http_host, "--port", tostring(number),
+    table.unpack(flags_of(up, { "dashboard_lang" })) }
+  local started, message, code = start(up, "gateway", "gateway.lua", arguments, { PYOCO_NATS_URL = up.nats_url })
+  if not started then return nil, message, code end
+  table.insert(up.children, started)
+  local reachable = up.cfg.http_host == "0.0.0.0" and "127.0.0.1" or up.cfg.http_host
+  up.server_url = ("http://%s:%d"):format(reachable, number)
+  local fine, why, kind = ready(up, started, function() return answers(up, started) end)
+  local was_taken = not fine and started.exited and table.concat(started.recent, "\n"):find("is in use", 1, true)
+  if was_taken then table.remove(up.children) end
+  return fine, why, was_taken and "conflict" or kind
+end
+
+--- The gateway. When nobody asked for its port and another program takes it while we start, the next one is tried.
 ---@param up table
 ---@return boolean|nil
 ---@return string|nil message
 ---@return string|nil code
 function M.gateway(up)
-  local number, note, code = choose_port(up)
-  if not number then return nil, note, code end
-  local arguments = { "--host", up.cfg.http_host, "--port", tostring(number),
-    table.unpack(flags_of(up, { "dashboard_lang" })) }
-  local started, message, failed = start(up, "gateway", "gateway.lua", arguments, { PYOCO_NATS_URL = up.nats_url })
-  if not started then return nil, message, failed end
-  table.insert(up.children, started)
-  local reachable = up.cfg.http_host == "0.0.0.0" and "127.0.0.1" or up.cfg.http_host
-  up.server_url = ("http://%s:%d"):format(reachable, number)
-  local fine, why, kind = ready(up, started, function()
-    local answer = http.request { url = up.server_url .. (up.ready_path or "/ready"), timeout_sec = 2,
-      connect_timeout_sec = 1 }
-    local said = answer and json.decode(answer.body)
-    return answer and answer.status == 200, type(said) == "table" and said.detail or nil
-  end)
+  local may_move = up.origins.http_port == "default" or up.cfg.http_port == 0
+  local fine, why, kind, note
+  for _ = 1, PORT_TRIES do
+    local number
+    number, note, kind = choose_port(up)
+    if not number then return nil, note, kind end
+    fine, why, kind = start_gateway(up, number)
+    if kind ~= "conflict" or not may_move then break end
+  end
   if fine and not up.is_stopping() then up.say("gateway  %s/%s", up.server_url, note_line(note)) end
   return fine, why, kind
 end
@@ -123,6 +152,14 @@ end
 local function examples_path(up)
   local has_own = up.origins.task_path ~= "default" or uv.fs_stat("flows")
   return up.demo and not has_own and host.home .. "/flows" or nil
+end
+
+--- The folders where the worker looks for flows.
+---@param up table
+---@return string[]
+function M.task_roots(up)
+  local examples = examples_path(up)
+  return examples and { examples } or up.cfg.task_path
 end
 
 --- Whether the gateway lists the worker with a heartbeat of this start. When it wants a key that we have not, the
