@@ -307,7 +307,8 @@ describe("the schema", function()
     kv_key = { "a b", ".a" }, subject = { "a..b", "a.*" }, slots = { "0", "gpu=0", "x" },
     nats_url = { "http://x", "x" },
     resolver = { "m:f", "a.lua:" }, http_url = { "x", "nats://x" }, paths = { ":" },
-    networks = { "10.0.0.0/33", "1.2.3", "x" }, short_text = { ("x"):rep(513) }, string = {}, path = {} }
+    networks = { "10.0.0.0/33", "1.2.3", "x" }, short_text = { ("x"):rep(513) }, string = {}, path = {},
+    line = { "a\nb", "a\27b" } }
 
   it("refuses what does not fit, naming variable, value and range, for every row", function()
     local count = 0

@@ -15,7 +15,7 @@ local sections = {
   { "client", "The command line client",
     { "server_url", "http_url", "http://127.0.0.1:8000", env = "PYOCO_SERVER_URL", flag = "--server",
       doc = "Address of the gateway." },
-    { "api_key", "string", nil, env = "PYOCO_API_KEY", flag = "--api-key", secret = true,
+    { "api_key", "line", nil, env = "PYOCO_API_KEY", flag = "--api-key", secret = true,
       doc = "Key sent with every request, for a gateway that wants one." },
     { "api_key_header", "header", "X-API-Key", env = "PYOCO_HTTP_API_KEY_HEADER", flag = "--api-key-header",
       doc = "Name of the header that carries the key." },

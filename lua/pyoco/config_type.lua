@@ -77,6 +77,10 @@ M.short_text = { expected = "at most 512 bytes of text", parse = function(text)
   if #text > 512 then return nil end
   return text:find("%S") and text or "" -- blank is as not set
 end }
+M.line = { expected = "text without line breaks or control characters", parse = function(text)
+  text = trim(text)
+  return not text:find("%c") and text or nil
+end }
 M.string = { expected = "text", parse = function(text) return text end }
 M.path = { expected = "a path", parse = function(text) return text end }
 M.paths = { expected = "folders separated by colons", parse = function(text)

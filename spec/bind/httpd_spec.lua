@@ -396,6 +396,12 @@ describe("host.httpd", function()
     end
   end)
 
+  serves("says so when there is no folder for uploads", function()
+    local other, message, code = httpd.serve { script = script, port = 0, spool_dir = "/nowhere" }
+    assert.same({ nil, "invalid" }, { other, code })
+    assert.truthy(message:find("PYOCO_HTTP_SPOOL_DIR is /nowhere: No such file or directory; name a folder", 1, true))
+  end)
+
   serves("says file and line when the script does not load at the start", function()
     local _, message, code = serve("\n\nx = = 1")
     assert.is_nil(server)

@@ -97,6 +97,12 @@ describe("client.lua submit", function()
       .. "- hint: NATS or the gateway is not ready; try again in a moment, and look at GET /ready\n", got.stderr)
   end)
 
+  it("does not say 'try again' of what is too large for NATS", function()
+    serve(function() return { status = 503, body = '{"detail":"nats unavailable: MaxPayloadError"}' } end)
+    local got = client("submit")
+    assert.truthy(got.stderr:find("- hint: it is more than NATS takes in one message", 1, true), got.stderr)
+  end)
+
   it("says where the names are of what is not there", function()
     serve(function(request)
       return { status = 404, body = request.path:find "^/wheels" and '{"detail":"wheel not found"}'
@@ -285,6 +291,22 @@ describe("client.lua watch", function()
     assert.equal(0, (child:wait()))
     assert.truthy(child.stdout:find("\n0\n$"), child.stdout)
     assert.equal("", child.stderr)
+  end)
+end)
+
+describe("bytes that are no text", function()
+  it("are refused as what they are", function()
+    serve(function() return { body = "{}" } end)
+    for _, arguments in ipairs { { "submit", "--param", "a=\xff" }, { "submit", "--flow-name", "a\xff" },
+      { "approve", "r1", "--comment", "\xff" } } do
+      local got = client(table.unpack(arguments))
+      assert.equal(1, got.code)
+      assert.truthy(got.stderr:find("^ERR%-PYOCO%-0018: .*UTF%-8"), got.stderr)
+    end
+    local got = client("--api-key", "a\nb", "list")
+    assert.equal(1, got.code)
+    assert.truthy(got.stderr:find("flag --api-key is not usable: expected text without line", 1, true), got.stderr)
+    assert.equal(0, #server.requests)
   end)
 end)
 

@@ -4,6 +4,7 @@ local json = require "host.json"
 local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
 local runs = require "spec.support.runs"
+local web = require "spec.support.web"
 
 local HOUR <const> = 3600
 
@@ -88,6 +89,37 @@ describe("pruning", function()
     assert.equal("c d new", stored())
     assert.same({}, fleet.store.garbage.data:names())
     assert.equal(404, fleet.gateway:fetch("/runs/old-1").status)
+    fleet.gateway:stop()
+    fleet.gateway = nil
+  end)
+
+  it("is told of runs that vanish without a marker, and lists forget those that had ended", function()
+    local dir, remove = web.folder()
+    finally(remove)
+    web.write(dir .. "/gateway.lua", [[require("pyoco.service.vanished").EVERY_SEC = 0.1
+      local gateway = require "pyoco.gateway"
+      return gateway.main(gateway.app(), ...)]])
+    put("waits", "PENDING", 0.1)
+    for i = 1, 3 do put("gone-" .. i, "COMPLETED", 0.2) end
+    local options = { nats_url = fleet.server.url, script = dir .. "/gateway.lua" }
+    fleet.gateway = gateways.start(options)
+    local second = gateways.start(options)
+    local function until_listed(gateway, wanted)
+      gateway:wait("/runs?limit=200", function(answer)
+        local ids = {}
+        for _, item in ipairs(answer.json) do
+          if item.run_id:find "^gone" or item.run_id == "waits" then ids[#ids + 1] = item.run_id end
+        end
+        table.sort(ids)
+        return table.concat(ids, " ") == wanted
+      end, wanted .. " in the list")
+    end
+    until_listed(fleet.gateway, "gone-1 gone-2 gone-3 waits")
+    until_listed(second, "gone-1 gone-2 gone-3 waits")
+    assert(fleet.store.js:purge("KV_pyoco_runs"))
+    until_listed(fleet.gateway, "waits")
+    until_listed(second, "waits")
+    second:stop()
     fleet.gateway:stop()
     fleet.gateway = nil
   end)

@@ -116,6 +116,12 @@ describe("make install", function()
     assert.is_true(port.is_free("127.0.0.1", number))
   end)
 
+  it("pyoco-server passes on what the gateway says of a host that is none", function()
+    local got = run("pyoco-server", { "--host", "no.such.host" }, { cwd = dir })
+    assert.equal(1, got.code)
+    assert.truthy(got.stdout:find("host no.such.host is no IPv4 address", 1, true), got.stdout .. got.stderr)
+  end)
+
   it("pyoco-server refuses ports in use and an address of another NATS, before it starts anything", function()
     local other = nats_server.start()
     finally(function() other:stop() end)
@@ -137,8 +143,8 @@ describe("make install", function()
     end)
     for i = 1, 2 do
       local url = "http://127.0.0.1:" .. port.first_free("127.0.0.1", 28100)
-      local child = process.spawn(prefix .. "/bin/pyoco-server", { "--nats-url", nats.url, "--port", url:match "%d+$" },
-        { cwd = dir })
+      local child = process.spawn(prefix .. "/bin/pyoco-server", { "--nats-url", nats.url, "--host", "localhost",
+        "--port", url:match "%d+$" }, { cwd = dir })
       children[i] = child
       process.wait_for(function()
         if child.code then error("ended: " .. child.stdout .. child.stderr) end

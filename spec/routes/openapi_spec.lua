@@ -4,6 +4,7 @@ local host = require "host"
 local gateway = require "pyoco.gateway"
 local gateway_app = require "spec.support.gateway_app"
 local gives = require "pyoco.routes.gives"
+local jsonschema = require "spec.support.jsonschema"
 local openapi_check = require "spec.support.openapi_check"
 local tmp = require "spec.support.tmp"
 
@@ -61,6 +62,14 @@ describe("GET /openapi.json", function()
           end
         end
       end
+    end
+  end)
+
+  it("knows both forms of a worker's slots", function()
+    jsonschema.root = document
+    for _, slots in ipairs { 2, { gpu = 1, cpu = 8 } } do
+      assert.same({}, jsonschema.validate(document.components.schemas.Worker,
+        { worker_id = "w", state = "IDLE", hidden = false, tags = json.array {}, slots = slots }))
     end
   end)
 

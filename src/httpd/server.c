@@ -145,6 +145,13 @@ ph_httpd *ph_httpd_start(const ph_httpd_options *options, ph_error *err, const c
         free(server);
         return NULL;
     }
+    if (access(o->spool_dir, W_OK | X_OK) != 0) {
+        snprintf(err->text, sizeof err->text,
+                 "PYOCO_HTTP_SPOOL_DIR is %s: %s; name a folder for uploads that can be written to", o->spool_dir,
+                 strerror(errno));
+        free(server);
+        return NULL;
+    }
     if (o->static_dir) {
         snprintf(server->static_dir, sizeof server->static_dir, "%s", o->static_dir);
         o->static_dir = server->static_dir;

@@ -21,12 +21,14 @@ local HINTS = {
   [503] = "NATS or the gateway is not ready; try again in a moment, and look at GET /ready",
 }
 
---- Where the ids of things are to be found, by what a 404 says.
-local ABSENT = {
+--- What to do next, by what the refusal says: where the ids of things are to be found, for example.
+local DETAILS = {
   ["run not found"] = "check the id; `%s submit` and `submit-yaml` print it",
   ["schedule not found"] = "check the id; `%s schedules` lists them",
   ["wheel not found"] = "check the name; `%s wheels` lists them",
   ["worker not found"] = "check the id; `%s workers --scope all --include-hidden` lists them",
+  ["nats unavailable: MaxPayloadError"] = "it is more than NATS takes in one message (its max_payload, 1 MB as it "
+    .. "comes): make it smaller, or pass a reference to the data",
   ["dead letter not found"] = "check the number; `%s dlq list` lists them",
 }
 
@@ -44,9 +46,9 @@ local function document_hints(body, file)
 end
 
 local function hint_of(failure)
-  local answer = failure.status == 404 and json.decode(failure.body)
-  local absent = type(answer) == "table" and ABSENT[answer.detail]
-  return absent and absent:format(called.program "client") or HINTS[failure.status] or "the gateway's log says more"
+  local answer = json.decode(failure.body)
+  local detail = type(answer) == "table" and DETAILS[answer.detail]
+  return detail and detail:format(called.program "client") or HINTS[failure.status] or "the gateway's log says more"
 end
 
 --- Passes an answer on; gives a failure its shape and hints.

@@ -46,11 +46,12 @@ end
 
 --- Sends a decision, and prints the run as it is then.
 local function decide(api, values, context, what, field, given)
-  local body = given and { [field] = given } or {}
+  local body, message, code = json.encode({ [field] = given })
+  if not body then return document.bad_input(message, code) end
   return output.show(context, function(run)
     io.stdout:write(("%s: %s (%s)\n"):format(run.run_id, run.status, run.approval_status))
   end, api:request("POST", path_of(values.run_id, "/" .. what),
-    { body = next(body) and assert(json.encode(body)) or "{}" }))
+    { body = body }))
 end
 
 --- approve: a run that waits for it is queued.

@@ -39,6 +39,7 @@ end
 
 --- One `--param key=value`: the value is JSON if it parses, else text.
 local function pair(text)
+  if not utf8.len(text) then return nil, ("--param %q is not UTF-8 text"):format(text), "invalid" end
   local key, value = text:match("^([^=]*)=(.*)$")
   if not key or key == "" then
     return nil, ("--param %s has no %s; write --param name=value"):format(text, key and "name" or "="), "invalid"

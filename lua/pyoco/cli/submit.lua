@@ -45,9 +45,10 @@ function M.submit(api, values, context)
   if not collected then return document.bad_input(message, code) end
   local body = { flow_name = values.flow_name, params = collected, tag = values.tag }
   if values.tags then body.tags = csv(values.tags) end
-  local answer, why, failed, failure = api:request("POST", "/runs",
-    { body = assert(json.encode(body, { order = { "flow_name", "params", "tag", "tags" } })),
-      headers = key_header(values) })
+  local text
+  text, message, code = json.encode(body, { order = { "flow_name", "params", "tag", "tags" } })
+  if not text then return document.bad_input(message, code) end
+  local answer, why, failed, failure = api:request("POST", "/runs", { body = text, headers = key_header(values) })
   if not answer then return nil, why, failed, failure end
   return submitted(answer, values.flow_name, context)
 end

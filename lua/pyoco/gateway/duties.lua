@@ -9,6 +9,7 @@ local scheduler = require "pyoco.service.scheduler"
 local queue = require "pyoco.service.queue"
 local sweeper = require "pyoco.service.sweeper"
 local retention = require "pyoco.service.retention"
+local vanished = require "pyoco.service.vanished"
 local workers = require "pyoco.service.worker"
 
 local M = {}
@@ -33,6 +34,7 @@ function M.mount(app)
   app:every(reassert.EVERY_SEC, "reassert", reassert.duty(), { wakes = true })
   app:every(sweeper.EVERY_SEC, "sweeper", sweeper.duty())
   app:every(retention.EVERY_SEC, "retention", lease.duty("retention", retention.duty))
+  app:every(vanished.EVERY_SEC, "vanished", lease.duty("vanished", vanished.duty))
   app:every(FLOW_ERRORS_SEC, "flow_errors", show_flow_errors)
   app:every(WORKERS_RETENTION_SEC, "workers_retention", lease.duty("workers_retention", workers.remove_forgotten))
 end

@@ -185,6 +185,16 @@ function Bucket:delete_many(entries, timeout_ms)
   return write_many(self, list, { [OPERATION] = "DEL" }, timeout_ms)
 end
 
+--- The first revision that is stored still: what was written before it is gone, with or without a marker.
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code
+function Bucket:first_revision()
+  local info, message, code = self.js:stream_info(self.stream)
+  if not info then return nil, message, code end
+  return info.state.first_seq
+end
+
 --- Removes what a key has up to a revision, markers too, without a trace: followers are told nothing.
 ---@param key string
 ---@param revision integer what was written later stays

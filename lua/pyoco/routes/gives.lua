@@ -76,7 +76,8 @@ M.schemas = {
     { [TEXT_OR_NULL] = "instance_id current_run_id last_run_id last_run_status stop_reason version host",
       [NUMBER_OR_NULL] = [[last_seen_at last_heartbeat_at heartbeat_at last_run_started_at last_run_finished_at
         stopped_at updated_at]], [OBJECT_OR_NULL] = "wheel_sync", [LIST] = "flows flow_errors current_run_ids",
-      [WHOLE_OR_NULL] = "slots pid memory_bytes" },
+      [WHOLE_OR_NULL] = "pid memory_bytes",
+      [{ type = { "integer", "object", "null" } }] = "slots" },
     "A worker's record, with the state that follows from its age."),
   DeadLetter = object({ [WHOLE] = "seq", [TEXT_OR_NULL] = "reason error dlq_subject" },
     { [NUMBER_OR_NULL] = "stored_at timestamp", [TEXT_OR_NULL] = [[run_id flow_name tenant_id api_key_id worker_id tag

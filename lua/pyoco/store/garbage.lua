@@ -71,6 +71,12 @@ function Garbage:delete_runs(runs)
   return results
 end
 
+--- The first revision of runs that is stored still.
+---@return integer|nil revision
+---@return string|nil message
+---@return string|nil code
+function Garbage:first_revision() return self.runs:first_revision() end
+
 --- Tells those who follow the runs that markers are about to be removed. nats-server 2.9 moves every consumer of a
 --- stream on when a subject of it is purged; a tail that knows looks at each gap (PH_TAIL_PURGE_KEY of src/tail.h).
 ---@return integer|nil revision

@@ -140,6 +140,20 @@ function Model:old(status, before, after, limit)
   return found
 end
 
+--- Runs that have ended and were last written before a revision.
+---@param revision integer
+---@param limit integer
+---@return string[]|nil run_ids
+---@return string|nil message
+---@return string|nil code "unavailable"
+function Model:ended_before(revision, limit)
+  local rows, message, code = select(self, "SELECT run_id FROM runs WHERE rev<?1"
+    .. " AND status IN ('COMPLETED', 'FAILED', 'CANCELLED') LIMIT ?2", revision, limit)
+  if not rows then return nil, message, code end
+  for i, row in ipairs(rows) do rows[i] = row[1] end
+  return rows
+end
+
 --- How many runs there are by status.
 ---@param day integer a local date as 20261125
 ---@param tenant_id string|nil only this tenant's

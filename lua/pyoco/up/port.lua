@@ -5,10 +5,12 @@ local greeting = require "pyoco.client.greeting"
 local M = {}
 
 --- Whether we could listen there.
----@param host string IPv4 address
+---@param host string IPv4 address, or localhost; what is none is not ours to judge: who is to listen there says so
 ---@param port integer
 ---@return boolean
 function M.is_free(host, port)
+  if host == "localhost" then host = "127.0.0.1" end
+  if not host:find("^%d+%.%d+%.%d+%.%d+$") then return true end
   local socket = uv.new_tcp()
   local fine = socket:bind(host, port) and socket:listen(1, function() end)
   socket:close()
