@@ -17,6 +17,12 @@ describe("clock", function()
     assert.equal(now, math.floor(now * 1e6 + 0.5) / 1e6)
   end)
 
+  it("adds another clock's offset, in whole microseconds too", function()
+    local now = clock.wall(3600.0123456789)
+    assert.truthy(math.abs(now - os.time() - 3600) < 5)
+    assert.equal(now, math.floor(now * 1e6 + 0.5) / 1e6)
+  end)
+
   it("sleeps at least as long as asked", function()
     local start = clock.monotonic()
     assert.is_true(clock.sleep(0.005))

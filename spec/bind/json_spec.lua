@@ -158,6 +158,20 @@ describe("json.decode", function()
     assert.has_error(function() json.decode("1", { max_depth = 901 }) end)
     assert.has_error(function() json.decode() end)
   end)
+
+  it("may be called by a finaliser while it makes a big value", function()
+    local parts, calls = {}, 0
+    for i = 1, 3000 do parts[i] = ('{"k%d":"value %d","n":%d.5}'):format(i, i, i) end
+    for _ = 1, 1000 do
+      setmetatable({}, { __gc = function()
+        calls = calls + 1
+        json.decode '{"a":["x",{"z":1.5}]}'
+      end })
+    end
+    local list = assert(json.decode("[" .. table.concat(parts, ",") .. "]"))
+    assert.is_true(calls > 0)
+    for i = 1, 3000 do assert.same({ ["k" .. i] = "value " .. i, n = i + 0.5 }, list[i]) end
+  end)
 end)
 
 describe("json.encode", function()

@@ -16,7 +16,7 @@ describe("worker.ahead", function()
   end)
 
   it("takes what the slots get done in a moment", function()
-    ran(0.002)
+    ran(0.008)
     assert.equal(5, ahead:count("a", 1, -1))
     assert.equal(10, ahead:count("a", 2, -1))
     assert.equal(16, ahead:count("a", 8, -1))

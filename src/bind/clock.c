@@ -1,8 +1,9 @@
 /* host.clock: time.
  *   monotonic() -> number   seconds since an unknown start, never goes back
- *   wall() -> number        unix seconds, whole microseconds (more digits than that make JSON slow and say
- * nothing) sleep(s) -> true        blocks the thread for s seconds (>= 0); signals do not shorten it Threads:
- * any. */
+ *   wall([offset]) -> number   unix seconds, whole microseconds (more digits than that make JSON slow and say nothing);
+ *                           offset: seconds to add, of another clock against ours; rounded likewise
+ *   sleep(s) -> true        blocks the thread for s seconds (>= 0); signals do not shorten it
+ * Threads: any. */
 #include "host.h"
 #include "clocks.h"
 #include <errno.h>
@@ -19,7 +20,8 @@ static int l_clock_monotonic(lua_State *L) {
 static int l_clock_wall(lua_State *L) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    lua_pushnumber(L, ((double)t.tv_sec * 1e6 + (double)(t.tv_nsec / 1000)) / 1e6);
+    double offset = rint(luaL_optnumber(L, 1, 0) * 1e6);
+    lua_pushnumber(L, ((double)t.tv_sec * 1e6 + (double)(t.tv_nsec / 1000) + offset) / 1e6);
     return 1;
 }
 

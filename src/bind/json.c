@@ -101,10 +101,15 @@ static int scratch_gc(lua_State *L) {
     return 0;
 }
 
+void json_scratch_hold(lua_State *L, json_scratch *scratch) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &scratch_key);
+    scratch->is_held = true;
+}
+
 json_scratch *json_scratch_get(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &scratch_key);
     json_scratch *scratch = lua_touserdata(L, -1);
-    if (!scratch) {
+    if (!scratch || scratch->is_held) {
         scratch = lua_newuserdatauv(L, sizeof *scratch, 0);
         memset(scratch, 0, sizeof *scratch);
         lua_createtable(L, 0, 1);

@@ -406,7 +406,9 @@ int json_push(lua_State *L, const char *text, size_t len, size_t max_depth, size
               .next = scratch->numbers,
               .last = scratch->numbers + scratch->count,
               .has_nul = s.has_nul};
+    json_scratch_hold(L, scratch);
     push_item(L, &w, scratch->tree);
+    lua_remove(L, -2);
     json_scratch_clear(scratch);
     if (w.is_out_of_range)
         return fail(L, PH_INVALID, text, w.bad_offset, "number out of range (at most 1.8e308)");

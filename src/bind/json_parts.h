@@ -25,9 +25,13 @@ typedef struct json_scratch {
     char *text;           /* copy of the input or the output */
     json_number *numbers; /* of the text that is decoded */
     size_t count, room;
+    bool is_held; /* by a call under way, or one that an error has ended */
 } json_scratch;
 
-json_scratch *json_scratch_get(lua_State *L); /* emptied, raises only on the first call of a VM */
+json_scratch *json_scratch_get(lua_State *L); /* emptied, not held; raises only when it makes one */
+/* Holds what json_scratch_get has returned, and pushes its userdata: for a call that allocates in Lua, where a
+ * finaliser may run that calls us again. json_scratch_clear ends it. */
+void json_scratch_hold(lua_State *L, json_scratch *scratch);
 void json_scratch_clear(json_scratch *scratch);
 
 /* ph_json_push with limits; fails with "too_large" too. */

@@ -53,16 +53,29 @@ local function names_at(level, base)
   return names
 end
 
---- Makes a sandbox.
----@param roots table list of task root folders
----@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
----@return table sandbox; its `files` lists the paths of all files that it ran, also those that failed
-function M.new(roots, globals)
+--- The globals of a sandbox.
+local function new_base(globals)
   local base = {}
   for _, name in ipairs(ALLOWED) do base[name] = own(_G[name]) end
   base.debug = {}
   for _, name in ipairs(DEBUG) do base.debug[name] = debug[name] end
   for name, value in pairs(globals or {}) do base[name] = value end
+  return base
+end
+
+local prepared = setmetatable({}, { __mode = "k" }) -- globals -> base of the next sandbox with these globals
+
+--- Makes what the next sandbox with these globals needs, for where there is time now and none later.
+---@param globals table as M.new's
+function M.prepare(globals) prepared[globals] = new_base(globals) end
+
+--- Makes a sandbox.
+---@param roots table list of task root folders
+---@param globals table|nil globals that replace the allowed ones (the engine's print, for example)
+---@return table sandbox; its `files` lists the paths of all files that it ran, also those that failed
+function M.new(roots, globals)
+  local base = globals and prepared[globals] or new_base(globals)
+  if globals then prepared[globals] = nil end -- the next one gets copies of its own
   debug.getmetatable("").__metatable = "string" -- its __index is the library's own `string`
   local self = setmetatable({ roots = roots, base = base, loaded = {}, loading = {}, copies = {}, files = {} }, Sandbox)
   base.require = function(name)

@@ -100,6 +100,13 @@ end
 ---@return table|nil {stream, consumer, delivered, stream_seq, consumer_seq, time, pending}; time in unix seconds;
 ---nil when it is no acknowledgement subject
 function M.parse_reply(reply)
+  local stream, consumer, delivered, seq, consumer_seq, time, pending =
+    tostring(reply):match("^%$JS%.ACK%.([^.]+)%.([^.]+)%.(%d+)%.(%d+)%.(%d+)%.(%d+)%.(%d+)$")
+  if stream then
+    local int = math.tointeger
+    return { stream = stream, consumer = consumer, delivered = int(delivered), stream_seq = int(seq),
+      consumer_seq = int(consumer_seq), time = int(time) / 1e9, pending = int(pending) }
+  end
   local tokens = {}
   for token in tostring(reply):gmatch("[^.]+") do tokens[#tokens + 1] = token end
   if tokens[1] ~= "$JS" or tokens[2] ~= "ACK" or #tokens < 9 then return nil end

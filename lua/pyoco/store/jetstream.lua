@@ -69,7 +69,7 @@ function store:survey(timeout_ms) return require("pyoco.store.survey").take(self
 --- The NATS server's idea of now: ours plus the measured offset (DESIGN D9).
 ---@return number unix seconds
 function store:now()
-  return clock.wall() + (self.conn:clock_offset() or 0)
+  return clock.wall(self.conn:clock_offset() or 0)
 end
 
 --- Whether now() is the server's time: its offset has been measured.

@@ -6,7 +6,7 @@
 local M = {}
 
 M.HELD_SEC = 0.2
-local AHEAD_SEC = 0.01
+local AHEAD_SEC = 0.04
 local MAX = 16
 local SHORTEST_SEC, LONGEST_SEC = 1e-4, 1.0 -- of what counts towards the mean
 local UP, DOWN = 0.5, 0.1 -- weight of a run that took longer, or less, than the mean: a mistake in favour of others

@@ -51,10 +51,13 @@ end
 
 --- A slot says that it can work.
 ---@param key any
+---@return boolean is_new a job may start that could not before
 function board:ready(key)
   local slot = self.slots[key]
   slot.is_clearing = nil
-  if slot.state == "starting" then slot.state = "idle" end
+  local is_new = slot.state == "starting"
+  if is_new then slot.state = "idle" end
+  return is_new
 end
 
 --- Takes an idle slot out of service until it is `ready` again.
@@ -231,7 +234,7 @@ end
 ---@return any slot key
 ---@return table job
 function board:take()
-  local slot = self:_open_slot()
+  local slot = self.held[1] and self:_open_slot()
   if not slot then return nil end
   for i, job in ipairs(self.held) do
     if self:_may_start(job) then
@@ -284,6 +287,10 @@ end
 --- The jobs that no slot has got yet.
 ---@return table[] list of jobs, a copy
 function board:held_jobs() return table.move(self.held, 1, #self.held, 1, {}) end
+
+--- Whether there are such jobs.
+---@return boolean
+function board:has_held() return self.held[1] ~= nil end
 
 --- Number of jobs in hand.
 ---@return integer

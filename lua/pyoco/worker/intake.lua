@@ -35,6 +35,7 @@ local function on_message(self, line, message)
   line.pulls:arrived(tag)
   self.pending[tag] = info.pending
   self.take(message, info, tag, line == self.ahead_line)
+  if line.pulls:outstanding(tag) == 0 then self:ask() end
 end
 
 local function new_line(self, expires_sec)

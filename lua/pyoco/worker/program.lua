@@ -97,7 +97,7 @@ local function new_registry(cfg, store, clock_offset, on_found)
   return registries.new {
     on_found = on_found,
     workers = store.workers, wall = clock.wall, after = async.after, go = async.go,
-    now = function() return clock.wall() + clock_offset() end,
+    now = function() return clock.wall(clock_offset()) end,
     memory = function() return memory.tree(math.tointeger(uv.os_getpid())) end,
     record = { worker_id = cfg.worker_id, instance_id = (crypto.uuid4():gsub("-", "")),
       tags = json.array { table.unpack(cfg.worker_tags) }, slots = cfg.worker_slots, version = host.version,
@@ -111,7 +111,7 @@ local function new_wheels(cfg, store, log, supervisor, report)
   registry:wheels(report.block)
   return require("pyoco.worker.wheels").new { cfg = cfg, store = store, log = log, report = report,
     now = supervisor.now, publish = function(block) registry:wheels(block) end,
-    used = function() return supervisor:used_sites() end, on_change = function() supervisor:wheels_changed() end }
+    used = function() return supervisor:used_sites() end, on_change = function() supervisor.flow_list:changed() end }
 end
 
 --- Ends a supervisor of one job when none has come in time.

@@ -6,7 +6,7 @@
 --- way), on_found (who waits for it).
 local M = {}
 
-M.FRESH_SEC = 0.05 -- what a job that has waited longer for its slot has found is read again
+M.FRESH_SEC = 0.1 -- what a job that has waited longer for its slot has found is read again
 
 local reads = {}
 reads.__index = reads

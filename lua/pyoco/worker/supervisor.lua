@@ -10,27 +10,25 @@ local clock = require "host.clock"
 local json = require "host.json"
 local jetstream = require "pyoco.nats.jetstream"
 local jobs = require "pyoco.run.job"
-local snapshot = require "pyoco.run.snapshot"
 local async = require "pyoco.worker.async"
 local boards = require "pyoco.worker.board"
+local cancels = require "pyoco.worker.cancels"
 local consumer = require "pyoco.worker.consumer"
 local edits = require "pyoco.worker.edits"
 local ends = require "pyoco.worker.ends"
+local flow_lists = require "pyoco.worker.flow_list"
+local gathers = require "pyoco.worker.gather"
 local intakes = require "pyoco.worker.intake"
-local letters = require "pyoco.worker.letter"
-local outcomes = require "pyoco.worker.outcome"
 local pools = require "pyoco.worker.pool"
 local reads = require "pyoco.worker.reads"
-local rescue = require "pyoco.worker.rescue"
+local settlings = require "pyoco.worker.settling"
 local surpluses = require "pyoco.worker.surplus"
 
 local M = {}
 
-local SIGKILL, SIGUSR2 = 9, 12
+local SIGKILL = 9
 local TICK_SEC = 1.0
 local REREAD_SEC = 30     -- consumers' limits, clock offset, flows
-local SILENT_BEATS = 4    -- a slot that has missed so many heartbeats may not know of a cancel
-local OVERDUE_MIN_SEC = 1   -- what a slot that is busy, but well, may need to cut a task
 local NO_WHEELS = { roots = {}, sites = {} }
 local RESCUE_STOP_SEC = 2 -- after the drain, hand-backs may take this long
 
@@ -78,13 +76,18 @@ function supervisor:dispatch()
       if job.key == key then self:send_run(job) end -- its slot may have died meanwhile
     end)
   end
+end
+
+--- A place may be free: for a job in hand, else for one that is asked for.
+function supervisor:go_on()
+  self:dispatch()
   self.intake:ask()
 end
 
 --- Gives jobs back that were taken ahead and wait too long, for others to run.
 function supervisor:give_back()
   for _, job in ipairs(self.intake:overdue(self.board:held_jobs(), clock.monotonic())) do
-    self:settle(job, "handed_back", {})
+    self.settling:settle(job, "handed_back", {})
   end
 end
 
@@ -112,12 +115,12 @@ end
 
 local FRAMES = {
   I = function(self, key)
-    self.board:ready(key)
-    self:list_flows()
-    self:dispatch()
+    local is_new = self.board:ready(key)
+    self.flow_list:renew()
+    if is_new then self:go_on() end
   end,
   W = function(self, _, head) -- the slot's 'I' follows
-    self:flows_listed(head)
+    self.flow_list:came(head)
   end,
   E = function(self, _, head)
     self.log:error("slot cannot work", { reason = head.error })
@@ -128,12 +131,12 @@ local FRAMES = {
   end,
   L = function(self, key)
     local job = self.board:running(key)
-    if job then self:start_grace(job) end
+    if job then self.cancels:start_grace(job) end
   end,
   S = function(self, key, head)
     if head.waits then self.board:wait(key) else self.board:resume(key) end
     if not self.stopping then self.pool:resize(self.board:needed()) end
-    self:dispatch()
+    self:go_on()
   end,
   N = function(self, key)
     self.board:ending(key)
@@ -142,7 +145,7 @@ local FRAMES = {
   F = function(self, key, head, body)
     local job = self.board:finish(key)
     if job then self:run_over(job, head, body) end
-    self:dispatch()
+    self:go_on()
   end,
 }
 
@@ -154,36 +157,12 @@ end
 --- A run is over. Its end is stored by its slot, or handed over: then we store it.
 function supervisor:run_over(job, report, bytes)
   self.intake:ran(job.tag, clock.monotonic() - job.started_at)
-  if not report.is_handed_over then return self:settle(job, report.outcome, report) end
+  if not report.is_handed_over then return self.settling:settle(job, report.outcome, report) end
   if job.grace then job.grace() end
   job.key = nil
-  async.go(function() self:settle(job, self.ends:store(job, report, bytes), report) end)
-end
-
---- Has an idle slot list the flows of the task roots, when the last list is old: that runs user code, so not here.
-function supervisor:list_flows()
-  if self.listed_at and clock.monotonic() - self.listed_at < REREAD_SEC then return end
-  local key = self.board:idle_slot()
-  if not key or not self.board:pause(key) then return end
-  self.listed_at = clock.monotonic()
-  self.listing = self:wheel_set()
-  self.pool:send(key, "R", { list = true, roots = self.wheels and self.listing.roots })
-end
-
---- The list has come: the registry shows it; each file that does not load is logged, once for each of its errors.
----@param list table { flows, errors }
-function supervisor:flows_listed(list)
-  local told = {}
-  self.listing = nil
-  for _, fault in ipairs(list.errors) do
-    told[fault.message] = true
-    if not self.told_faults[fault.message] then
-      self.log:error("flows cannot be loaded; runs that need them fail until this is mended", { file = fault.file },
-        { message = fault.message })
-    end
-  end
-  self.told_faults = told
-  self.registry:flows(list)
+  self.gather:add(function()
+    async.go(function() self.settling:settle(job, self.ends:store(job, report, bytes), report) end)
+  end)
 end
 
 --- The wheels that the next run gets.
@@ -195,18 +174,12 @@ end
 --- The sites of wheels that slots use, as a set.
 ---@return table
 function supervisor:used_sites()
-  local used, sets = {}, { self.listing }
+  local used, sets = {}, { self.flow_list.wheels }
   for _, job in ipairs(self.board:jobs()) do sets[#sets + 1] = job.key and job.wheels or nil end
   for _, set in ipairs(sets) do
     for site in pairs(set.sites) do used[site] = true end
   end
   return used
-end
-
---- Other wheels are installed than before.
-function supervisor:wheels_changed()
-  self.listed_at = nil
-  self:list_flows()
 end
 
 --- Ends a slot that is no longer needed since fewer runs wait for their children.
@@ -221,7 +194,7 @@ end
 --- A job that its slot has not begun is the next to start.
 function supervisor:put_back(job)
   job.key, job.is_sent = nil, nil
-  if self.stopping then return self:settle(job, "handed_back", {}) end
+  if self.stopping then return self.settling:settle(job, "handed_back", {}) end
   self.board:hold_first(job)
 end
 
@@ -234,119 +207,19 @@ function supervisor:on_slot_exit(key, text, had_worked)
   if unbegun then self:put_back(unbegun) end
   if job then
     job.key = nil
-    self:rescue(job, text)
+    self.settling:rescue(job, text)
   elseif not self.stopping or not had_worked then
     self.log:error("slot died", { reason = text })
   end
-  self:dispatch()
+  self:go_on()
 end
 
---- Ends a job whose slot is gone: writes what the slot cannot write any more.
-function supervisor:rescue(job, text)
-  if job.killed == nil then self.log:error("slot died", { run_id = job.run_id, reason = text }) end
-  local decoded, fault, run_id = jobs.read(job.data)
-  if not decoded and not run_id then return self:settle(job, "invalid_job", { error = fault }) end
-  async.go(function()
-    local overdue = job.killed == "timeout" and job.overdue or { text = text }
-    local case = { cause = job.killed or "crash", text = overdue.text, task = overdue.task,
-      max_crashes = self.cfg.worker_max_crashes,
-      ours = job, job = decoded or { run_id = run_id }, worker_id = self.worker_id }
-    local outcome, message, image = rescue.run({ store = self.store, now = self.now, sleep = async.sleep,
-      max_bytes = self.cfg.max_run_snapshot_bytes, is_stopped = function() return self.is_ended end }, case)
-    local fields = { error = message, finished_at = self.now(), status = image and image.status }
-    for _, name in ipairs { "run_id", "flow_name", "tag", "tags", "tenant_id", "api_key_id" } do
-      fields[name] = case.job[name]
-    end
-    self:settle(job, outcome, fields)
-  end)
-end
-
--- settling -----------------------------------------------------------------------------------------------------
-
---- Acks, naks or terms a job as its outcome says, and leaves a dead letter where one is due.
----@param job table
----@param outcome string name in worker/outcome, or "republish"
----@param fields table the slot's report
-function supervisor:settle(job, outcome, fields)
-  if job.grace then job.grace() end
-  if outcome == "republish" then return async.go(function() self:republish(job, fields) end) end
-  local limits = self.limits[job.tag]
-  local payload, reason = outcomes.settle(outcome, { ack_wait_sec = limits.ack_wait_sec,
-    execution_error_dlq = self.cfg.dlq_publish_execution_error })
-  if payload then self:acknowledge(job, payload) end
-  self.board:drop(job)
-  if reason then
-    local letter = letters.make(reason, job, fields, self.worker_id, self.now())
-    async.go(function() self.store.dlq:publish(letters.token(reason, job, fields), letter) end)
-  end
-  letters.log(self.log, outcome, job, fields)
-  if fields.status and fields.run_id then
-    self.registry:ended(fields.run_id, fields.status, fields.finished_at)
-  end
+--- A job is settled.
+function supervisor:on_job_end(job, outcome, fields)
   self.is_changed = true
   self.on_settled(job, outcome, fields)
-  self:after_job()
-end
-
---- Sends an ack. One that cannot be sent now is sent after the reconnect if it ends the job: the run's end is stored,
---- so it is right whoever has the message by then. A nak is not: the message comes again by itself.
-function supervisor:acknowledge(job, payload)
-  if self.conn:publish(job.reply, payload) then return end
-  if payload == jetstream.ACK or payload == jetstream.TERM then
-    self.unsent[#self.unsent + 1] = { reply = job.reply, payload = payload }
-  end
-end
-
---- A job whose deliveries are used up though nobody has tried it: it becomes a new message.
-function supervisor:republish(job, fields)
-  local seq = self.store.jobs:publish_raw(nil, job.tag, job.data)
-  self:settle(job, seq and "republished" or "unavailable", fields)
-end
-
--- cancel -------------------------------------------------------------------------------------------------------
-
---- A run is being cancelled: it gets the grace period, then its slot is killed.
-function supervisor:start_grace(job)
-  if job.grace then return end
-  job.grace = async.after(self.cfg.cancel_grace_period_sec, function()
-    if not job.key or self.board:running(job.key) ~= job then return end
-    self.log:event("cancel_grace_exceeded", "cancel request timed out", { run_id = job.run_id })
-    job.killed = "cancel"
-    self.pool:signal(job.key, SIGKILL)
-  end)
-end
-
---- Looks whether a run that we have is to be cancelled; the snapshot decides, a hint only makes us look.
-function supervisor:check_cancel(job)
-  local stored = self.store.runs:get(job.run_id)
-  if not stored or not snapshot.is_cancel_requested(stored) or not job.key then return end
-  self.pool:send(job.key, "C", { seq = job.seq })
-  self.pool:signal(job.key, SIGUSR2) -- it may be computing: its loop gets a turn at once
-  self:start_grace(job)
-end
-
-function supervisor:on_hint(message)
-  for _, job in ipairs(self.board:jobs()) do
-    if job.run_id == message.data then
-      if not job.is_sent then
-        self.reads:forget(job)
-      elseif job.key then
-        async.go(function() self:check_cancel(job) end)
-      end
-    end
-  end
-end
-
---- A task that does not end at its limit, since it is in a C function that does not return: its slot is killed when it
---- has been overdue for as long as a cancel may take.
-function supervisor:check_deadline(job, now)
-  if job.killed or not job.key or self.board:running(job.key) ~= job then return end -- one may wait behind it
-  local at, name, seconds = self.pool:deadline(job.key)
-  if not at or now < at + math.max(self.cfg.cancel_grace_period_sec, OVERDUE_MIN_SEC) then return end
-  local text = ("task '%s' timed out after %.14g s (timeout_sec)"):format(name, seconds)
-  self.log:error("task ignores its timeout; its process is killed", { run_id = job.run_id }, { message = text })
-  job.killed, job.overdue = "timeout", { task = name, text = text }
-  self.pool:signal(job.key, SIGKILL)
+  if self.stopping and self.board:count() == 0 then self:finish() end
+  if self.quota <= 0 and self.board:count() == 0 and not self.stopping then self.on_spent() end
 end
 
 -- periodic -----------------------------------------------------------------------------------------------------
@@ -361,11 +234,7 @@ function supervisor:tick()
       job.progress_at = now
       self.conn:request_async(job.reply, jetstream.PROGRESS, 5000, nil, function() end)
     end
-    if job.key and now - job.beat_at > math.max(SILENT_BEATS * self.cfg.run_heartbeat_interval_sec, TICK_SEC) then
-      job.beat_at = now
-      async.go(function() self:check_cancel(job) end)
-    end
-    self:check_deadline(job, now)
+    self.cancels:watch(job, now)
   end
   if not self.stopping then self:retire_surplus(now) end
   self.intake:ask()
@@ -381,7 +250,7 @@ function supervisor:reread()
       self.log:warning("consumer cannot be read", { tag = tag, reason = message })
     end
   end
-  self:list_flows()
+  self.flow_list:renew()
   local offset = self.registry:clock_offset()
   if offset then self.clock_offset = offset end
 end
@@ -404,9 +273,7 @@ function supervisor:on_status(status)
     return
   end
   self.log:info("connected to NATS again")
-  local unsent = self.unsent
-  self.unsent = {}
-  for _, ack in ipairs(unsent) do self.conn:publish(ack.reply, ack.payload) end
+  self.settling:send_unsent()
   self.intake:reset()
   for _, job in ipairs(self.board:jobs()) do job.progress_at = 0 end -- renewed at the next tick
   self:tick()
@@ -425,7 +292,7 @@ end
 --- Starts slots and timers, and pulls; with wheels not before they have been looked at once.
 ---@param on_ready fun() called when jobs may come
 function supervisor:start(on_ready)
-  self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self:on_hint(message) end)
+  self.hint_sub = self.conn:subscribe("pyoco.hint.cancel.*", function(message) self.cancels:hinted(message.data) end)
   self.conn:on_status(function(status) self:on_status(status) end)
   self.timers = {
     async.every(TICK_SEC, function() self:tick() end),
@@ -440,20 +307,11 @@ function supervisor:start(on_ready)
       end)
     end),
     async.every(REREAD_SEC, function() async.go(function() self:reread() end) end),
-    edits.watch(self.cfg.task_path, function()
-      self.listed_at = nil
-      self:list_flows()
-    end),
+    edits.watch(self.cfg.task_path, function() self.flow_list:changed() end),
   }
   self.pool:start()
   if not self.wheels then return ready(self, on_ready) end
   self.wheels:start(function() ready(self, on_ready) end)
-end
-
---- Ends the loop when nothing is in hand any more.
-function supervisor:after_job()
-  if self.stopping and self.board:count() == 0 then self:finish() end
-  if self.quota <= 0 and self.board:count() == 0 and not self.stopping then self.on_spent() end
 end
 
 --- Stops pulling and hands back what has not begun; runs in hand get the time to end, then go back too.
@@ -461,7 +319,7 @@ end
 function supervisor:stop(drain_sec)
   if self.stopping then return self:stop_now() end
   self.stopping = true
-  for _, job in ipairs(self.board:held_jobs()) do self:settle(job, "handed_back", {}) end
+  for _, job in ipairs(self.board:held_jobs()) do self.settling:settle(job, "handed_back", {}) end
   if self.is_ended or self.board:count() == 0 then return self:finish() end
   self.log:info("stopping: waiting for runs in hand", { count = self.board:count(), drain_sec = drain_sec })
   self.drain_timer = async.after(drain_sec, function() self:hand_back_all() end)
@@ -520,16 +378,21 @@ end
 ---  may be set before start (pyoco.worker.wheels)
 function M.new(deps)
   local self = setmetatable({ cfg = deps.cfg, store = deps.store, conn = deps.store.conn, registry = deps.registry,
-    log = deps.log, tags = deps.tags, limits = deps.limits, worker_id = deps.cfg.worker_id,
-    clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end, unsent = {},
-    told_faults = {}, surplus = surpluses.new(), on_settled = deps.on_settled or function() end,
+    log = deps.log, tags = deps.tags, limits = deps.limits,
+    clock_offset = deps.clock_offset or 0, quota = deps.quota or math.huge, on_end = deps.on_end,
+    surplus = surpluses.new(), on_settled = deps.on_settled or function() end,
     is_eager = deps.is_eager ~= false,
     board = boards.new(deps.slots, deps.cfg.worker_max_waiting) }, supervisor)
-  self.now = function() return clock.wall() + self.clock_offset end
+  self.now = function() return clock.wall(self.clock_offset) end
   self.reads = reads.new { runs = self.store.runs, go = async.go, clock = clock.monotonic }
   self.ends = ends.new { runs = self.store.runs, now = self.now, max_bytes = self.cfg.max_run_snapshot_bytes,
     go = async.go, wait = async.wait, sleep = async.sleep, after = async.after }
   self.on_spent = deps.on_spent or function() self:stop(0) end
+  self.settling = settlings.new { conn = self.conn, store = self.store, cfg = self.cfg, log = self.log,
+    board = self.board, registry = self.registry, limits = self.limits, now = self.now,
+    is_stopped = function() return self.is_ended end, on_settled = function(...) self:on_job_end(...) end }
+  self.gather = gathers.new { after = async.after,
+    has_time = function() return not self.stopping and self.board:has_held() end } -- no slot waits for a job
   self.intake = intakes.new { conn = self.conn, cfg = self.cfg, log = self.log, tags = self.tags, limits = self.limits,
     board = self.board, quota = function() return self.quota end, is_wanted = function() return not self.stopping end,
     take = function(...) self:take(...) end }
@@ -537,6 +400,10 @@ function M.new(deps)
     on_start = function(key) self.board:add_slot(key) end,
     on_frame = function(...) self:on_frame(...) end,
     on_exit = function(...) self:on_slot_exit(...) end }
+  self.cancels = cancels.new { cfg = self.cfg, log = self.log, board = self.board, pool = self.pool,
+    runs = self.store.runs, reads = self.reads }
+  self.flow_list = flow_lists.new { board = self.board, pool = self.pool, registry = self.registry, log = self.log,
+    wheel_set = function() return self.wheels and self.wheels.set end }
   return self
 end
 
