@@ -1,15 +1,11 @@
 /* Loop mode; see nats.h.
  *
- * Each request in flight has a slot with a subscription of its own, kept for the next request: the public way to
- * read a subscription turns a "no responders" message into a status without a subject, so the subscription is
- * what tells whose it is. The reply subject's last token is the slot's generation, against answers that come
- * twice; after a timeout the slot gets a new subscription.
  * Callbacks may call anything here, ph_nats_loop_close included, and may run a nested turn of the loop; so places
  * are looked up anew after each call and nothing is freed while `depth` > 0. */
 #include "nats.h"
 #include "natslink.h"
+#include "natsrequests.h"
 #include "foreign.h"
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +23,6 @@ struct ph_nats_sub {
     void *ctx;
     intptr_t tag;
 };
-
-typedef struct request {
-    natsSubscription *sub; /* on <inbox>.<id>.*; NULL until needed */
-    uint32_t id;
-    uint32_t generation; /* counts the slot's requests; the reply subject's last token */
-    int next_free;
-    uint64_t deadline_ns;
-    ph_nats_reply_fn fn; /* NULL when the slot is free */
-    void *ctx;
-    intptr_t tag;
-    char subject[64]; /* for messages; may be cut */
-} request;
 
 typedef struct watcher {
     ph_nats_status_fn fn; /* NULL when the place is free */
@@ -59,16 +43,12 @@ struct ph_nats_loop {
     int depth; /* of callbacks under way */
     bool dirty; /* closed subscriptions wait for sweep() */
     ph_nats_sub *subs;
-    char inbox[64];
-    uint32_t next_id; /* of a slot's subscription */
-    request *requests;
-    int capacity, first_free, in_flight;
-    uint64_t armed_ns; /* when the deadline timer fires; 0 = not armed */
+    ph_nats_requests requests;
     watcher *watchers;
     int watcher_count;
     uv_async_t wake;
     uv_prepare_t prepare;
-    uv_timer_t deadline, retry;
+    uv_timer_t retry;
     uv_work_t work;
     natsConnection *new_nc; /* what the worker thread brought back */
 };
@@ -135,12 +115,9 @@ static void drain(ph_nats_sub *sub) {
     }
 }
 
-static void drain_request(ph_nats_loop *pl, int i);
-
 static void pump(ph_nats_loop *pl) {
     pl->depth++;
-    for (int i = 0; i < pl->capacity && !pl->closing; i++)
-        drain_request(pl, i);
+    ph_nats_requests_drain(&pl->requests);
     for (ph_nats_sub *sub = pl->subs; sub && !pl->closing; sub = sub->next)
         drain(sub);
     if (pl->nc && natsConnection_IsClosed(pl->nc))
@@ -172,122 +149,16 @@ static void on_wake(uv_async_t *handle) {
 
 /* --- requests --- */
 
-static bool grow(ph_nats_loop *pl) {
-    int capacity = pl->capacity ? pl->capacity * 2 : 16;
-    request *bigger = realloc(pl->requests, (size_t)capacity * sizeof *bigger);
-    if (!bigger)
-        return false;
-    for (int i = pl->capacity; i < capacity; i++)
-        bigger[i] = (request){.next_free = i + 1 < capacity ? i + 1 : -1};
-    pl->first_free = pl->capacity;
-    pl->requests = bigger;
-    pl->capacity = capacity;
-    return true;
-}
-
-/* Frees slot i and returns what it held. */
-static request take(ph_nats_loop *pl, int i) {
-    request held = pl->requests[i];
-    pl->requests[i].fn = NULL;
-    pl->requests[i].generation++;
-    pl->requests[i].next_free = pl->first_free;
-    pl->first_free = i;
-    pl->in_flight--;
-    return held;
-}
-
-static void answer_no_responders(ph_nats_loop *pl, int i) {
-    request r = take(pl, i);
-    char text[128];
-    snprintf(text, sizeof text, "nobody answers on %s", r.subject);
-    r.fn(r.ctx, r.tag, NULL, text, PH_UNAVAILABLE);
-}
-
-static void answer(ph_nats_loop *pl, int i, natsMsg *msg) {
-    const char *dot = strrchr(natsMsg_GetSubject(msg), '.');
-    if (dot && strtoul(dot + 1, NULL, 10) == pl->requests[i].generation) {
-        request r = take(pl, i);
-        r.fn(r.ctx, r.tag, msg, NULL, NULL);
-    }
-    ph_nats_free(msg);
-}
-
-static void drain_request(ph_nats_loop *pl, int i) {
-    uint64_t queued = 0;
-    while (pl->requests[i].fn && pl->requests[i].sub &&
-           natsSubscription_QueuedMsgs(pl->requests[i].sub, &queued) == NATS_OK && queued > 0) {
-        natsMsg *msg = NULL;
-        natsStatus s = natsSubscription_NextMsg(&msg, pl->requests[i].sub, 0);
-        if (s == NATS_OK)
-            answer(pl, i, msg);
-        else if (s == NATS_NO_RESPONDERS)
-            answer_no_responders(pl, i);
-        else
-            return;
-    }
-}
-
-/* Gives slot i a subscription when it has none. */
-static natsStatus open_slot(ph_nats_loop *pl, int i) {
-    request *r = &pl->requests[i];
-    if (r->sub)
-        return NATS_OK;
-    r->id = pl->next_id++;
-    char subject[96];
-    snprintf(subject, sizeof subject, "%s.%" PRIu32 ".*", pl->inbox, r->id);
-    return natsConnection_SubscribeSync(&r->sub, pl->nc, subject);
-}
-
-static void close_slot(ph_nats_loop *pl, int i) {
-    natsSubscription_Destroy(pl->requests[i].sub);
-    pl->requests[i].sub = NULL;
+static void on_deadline(uv_timer_t *timer) {
+    ph_nats_loop *pl = PH_CONTAINER(timer, ph_nats_loop, requests.deadline);
+    pl->depth++;
+    ph_nats_requests_expire(&pl->requests);
+    leave(pl);
 }
 
 static void fail_all(ph_nats_loop *pl, const char *why) {
     pl->depth++;
-    for (int i = 0; i < pl->capacity; i++) {
-        if (!pl->requests[i].fn)
-            continue;
-        request r = take(pl, i);
-        char text[640];
-        snprintf(text, sizeof text, "%s before a reply on %s came", why, r.subject);
-        r.fn(r.ctx, r.tag, NULL, text, PH_UNAVAILABLE);
-    }
-    leave(pl);
-}
-
-static void on_deadline(uv_timer_t *timer);
-
-static void arm(ph_nats_loop *pl, uint64_t at_ns) {
-    if (pl->armed_ns && pl->armed_ns <= at_ns)
-        return;
-    uint64_t now = uv_hrtime();
-    pl->armed_ns = at_ns;
-    uv_update_time(pl->base.loop);
-    uv_timer_start(&pl->deadline, on_deadline, at_ns > now ? (at_ns - now) / 1000000 + 1 : 0, 0);
-}
-
-static void on_deadline(uv_timer_t *timer) {
-    ph_nats_loop *pl = PH_CONTAINER(timer, ph_nats_loop, deadline);
-    uint64_t now = uv_hrtime(), next = 0;
-    pl->armed_ns = 0;
-    pl->depth++;
-    for (int i = 0; i < pl->capacity; i++) {
-        request *waiting = &pl->requests[i];
-        if (!waiting->fn)
-            continue;
-        if (waiting->deadline_ns > now) {
-            next = !next || waiting->deadline_ns < next ? waiting->deadline_ns : next;
-            continue;
-        }
-        close_slot(pl, i);
-        request r = take(pl, i);
-        char text[128];
-        snprintf(text, sizeof text, "no reply on %s in time", r.subject);
-        r.fn(r.ctx, r.tag, NULL, text, PH_TIMEOUT);
-    }
-    if (next && !pl->closing)
-        arm(pl, next);
+    ph_nats_requests_fail(&pl->requests, why);
     leave(pl);
 }
 
@@ -329,8 +200,7 @@ static void drop_link(ph_nats_loop *pl) {
         natsSubscription_Destroy(sub->sub);
         sub->sub = NULL;
     }
-    for (int i = 0; i < pl->capacity; i++)
-        close_slot(pl, i);
+    ph_nats_requests_detach(&pl->requests);
     if (pl->link)
         ph_link_close(pl->link);
     pl->link = NULL;
@@ -393,10 +263,10 @@ static void go_down(ph_nats_loop *pl) {
 static void init_handles(ph_nats_loop *pl, uv_loop_t *loop) {
     uv_async_init(loop, &pl->wake, on_wake);
     uv_prepare_init(loop, &pl->prepare);
-    uv_timer_init(loop, &pl->deadline);
+    ph_nats_requests_init(&pl->requests, loop, on_deadline);
     uv_timer_init(loop, &pl->retry);
-    uv_handle_t *handles[] = {(uv_handle_t *)&pl->wake, (uv_handle_t *)&pl->prepare, (uv_handle_t *)&pl->deadline,
-                              (uv_handle_t *)&pl->retry};
+    uv_handle_t *handles[] = {(uv_handle_t *)&pl->wake, (uv_handle_t *)&pl->prepare,
+                              (uv_handle_t *)&pl->requests.deadline, (uv_handle_t *)&pl->retry};
     for (int i = 0; i < 4; i++)
         ph_foreign_mark(handles[i]);
     /* the socket and the retry timer keep the loop alive; these do not */
@@ -413,7 +283,7 @@ static void init_handles(ph_nats_loop *pl, uv_loop_t *loop) {
 
 static void free_loop(ph_nats_loop *pl) {
     natsOptions_Destroy(pl->opts);
-    free(pl->requests);
+    ph_nats_requests_free(&pl->requests);
     free(pl->watchers);
     free(pl);
 }
@@ -433,7 +303,7 @@ static void closed_prepare(uv_handle_t *h) {
 }
 
 static void closed_deadline(uv_handle_t *h) {
-    on_handle_closed(h, PH_CONTAINER(h, ph_nats_loop, deadline));
+    on_handle_closed(h, PH_CONTAINER(h, ph_nats_loop, requests.deadline));
 }
 
 static void closed_retry(uv_handle_t *h) {
@@ -450,17 +320,8 @@ static void finish_close(ph_nats_loop *pl) {
     sweep(pl);
     uv_close((uv_handle_t *)&pl->wake, closed_wake);
     uv_close((uv_handle_t *)&pl->prepare, closed_prepare);
-    uv_close((uv_handle_t *)&pl->deadline, closed_deadline);
+    uv_close((uv_handle_t *)&pl->requests.deadline, closed_deadline);
     uv_close((uv_handle_t *)&pl->retry, closed_retry);
-}
-
-static bool make_inbox(ph_nats_loop *pl) {
-    natsInbox *inbox = NULL;
-    if (natsInbox_Create(&inbox) != NATS_OK)
-        return false;
-    snprintf(pl->inbox, sizeof pl->inbox, "%s", inbox);
-    natsInbox_Destroy(inbox);
-    return true;
 }
 
 const char *ph_nats_loop_connect(ph_nats_loop **out, uv_loop_t *loop, const ph_nats_options *options, ph_error *err) {
@@ -472,7 +333,6 @@ const char *ph_nats_loop_connect(ph_nats_loop **out, uv_loop_t *loop, const ph_n
         free(pl);
         return code;
     }
-    pl->first_free = -1;
     pl->retry_ms = RETRY_MIN_MS;
     pl->status = "connected";
     ph_nats_redact(options->url && *options->url ? options->url : "nats://127.0.0.1:4222", pl->url, sizeof pl->url);
@@ -490,7 +350,7 @@ const char *ph_nats_loop_connect(ph_nats_loop **out, uv_loop_t *loop, const ph_n
         ph_nats_loop_close(pl);
         return code;
     }
-    if (!come_up(pl, nc) || !make_inbox(pl)) {
+    if (!come_up(pl, nc) || !ph_nats_requests_open(&pl->requests)) {
         ph_nats_loop_close(pl);
         return out_of_memory(err);
     }
@@ -506,7 +366,7 @@ void ph_nats_loop_close(ph_nats_loop *pl) {
     pl->status = "closed";
     drop_link(pl);
     uv_timer_stop(&pl->retry);
-    uv_timer_stop(&pl->deadline);
+    ph_nats_requests_close(&pl->requests);
     fail_all(pl, "the connection was closed");
     set_status(pl, "closed");
     leave(pl);
@@ -541,29 +401,17 @@ const char *ph_nats_loop_request(ph_nats_loop *pl, const ph_nats_out *out, int64
                                  void *ctx, intptr_t tag, ph_error *err) {
     if (!pl->nc)
         return not_connected(pl, err);
-    if (pl->first_free < 0 && !grow(pl))
-        return out_of_memory(err);
-    int i = pl->first_free;
-    natsStatus s = open_slot(pl, i);
-    if (s != NATS_OK)
-        return ph_nats_fail(s, err, "cannot open an inbox");
-    request *r = &pl->requests[i];
     char reply[96];
-    snprintf(reply, sizeof reply, "%s.%" PRIu32 ".%" PRIu32, pl->inbox, r->id, r->generation);
-    ph_nats_out sent = *out;
-    sent.reply = reply;
-    const char *code = ph_nats_loop_publish(pl, &sent, err);
+    int place = 0;
+    const char *code = ph_nats_requests_prepare(&pl->requests, pl->nc, &place, reply, sizeof reply, err);
     if (code)
         return code;
-    pl->first_free = r->next_free;
-    pl->in_flight++;
-    r->deadline_ns = uv_hrtime() + (uint64_t)timeout_ms * 1000000;
-    r->fn = fn;
-    r->ctx = ctx;
-    r->tag = tag;
-    snprintf(r->subject, sizeof r->subject, "%s", out->subject);
-    arm(pl, r->deadline_ns);
-    return NULL;
+    ph_nats_out sent = *out;
+    sent.reply = reply;
+    code = ph_nats_loop_publish(pl, &sent, err);
+    if (!code)
+        ph_nats_requests_begin(&pl->requests, place, out->subject, timeout_ms, fn, ctx, tag);
+    return code;
 }
 
 const char *ph_nats_loop_subscribe(ph_nats_sub **out, ph_nats_loop *pl, const char *subject, const char *queue,
@@ -622,11 +470,7 @@ void ph_nats_loop_flush(ph_nats_loop *pl) {
 }
 
 void ph_nats_loop_drop(ph_nats_loop *pl, const void *ctx) {
-    for (int i = 0; i < pl->capacity; i++)
-        if (pl->requests[i].fn && pl->requests[i].ctx == ctx) {
-            close_slot(pl, i);
-            take(pl, i);
-        }
+    ph_nats_requests_drop(&pl->requests, ctx);
     for (int i = 0; i < pl->watcher_count; i++)
         if (pl->watchers[i].ctx == ctx)
             pl->watchers[i] = (watcher){0};

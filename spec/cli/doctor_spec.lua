@@ -155,6 +155,8 @@ describe("admin.lua doctor", function()
       retention = "limits", storage = "file" })
     has(doctor({ PYOCO_NATS_URL = server.url }).resources,
       "fail stream PYOCO_WORK: retention is limits, ours is workqueue")
+    has(doctor({ PYOCO_NATS_URL = server.url, PYOCO_WORK_SUBJECT_PREFIX = "other.work" }).resources,
+      "fail stream PYOCO_WORK: subjects is pyoco.work.>, ours is other.work.>")
   end)
 
   it("names tags whose jobs nobody takes, consumers that give out no more, dead letters", function()

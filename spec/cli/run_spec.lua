@@ -119,6 +119,17 @@ return M]]):format(child or ""))
     assert.falsy(screen:find("✔ b", 1, true), screen) -- of one that ended well the line is enough
   end)
 
+  it("keeps its drawing together on a terminal that is too narrow for it: lines are cut, not wrapped", function()
+    write_bundle()
+    local command = ("stty cols 24 rows 12; exec '%s' client.lua run bundle.yaml"):format(host.exe)
+    local child = process.spawn("script", { "-qefc", command, "/dev/null" }, options())
+    assert.equal(0, (child:wait()))
+    local off, on = 0, 0
+    for at in child.stdout:gmatch("()\27%[%?7l") do off = at end
+    for at in child.stdout:gmatch("()\27%[%?7h") do on = at end
+    assert.truthy(off > 0 and on > off, child.stdout)
+  end)
+
   it("takes child runs along when it is interrupted, waiting or computing", function()
     for _, code in ipairs { "ctx:sleep(60)", "while true do end" } do
       write_bundle(code)
@@ -242,6 +253,7 @@ return { flow("first", a), flow("second", a) }
     assert.equal(0, run("two.lua", "--flow", "second").code)
     write("steps.lua", "return { one = function() end }")
     holds(run("steps.lua").stderr, "steps.lua has no flow in it: it is a module of tasks")
+    holds(run(".").stderr, "name one file of it; check takes folders")
     holds(run("none.lua").stderr, "ERR-PYOCO-0018: file I/O error\n- reason: none.lua: No such file")
     holds(run("two.lua", "--params", "[1]").stderr, "--params must be a JSON object")
   end)

@@ -287,13 +287,13 @@ export const scenarios = [
     const command = (await page.evaluate(() => navigator.clipboard.readText())).replace("pyoco-host client.lua", `${process.env.E2E_HOST} client.lua`);
     const folder = mkdtempSync(`${tmpdir()}/pyoco-e2e-`);
     const submitted = JSON.parse(execSync(command, { shell: "/bin/bash", cwd: folder }).toString());
-    rmSync(folder, { recursive: true });
     const [first, second] = await Promise.all([documented, submitted.run_id].map((one) => api("GET", `/runs/${one}`)));
     assert.equal(second.workflow_yaml_sha256, first.workflow_yaml_sha256);
     await page.getByRole("button", { name: "Copy as curl" }).click();
     await page.waitForFunction(async () => (await navigator.clipboard.readText()).startsWith("curl"));
     const curl = await page.evaluate(() => navigator.clipboard.readText());
-    const again = JSON.parse(execSync(`cd $(mktemp -d) && ${curl.replace(" -o ", " -so ")}`, { shell: "/bin/bash" }).toString());
+    const again = JSON.parse(execSync(curl, { shell: "/bin/bash", cwd: folder }).toString());
+    rmSync(folder, { recursive: true });
     assert.deepEqual((await api("GET", `/runs/${again.run_id}`)).params.note, "a;type=b, it's");
   } },
 

@@ -106,6 +106,18 @@ describe("flow files that are wrong", function()
       assert.same({}, require("pyoco.flow.load").list({ dir }).flows)
     end)
 
+    it("may spawn what nobody declares: a warning, since other workers may have it", function()
+      tmp.write(dir .. "/other.lua", 'local pyoco = require "pyoco"\n'
+        .. 'return pyoco.flow("training", pyoco.task("t", function() end))')
+      local spawn = 'return pyoco.flow("x", pyoco.task("s", { spawn = "%s" }))'
+      local got = check(HEAD .. spawn:format "training")
+      assert.falsy(got:find("warning", 1, true), got)
+      assert.truthy(got:find("only workers started with --allow-spawn run it", 1, true), got)
+      got = check(HEAD .. spawn:format "trainign")
+      assert.truthy(got:find("f.lua:3: warning: task 's' spawns 'trainign': flow 'trainign' is not declared in .; "
+        .. "did you mean training?", 1, true), got)
+    end)
+
     it("are explained where Lua's own words are not enough", function()
       local got = check(HEAD .. "local 訓練 = a\n")
       assert.truthy(got:find("f.lua:3: error: <name> expected near", 1, true)

@@ -7,7 +7,8 @@ local process = require "spec.support.process"
 local snapshot = require "pyoco.run.snapshot"
 local support = require "spec.support.worker"
 
-local ENV = { PYOCO_SWEEP_INTERVAL_SEC = "0.1", PYOCO_SWEEP_AFTER_SEC = "0.5", PYOCO_LEASE_TTL_SEC = "1" }
+local ENV = { PYOCO_SWEEP_INTERVAL_SEC = "0.1", PYOCO_SWEEP_AFTER_SEC = "0.5", PYOCO_LEASE_TTL_SEC = "1",
+  PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC = "600" } -- the records of workers that the specs write are not refreshed
 
 --- A gateway that dies with the snapshot stored and the job not published.
 local MORTAL = [[

@@ -27,7 +27,9 @@ describe("run.job", function()
   end)
 
   it("fills in what is missing, null or empty", function()
-    local read = assert(job.read '{"run_id":"r","flow_name":"f","tag":"","tags":null,"params":[],"submitted_at":null}')
+    local read = assert(job.read('{"run_id":"r","flow_name":"f","tag":"","tags":null,"params":[],"submitted_at":null,'
+      .. '"spawn_depth":null}'))
+    assert.equal(0, read.spawn_depth)
     assert.equal("default", read.tag)
     assert.is_true(json.is_array(read.tags))
     assert.same({}, read.params)

@@ -6,11 +6,11 @@ local M = {}
 local Process = {}
 Process.__index = Process
 
-local PATIENCE_MS = 30000 -- for a machine that does ten other things; what comes is not waited for
+local PATIENCE_MS = 60000 -- for a machine that does ten other things, and beyond the ack_wait of a dead worker's job
 
 --- Turns the loop until a condition holds.
 ---@param condition fun():any
----@param deadline_ms integer|nil default, and least, 30000
+---@param deadline_ms integer|nil default, and least, 60000
 ---@param what string|nil what is waited for, for the error
 ---@return any value the condition's first true value; raises when the deadline passes first
 function M.wait_for(condition, deadline_ms, what)

@@ -129,6 +129,6 @@ export function graphView(graph, onPick) {
       for (const [name, shape] of nodes) updateNode(name, shape, snapshot, now);
       for (const [frame, shape] of frames.values()) updateFrame(frame, shape, snapshot);
     },
-    pick(name) { for (const [other, shape] of nodes) shape.classList.toggle("picked", other === name); },
+    pick(name) { for (const [other, shape] of nodes) shape.setAttribute("aria-pressed", other === name); },
   };
 }

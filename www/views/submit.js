@@ -9,7 +9,7 @@ const t = texts({
   document: ["Document (YAML): type, paste, or drop a file", "ドキュメント (YAML): 入力、貼り付け、またはファイルをドロップ"],
   params: ["Parameters over the defaults (JSON)", "既定値に重ねるパラメータ (JSON)"],
   by_name: ["Run a flow of the workers by its name", "ワーカーにあるフローを名前で実行"], checking: ["Checking …", "確認中…"],
-  fine: ["It is fine: {n} tasks.", "問題ありません: タスク {n} 個。"], faults: ["{n} error(s)", "エラー {n} 件"], warnings: ["Warnings", "警告"],
+  fine: ["It is fine: {n} tasks.", "問題ありません: タスク {n} 個。"], faults: ["{n} error(s)", "エラー {n} 件"],
   place: ["line {line}:{column}", "{line} 行 {column} 列"], empty: ["The graph appears here as you type.", "入力するとここにグラフが表示されます。"],
   defaults: ["Defaults", "既定値"], bundle: ["This is a bundle: it starts with {entry}.", "バンドルです。{entry} から始まります。"],
   approval: ["It starts other runs, so someone will have to approve it.", "他の実行を始めるため、承認が必要です。"],

@@ -30,7 +30,7 @@ function content(worker, names, act) {
   const installed = sync.installed_wheels ?? [], skipped = sync.skipped_incompatible ?? [], flows = worker.flows ?? [];
   const hide = () => send("PATCH", urlOf("workers", worker.worker_id), { json: { hidden: !worker.hidden } });
   return [
-    h("h2", worker.worker_id, " ", badge(worker.state), button(t(worker.hidden ? "show" : "hide"), () => act(hide), "quiet")),
+    h("div.run-head", h("h2", worker.worker_id), badge(worker.state), button(t(worker.hidden ? "show" : "hide"), () => act(hide), "quiet")),
     slots > 0 && h("p.pads", slots <= PADS_MAX && Array.from({ length: slots }, (_, at) =>
       h("span", { class: at < running.length ? "pad busy" : "pad" })), t("busy", { n: running.length, all: slots })),
     running.length > 0 && h("ul.plain", running.map((id) => h("li", runLink(id, names.get(id))))),

@@ -70,7 +70,7 @@ local function shown(field, value)
   return value == -1 and "none" or tostring(value)
 end
 
-local FATAL = { retention = true } -- with these it cannot work
+local FATAL = { retention = true, subjects = true } -- with these it cannot work
 
 --- One finding for each of our streams that is missing, or not as we would make it.
 local function check_resources(view)

@@ -99,6 +99,25 @@ local function add_lua_flows(found, value)
   end
 end
 
+--- Warns of tasks that spawn a flow which neither this file nor another one of the roots declares.
+local function check_spawns(found, roots, globals)
+  local known = {}
+  for _, entry in ipairs(found.flows) do known[entry.name] = true end
+  for _, entry in ipairs(found.flows) do
+    for _, node in ipairs(entry.graph.nodes) do
+      local target = node.spawn and node.spawn.workflow
+      if target and known[target] == nil then
+        local ok, flow, message = guarded(require("pyoco.flow.load").flow, target, roots, { globals = globals })
+        known[target] = ok and flow ~= nil and true or tostring(ok and message or flow)
+      end
+      if target and known[target] ~= true then
+        found.warnings[#found.warnings + 1] = { file = node.file, line = node.line,
+          message = ("task '%s' spawns '%s': %s"):format(node.name, target, known[target]) }
+      end
+    end
+  end
+end
+
 local function read_lua(found, roots, globals, text)
   local box = sandbox.new(roots, globals)
   local ok, fine, value = guarded(box.run, box, found.path, text)
@@ -108,6 +127,7 @@ local function read_lua(found, roots, globals, text)
     return
   end
   add_lua_flows(found, value)
+  check_spawns(found, roots, globals)
   stamp(found.warnings, found.path)
   if #found.flows > 0 then return end
   local is_fragment = require("pyoco.flow.fragment").is_fragment(value)

@@ -76,6 +76,7 @@ function M.read(bytes)
   if is_falsy(job.tags) then job.tags = json.array {} end
   if is_falsy(job.params) then job.params = {} end
   if is_falsy(job.submitted_at) then job.submitted_at = 0.0 end
+  if job.spawn_depth ~= nil and is_falsy(job.spawn_depth) then job.spawn_depth = 0 end
   return job
 end
 

@@ -13,13 +13,18 @@ local NS_PER_SEC = 1000000000
 --- Settings that matter, and what the server takes when none is given.
 local STREAM_DEFAULTS = { retention = "limits", storage = "file", discard = "old", max_age = 0, max_msgs = -1,
   max_bytes = -1, max_msgs_per_subject = -1, num_replicas = 1 }
-local FIELDS = { "retention", "storage", "discard", "max_age", "max_msgs", "max_bytes", "max_msgs_per_subject",
-  "num_replicas" }
+local FIELDS = { "subjects", "retention", "storage", "discard", "max_age", "max_msgs", "max_bytes",
+  "max_msgs_per_subject", "num_replicas" }
 local CONSUMER_FIELDS = { "ack_wait", "max_deliver", "max_ack_pending" }
 
 --- A setting; a limit that is 0 or not given is the server's "none".
 local function value_of(config, field)
   local value = config[field]
+  if type(value) == "table" then
+    value = table.move(value, 1, #value, 1, {})
+    table.sort(value)
+    return table.concat(value, ",")
+  end
   if value == nil or value == 0 and field:find "^max_[mb]" then return STREAM_DEFAULTS[field] end
   return value
 end

@@ -12,7 +12,7 @@ local STOP_SEC = 10 -- for each part, beyond what the worker's runs may take
 
 --- What starts and keeps parts.
 ---@param fields table { program = our name, parts = { "nats", "gateway", "worker" or some of them }, cfg, origins,
----  flags,  say(format, ...), on_line(part) -> fn(line), on_ready(up, seconds) = nil | called once all parts are ready,
+---  flags, say(format, ...), on_line(part) -> fn(line), on_ready(up, seconds) = nil | called once all parts are ready,
 ---  fail(text) writes a failure, and what pyoco.up.services reads }
 ---@return table up
 function M.new(fields)
