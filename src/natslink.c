@@ -1,6 +1,7 @@
 /* See natslink.h. */
 #include "natslink.h"
 #include "foreign.h"
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -33,7 +34,8 @@ static natsStatus on_attach(void **user, void *loop, natsConnection *nc, natsSoc
     ph_link *link = calloc(1, sizeof *link);
     if (!link)
         return NATS_NO_MEMORY;
-    link->fd = dup(sock);
+    fcntl(sock, F_SETFD, FD_CLOEXEC); /* a child that outlives us must not keep the connection alive */
+    link->fd = fcntl(sock, F_DUPFD_CLOEXEC, 0);
     if (link->fd < 0) {
         free(link);
         return NATS_ERR;
