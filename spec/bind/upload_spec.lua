@@ -297,8 +297,9 @@ describe("host.httpd uploads", function()
   end, { vms = 1, max_uploads = 2, continue_ms = 20 })
 
   serves("are 503 when there is no disk for them", function()
+    tmp.remove(spool) -- a folder that is not there at the start stops it
     local body, kind = http.multipart({}, { { name = "file", filename = "a", data = ("x"):rep(5000) } })
     local answer = post("/upload", body, kind)
     assert.same({ 503, "no room for this upload on the gateway's disk" }, { answer.status, answer.json.detail })
-  end, { spool_dir = "/proc/no-such-folder" })
+  end)
 end)
