@@ -1,7 +1,5 @@
 --- `make bench`: how fast and how big we are, beside the floor (spec/bench/floor.c) on the same nats-server.
---- usage: pyoco-host spec/bench/bench.lua [--latency-runs 500] [--runs 5000] [--connections 16] [--slots 2]
----        [--repeat 3] [--starts 9] [--only floor|start|memory|latency|throughput|profile|a name of ALONE]
---- `--only profile` runs the throughput part under perf and prints the functions that took most in each process.
+--- Its options: pyoco-host spec/bench/bench.lua --help
 local host = require "host"
 package.path = host.home .. "/?.lua;" .. package.path
 local system = require "spec.bench.system"
@@ -23,17 +21,50 @@ local ALONE = {
   { name = "wheels", module = "spec.bench.wheels" },
 }
 
+--- Parts with a fleet of ours. floor and profile run only when asked for: profile is the throughput part under perf,
+--- with the functions that took most in each process.
+local WITH_FLEET = { "start", "memory", "latency", "throughput", "floor", "profile" }
+
 local options = { ["latency-runs"] = 500, runs = 5000, connections = 16, slots = 2, ["repeat"] = 3, starts = 9,
   only = "" }
 
+local function parts()
+  local names = table.move(WITH_FLEET, 1, #WITH_FLEET, 1, {})
+  for _, part in ipairs(ALONE) do names[#names + 1] = part.name end
+  return names
+end
+
+local function usage()
+  local lines = {}
+  for name, default in pairs(options) do
+    lines[#lines + 1] = ("  --%s %s"):format(name, default == "" and "PART" or default)
+  end
+  table.sort(lines)
+  return ("usage: make bench A=\"...\", with these options and defaults:\n%s\nparts: %s\n"):format(
+    table.concat(lines, "\n"), table.concat(parts(), ", "))
+end
+
+--- Sets an option; false when there is none like that.
+local function set(name, value)
+  if not value or options[name] == nil then return false end
+  local number = tonumber(value)
+  if name ~= "only" then
+    options[name] = number
+    return number ~= nil
+  end
+  options.only = value
+  return (" " .. table.concat(parts(), " ") .. " "):find(" " .. value .. " ", 1, true) ~= nil
+end
+
 for i = 1, #arg, 2 do
-  local name = arg[i]:match("^%-%-(.+)")
-  if not name or options[name] == nil or not arg[i + 1] then
-    io.stderr:write("bench: unknown option or missing value: ", arg[i],
-      "\noptions: --latency-runs --runs --connections --slots --repeat --starts --only\n")
+  if arg[i] == "--help" then
+    io.write(usage())
+    return 0
+  end
+  if not set(arg[i]:match "^%-%-(.+)" or "", arg[i + 1]) then
+    io.stderr:write(("bench: %s %s is no option\n"):format(arg[i], arg[i + 1] or ""), usage())
     return 1
   end
-  options[name] = tonumber(arg[i + 1]) or arg[i + 1]
 end
 
 local function say(fmt, ...)

@@ -1,10 +1,12 @@
 --- client.lua as a user runs it: a process of its own against an HTTP server.
+local host = require "host"
 local http_server = require "spec.support.http_server"
 local json = require "host.json"
 local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
 
 local ARGUMENTS = "ERR-PYOCO-0018: CLI引数が不正です（入力形式を確認してください）\n"
+local TYPED = host.exe:sub(#host.home + 2) .. " client.lua" -- as a user types it in the checkout
 local server
 
 --- Runs client.lua against the server.
@@ -109,8 +111,8 @@ describe("client.lua submit", function()
         or request.path:find "^/schedules" and '{"detail":"schedule not found"}' or '{"detail":"Not Found"}' }
     end)
     for command, hint in pairs {
-      ["wheel-delete --name x"] = "check the name; `build/pyoco-host client.lua wheels` lists them",
-      ["schedule-delete --schedule-id x"] = "check the id; `build/pyoco-host client.lua schedules` lists them",
+      ["wheel-delete --name x"] = "check the name; `" .. TYPED .. " wheels` lists them",
+      ["schedule-delete --schedule-id x"] = "check the id; `" .. TYPED .. " schedules` lists them",
       ["get x"] = "check the id" } do
       local got = client(table.unpack((function(words)
         for word in command:gmatch "%S+" do words[#words + 1] = word end

@@ -4,6 +4,7 @@ local http_server = require "spec.support.http_server"
 local json = require "host.json"
 local process = require "spec.support.process"
 
+local TYPED = host.exe:sub(#host.home + 2) .. " client.lua" -- as a user types it in the checkout
 local server
 
 --- Starts client.lua with a terminal; what it shows comes in .stdout.
@@ -139,7 +140,7 @@ describe("client.lua on a terminal", function()
     serve(function() return { body = '{"run_id":"r1","status":"PENDING","bundle_hash":null}' } end)
     local child = client("submit --flow-name etl", { NO_COLOR = "1" })
     child:wait()
-    assert.equal("etl is PENDING as run r1\r\nsee it run:  build/pyoco-host client.lua watch r1\r\n", child.stdout)
+    assert.equal(("etl is PENDING as run r1\r\nsee it run:  %s watch r1\r\n"):format(TYPED), child.stdout)
     local plain = client "submit --output json"
     plain:wait()
     assert.equal('{"run_id": "r1", "status": "PENDING", "bundle_hash": null}\r\n', plain.stdout)
@@ -164,7 +165,7 @@ describe("client.lua on a terminal", function()
       return (child.stdout:gsub("\r", ""))
     end
     assert.equal("study is PENDING_APPROVAL as run r1\n"
-      .. "it spawns runs, so somebody must:  build/pyoco-host client.lua approve r1\n",
+      .. "it spawns runs, so somebody must:  " .. TYPED .. " approve r1\n",
       shown("submit-bundle --bundle-file " .. host.home .. "/spec/cli/terminal_spec.lua"))
     assert.equal("r1: PENDING (approved)\n", shown "approve r1")
     local family = shown "relations c1"

@@ -6,9 +6,11 @@ local gateways = require "spec.support.gateway"
 local process = require "spec.support.process"
 local snapshot = require "pyoco.run.snapshot"
 local support = require "spec.support.worker"
+local uv = require "luv"
 
-local ENV = { PYOCO_SWEEP_INTERVAL_SEC = "0.1", PYOCO_SWEEP_AFTER_SEC = "0.5", PYOCO_LEASE_TTL_SEC = "1",
-  PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC = "600" } -- the records of workers that the specs write are not refreshed
+local ENV = { PYOCO_SWEEP_INTERVAL_SEC = "0.1", PYOCO_SWEEP_AFTER_SEC = "0.5", PYOCO_LEASE_TTL_SEC = "1" }
+
+local BEAT_MS = 5000 -- a worker that is silent for 20 s counts as lost
 
 --- A gateway that dies with the snapshot stored and the job not published.
 local MORTAL = [[
@@ -22,6 +24,7 @@ return gateway.main(app, ...)
 
 describe("the sweeper", function()
   local world, gateway
+  local timers = {}
 
   setup(function()
     world = support.world()
@@ -43,11 +46,22 @@ describe("the sweeper", function()
     world:stop()
   end)
   after_each(function()
+    for _, timer in ipairs(timers) do timer:close() end
+    timers = {}
     http.close()
     for _, one in ipairs(world.workers) do one:kill "sigkill" end
     for _, one in ipairs(world.workers) do one:wait() end
     world.workers = {}
   end)
+
+  --- The record of a worker that lives until the spec has ended.
+  local function lives(record)
+    local function beat() assert(world.store.workers:put(record)) end
+    beat()
+    local timer = uv.new_timer()
+    timer:start(BEAT_MS, BEAT_MS, beat)
+    timers[#timers + 1] = timer
+  end
 
   --- A consumer as a worker makes it, with limits of the spec's own.
   local function consumer(tag, fields)
@@ -157,8 +171,8 @@ describe("the sweeper", function()
     local queued = publish(cancelling)
     local lost = put { status = "RUNNING", tasks = { a = "RUNNING" }, worker_id = "gone" }
     local held, held_by_ours = put { status = "RUNNING" }, put { status = "CANCELLING" }
-    assert(world.store.workers:put { worker_id = "ref", state = "RUNNING", current_run_id = held })
-    assert(world.store.workers:put { worker_id = "ours", state = "RUNNING", current_run_ids = { held_by_ours } })
+    lives { worker_id = "ref", state = "RUNNING", current_run_id = held }
+    lives { worker_id = "ours", state = "RUNNING", current_run_ids = { held_by_ours } }
     local completed = put { status = "COMPLETED", end_time = 1.5 }
     local of_completed, deleted = publish(completed), put {}
     local of_deleted = publish(deleted)
@@ -202,7 +216,7 @@ describe("the sweeper", function()
     end
     local letters = #world:letters()
     -- a worker that lives: it says so, and asks for more, by which the server notices what is used up
-    assert(world.store.workers:put { worker_id = "lively", state = "RUNNING", current_run_id = alive })
+    lives { worker_id = "lively", state = "RUNNING", current_run_id = alive }
     local beats = 0
     local function beat()
       assert(world.store.conn:publish(reply, "+WPI"))
@@ -245,7 +259,7 @@ describe("the sweeper", function()
     local silent = put({ status = "RUNNING", attempt = { seq = 1, delivery = 1 } }, of)
     local seqs = {}
     for i, run_id in ipairs { alive, silent, waiting } do seqs[i] = publish(run_id, "unheard") end
-    assert(world.store.workers:put { worker_id = "living", state = "RUNNING", current_run_id = alive })
+    lives { worker_id = "living", state = "RUNNING", current_run_id = alive }
     local reply = assert(pull "unheard").reply
     assert(pull "unheard")
     process.wait_for(function() -- the server gives the second one up when somebody asks for more

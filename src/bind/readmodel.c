@@ -11,6 +11,8 @@
  *        Waits up to timeout_ms for what this process has written before; "warming" at once when the model is not
  *        complete. Parameters: strings, numbers, booleans. NULL is nil.
  *        Raises for SQL that is wrong. Statements are kept by their text: build few different ones.
+ *        Beside SQLite's functions: has_text(part, text, ...) whether one of the texts has that part, in any case of
+ *        ASCII letters; a third of what LIKE takes, and nothing in the part has a meaning of its own.
  * Threads: a reader belongs to its VM. Ownership: a reader keeps the model's memory, not its files, alive. */
 #include "../readmodel/readmodel.h"
 #include <string.h>
@@ -103,6 +105,18 @@ static int l_reader(lua_State *L) {
     return 1;
 }
 
+static void has_text(sqlite3_context *context, int count, sqlite3_value **values) {
+    const char *part = (const char *)sqlite3_value_text(values[0]);
+    bool has = false;
+    /* one with a NUL is in no text: texts end there */
+    if (part && strlen(part) == (size_t)sqlite3_value_bytes(values[0]))
+        for (int i = 1; i < count && !has; i++) {
+            const char *text = (const char *)sqlite3_value_text(values[i]);
+            has = text && strcasestr(text, part);
+        }
+    sqlite3_result_int(context, has);
+}
+
 /* Opens the database: not before the model is complete, since a reader's first look would hold up its writer. */
 static bool open_database(reader *r) {
     if (r->db)
@@ -110,7 +124,9 @@ static bool open_database(reader *r) {
     if (sqlite3_open_v2(rm_path(r->model), &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK) {
         sqlite3_busy_timeout(r->db, 1000); /* only while the log of the database is restarted */
         if (sqlite3_exec(r->db, "PRAGMA query_only=1; PRAGMA cache_size=-512; PRAGMA temp_store=MEMORY", NULL, NULL,
-                         NULL) == SQLITE_OK)
+                         NULL) == SQLITE_OK &&
+            sqlite3_create_function(r->db, "has_text", -1, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, has_text, NULL,
+                                    NULL) == SQLITE_OK)
             return true;
     }
     sqlite3_close(r->db);

@@ -36,13 +36,7 @@ end
 
 --- Conditions on the texts of r.
 local function text_conditions(query, param)
-  if not query.q then return {} end
-  local like = param("%" .. query.q:gsub("[%%_\\]", "\\%0") .. "%")
-  local parts = {}
-  for i, column in ipairs { "run_id", "flow", "worker", "error" } do
-    parts[i] = ("r.%s LIKE %s ESCAPE '\\'"):format(column, like)
-  end
-  return { "(" .. table.concat(parts, " OR ") .. ")" }
+  return query.q and { ("has_text(%s, r.run_id, r.flow, r.worker, r.error)"):format(param(query.q)) } or {}
 end
 
 --- Conditions on the place that a run has in the walk, of table t.
