@@ -51,6 +51,10 @@ describe("host.nats, at an end,", function()
       local _, _, of_sub = sub:next(10000)
       local _, _, of_tail = follower:next(10000)
       local _, is_fresh = mirror.get("runs", "a", 0)
+      for _ = 1, 1000 do -- its thread has yet to see it
+        if not follower:age() then break end
+        require "host.clock".sleep(0.01)
+      end
       print(("%s %s %s %s"):format(of_sub, of_tail, follower:age(), is_fresh))
       sub:close()
       copy:stop()
