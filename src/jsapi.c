@@ -29,12 +29,13 @@ static const char *code_of(const cJSON *error) {
     }
 }
 
-const char *ph_js_call(natsConnection *nc, const char *subject, const char *body, int64_t timeout_ms, cJSON **answer,
+const char *ph_js_call(ph_nats_asker *asker, natsConnection *nc, const char *subject, const char *body, int64_t timeout_ms, cJSON **answer,
                        ph_error *err) {
     char full[400];
     snprintf(full, sizeof full, "$JS.API.%s", subject);
     natsMsg *msg = NULL;
-    natsStatus s = natsConnection_RequestString(&msg, nc, full, body ? body : "", timeout_ms);
+    ph_nats_out out = {.subject = full, .data = body, .len = body ? strlen(body) : 0};
+    natsStatus s = ph_nats_ask(asker, nc, &out, timeout_ms, &msg);
     if (s != NATS_OK)
         return ph_nats_fail(s, err, full);
     cJSON *json = cJSON_ParseWithLength(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));

@@ -70,7 +70,9 @@ const char *ph_kv_get(natsConnection *nc, const char *bucket, const char *key, i
     snprintf(subject, sizeof subject, "STREAM.MSG.GET.KV_%.64s", bucket);
     snprintf(body, sizeof body, "{\"last_by_subj\":\"$KV.%.64s.%s\"}", bucket, key);
     cJSON *answer = NULL;
-    const char *code = ph_js_call(nc, subject, body, timeout_ms, &answer, err);
+    ph_nats_asker asker = {0};
+    const char *code = ph_js_call(&asker, nc, subject, body, timeout_ms, &answer, err);
+    ph_nats_asker_close(&asker);
     if (code)
         return code;
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(answer, "message");

@@ -40,6 +40,7 @@ struct ph_tail {
     int64_t wary_until_ms; /* subjects of the bucket are being purged */
     char created[40];      /* when the stream was made: its identity */
     bool has_started, is_live;
+    ph_nats_asker asker;
     char inbox[64], consumer[64];
     int64_t clock_at_ms;
     _Atomic int64_t seen_ms; /* the last sign of life while live; 0 = not live */
@@ -181,8 +182,8 @@ static bool is_rewritten(ph_tail *tail, bool *ok, ph_error *err) {
         return false;
     snprintf(subject, sizeof subject, "STREAM.MSG.GET.%s", tail->stream);
     snprintf(body, sizeof body, "{\"seq\":%llu}", (unsigned long long)tail->next - 1);
-    const char *code = ph_js_call(tail->nc, subject, body, REQUEST_MS, &answer, err);
-    *ok = !code || strcmp(code, PH_TIMEOUT) != 0;
+    const char *code = ph_js_call(&tail->asker, tail->nc, subject, body, REQUEST_MS, &answer, err);
+    *ok = !code || (strcmp(code, PH_TIMEOUT) != 0 && strcmp(code, PH_UNAVAILABLE) != 0);
     bool is_other = !code && ph_js_time(ph_js_string(cJSON_GetObjectItemCaseSensitive(answer, "message"), "time")) !=
                                  tail->last_ns;
     cJSON_Delete(answer);
@@ -194,7 +195,7 @@ static bool check_stream(ph_tail *tail, ph_error *err) {
     char subject[120];
     snprintf(subject, sizeof subject, "STREAM.INFO.%s", tail->stream);
     cJSON *info = NULL;
-    if (ph_js_call(tail->nc, subject, NULL, REQUEST_MS, &info, err))
+    if (ph_js_call(&tail->asker, tail->nc, subject, NULL, REQUEST_MS, &info, err))
         return false;
     const cJSON *state = cJSON_GetObjectItemCaseSensitive(info, "state");
     const char *created = ph_js_string(info, "created");
@@ -226,7 +227,7 @@ static bool make_consumer(ph_tail *tail, const char *more, bool is_kept, ph_erro
              tail->stream, more, is_kept ? 30000000000LL : 1000000000LL);
     double sent = ph_monotonic();
     cJSON *answer = NULL;
-    if (ph_js_call(tail->nc, subject, body, REQUEST_MS, &answer, err))
+    if (ph_js_call(&tail->asker, tail->nc, subject, body, REQUEST_MS, &answer, err))
         return false;
     take_clock(tail, answer, sent);
     if (is_kept) {
@@ -255,7 +256,7 @@ static bool next_stored(ph_tail *tail, uint64_t *revision) {
     ph_error err;
     snprintf(subject, sizeof subject, "STREAM.MSG.GET.%s", tail->stream);
     snprintf(body, sizeof body, "{\"seq\":%llu,\"next_by_subj\":\">\"}", (unsigned long long)tail->next);
-    const char *code = ph_js_call(tail->nc, subject, body, REQUEST_MS, &answer, &err);
+    const char *code = ph_js_call(&tail->asker, tail->nc, subject, body, REQUEST_MS, &answer, &err);
     *revision = code ? 0 : ph_js_number(cJSON_GetObjectItemCaseSensitive(answer, "message"), "seq");
     cJSON_Delete(answer);
     return !code || strcmp(code, PH_NOT_FOUND) == 0;
@@ -409,6 +410,7 @@ static void *run(void *arg) {
         pause_for(tail, wait_ms);
         wait_ms = wait_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : wait_ms * 2;
     }
+    ph_nats_asker_close(&tail->asker);
     nats_ReleaseThreadMemory();
     return NULL;
 }
