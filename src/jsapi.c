@@ -29,8 +29,8 @@ static const char *code_of(const cJSON *error) {
     }
 }
 
-const char *ph_js_call(ph_nats_asker *asker, natsConnection *nc, const char *subject, const char *body, int64_t timeout_ms, cJSON **answer,
-                       ph_error *err) {
+const char *ph_js_call(ph_nats_asker *asker, natsConnection *nc, const char *subject, const char *body,
+                       int64_t timeout_ms, cJSON **answer, ph_error *err) {
     char full[400];
     snprintf(full, sizeof full, "$JS.API.%s", subject);
     natsMsg *msg = NULL;

@@ -10,8 +10,8 @@
 /* One request to $JS.API.<subject>, by an asker of this thread: what nats.c's own requests are answered through is freed
  * under its reader when the connection is closed meanwhile (see natssub.c). Returns NULL and *answer (the caller deletes
  * it), or a code and err. */
-const char *ph_js_call(ph_nats_asker *asker, natsConnection *nc, const char *subject, const char *body, int64_t timeout_ms, cJSON **answer,
-                       ph_error *err);
+const char *ph_js_call(ph_nats_asker *asker, natsConnection *nc, const char *subject, const char *body,
+                       int64_t timeout_ms, cJSON **answer, ph_error *err);
 /* Unix nanoseconds of an RFC 3339 time in UTC; 0 when it is none. */
 int64_t ph_js_time(const char *text);
 /* A number member as uint64; 0 when missing. */

@@ -86,30 +86,36 @@ local function check_clock(view)
     "set the clocks (NTP): times of our programs are right, those of others on that machine are not") }
 end
 
+--- What to say of a gateway that asks for no key.
+local function check_open(view, remedy)
+  local cfg = view.config
+  if cfg.api_key then
+    return finding("warn", "a key is set here, and the gateway asks for none", "PYOCO_HTTP_AUTH_MODE=api_key for it")
+  end
+  if LOOPBACK[cfg.http_host] then return finding("ok", "no keys asked for; only this machine reaches it") end
+  return finding("warn", ("no keys asked for, and it listens on %s: whoever reaches the port may do everything"):format(
+    cfg.http_host), "PYOCO_HTTP_AUTH_MODE=api_key for the gateway; " .. remedy)
+end
+
+--- What to say of one that asks for a key.
+local function check_key(view, remedy)
+  if not view.config.api_key then
+    return finding("warn", "the gateway asks for a key, and none is set here", remedy)
+  end
+  local keyed = get(view, "/runs?limit=1", true)
+  if keyed and keyed.status ~= 401 and keyed.status ~= 403 and keyed.status ~= 429 then
+    return finding("ok", "the gateway asks for a key, and takes ours")
+  end
+  return finding("fail", ("the gateway refuses our key (%s)"):format(keyed and keyed.status or "no answer"),
+    "is it revoked, or made with another PYOCO_AUTH_PEPPER? The gateway's log says which; " .. remedy)
+end
+
 local function check_auth(view)
   local open = get(view, "/runs?limit=1")
   if not open then return { finding("skip", "the gateway does not answer") } end
   local remedy = ("`%s api-key create --tenant NAME` makes one; then --api-key KEY, or PYOCO_API_KEY"):format(
     called.program "admin")
-  if open.status ~= 401 then
-    if view.config.api_key then
-      return { finding("warn", "a key is set here, and the gateway asks for none",
-        "PYOCO_HTTP_AUTH_MODE=api_key for it") }
-    end
-    if LOOPBACK[view.config.http_host] then return { finding("ok",
-      "no keys asked for; only this machine reaches it") } end
-    return { finding("warn", ("no keys asked for, and it listens on %s: whoever reaches the port may do "
-      .. "everything"):format(
-      view.config.http_host), "PYOCO_HTTP_AUTH_MODE=api_key for the gateway; " .. remedy) }
-  end
-  if not view.config.api_key then return { finding("warn", "the gateway asks for a key, and none is set here",
-    remedy) } end
-  local keyed = get(view, "/runs?limit=1", true)
-  if keyed and keyed.status ~= 401 and keyed.status ~= 403 and keyed.status ~= 429 then
-    return { finding("ok", "the gateway asks for a key, and takes ours") }
-  end
-  return { finding("fail", ("the gateway refuses our key (%s)"):format(keyed and keyed.status or "no answer"),
-    "is it revoked, or made with another PYOCO_AUTH_PEPPER? The gateway's log says which; " .. remedy) }
+  return { (open.status == 401 and check_key or check_open)(view, remedy) }
 end
 
 --- The rows (pyoco.cli.doctor).
